@@ -1,0 +1,5 @@
+"""The command hana-ai-together."""
+
+
+def main() -> None:
+    """Run the command line."""

@@ -1,0 +1,14 @@
+"""Packages are listed one by one: hana_ai itself belongs to SAP's toolkit and has no __init__.py here."""
+
+from setuptools import setup
+
+setup(
+    packages=[
+        "hana_ai.api",
+        "hana_ai.api.cli",
+        "hana_ai.api.local",
+        "hana_ai.api.local.hana",
+        "hana_ai.api.local.together",
+    ],
+    package_data={"hana_ai.api": ["py.typed"]},
+)
