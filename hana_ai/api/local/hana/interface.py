@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Vector: TypeAlias = "NDArray[np.float32]"
 """A REAL_VECTOR or HALF_VECTOR value, shape `(dimension,)`."""
 
-Value: TypeAlias = "None | bool | int | float | Decimal | str | bytes | date | time | datetime | Vector"
+Value: TypeAlias = "bool | int | float | Decimal | str | bytes | date | time | datetime | Vector | None"
 """A SQL value as it crosses between wire and engine.
 
 Dates carry the label that HANA shows: 1582-10-04 is a Julian date, 1582-10-15 the day after it.
@@ -150,6 +150,19 @@ class HanaError(Exception):
         self.rows_affected = rows_affected
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a server keeps of a password: enough to check both SCRAM methods, not enough to read it.
+
+    `hana_ai.api.local.hana.auth.derive(password)` makes one.
+    """
+
+    salt: bytes
+    rounds: int
+    salted_sha256: bytes = field(repr=False)
+    salted_pbkdf2: bytes = field(repr=False)
+
+
 class Prepared(Protocol):
     """A statement that was parsed and checked, ready to run many times."""
 
@@ -194,7 +207,7 @@ class Engine(Protocol):
 
     def session(self, user: str, connection_id: int) -> EngineSession: ...
 
-    def password(self, user: str) -> str | None:
-        """The user's password for the handshake's proof, None for an unknown or locked user."""
+    def credentials(self, user: str) -> Credentials | None:
+        """What proves the user's password, None for an unknown user. Passwords themselves are not stored."""
 
     def close(self) -> None: ...
