@@ -1,1 +1,62 @@
-"""A server on 127.0.0.1 that speaks Together's HTTP API, with small real models behind it."""
+"""A server on 127.0.0.1 that speaks Together's HTTP API, with small real models behind it.
+
+It stands in for Together where there is no key: in the demo, in tests, in notebooks without a network. Its
+answers are those of small local models (or of a script), never of Together's quality, and its models are
+named `local/...`.
+
+>>> from hana_ai.api.local.together import LocalTogether, ScriptedEngine
+>>> with LocalTogether(ScriptedEngine()) as server:
+...     os.environ.update(server.environment())
+
+The names are resolved when they are used: importing this package needs nothing of the extra `local`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .engine import Engine, EngineBase, LocalModel, Piece, Refusal, Usage
+    from .scripted import Call, Received, Reply, ScriptedEngine
+    from .server import LocalTogether
+
+_HOME = {
+    "Call": "scripted",
+    "Engine": "engine",
+    "EngineBase": "engine",
+    "LocalModel": "engine",
+    "LocalTogether": "server",
+    "Piece": "engine",
+    "Received": "scripted",
+    "Refusal": "engine",
+    "Reply": "scripted",
+    "ScriptedEngine": "scripted",
+    "Usage": "engine",
+}
+
+__all__ = [
+    "Call",
+    "Engine",
+    "EngineBase",
+    "LocalModel",
+    "LocalTogether",
+    "Piece",
+    "Received",
+    "Refusal",
+    "Reply",
+    "ScriptedEngine",
+    "Usage",
+]
+
+
+def __getattr__(name: str) -> object:
+    """The public names, imported when they are asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)
