@@ -81,9 +81,7 @@ class Directory:
                 code="model_not_available",
             )
         if model.type not in types:
-            raise Refusal(
-                400, f"Model {name} is of type {model.type}, not {' or '.join(types)}.", param="model"
-            )
+            raise Refusal(400, f"Model {name} is of type {model.type}, not {' or '.join(types)}.", param="model")
         return engine
 
 
@@ -165,9 +163,7 @@ class Inference:
             return await self._stream(request, pieces, stream.chunks)
         prompt = "\n".join(message_text(message.content) for message in body.messages) if body.echo else None
         answer = await _unless_client_leaves(request.receive, _collect(pieces))
-        return reply(
-            answer.chat(id=id, model=body.model, seed=seed, logprobs=bool(body.logprobs), prompt=prompt)
-        )
+        return reply(answer.chat(id=id, model=body.model, seed=seed, logprobs=bool(body.logprobs), prompt=prompt))
 
     async def complete(self, request: Request) -> Response:
         body = parse(CompletionBody, await request.body())
@@ -221,9 +217,7 @@ class Inference:
             if body.return_documents:
                 given = body.documents[index]
                 document = {"text": given} if isinstance(given, str) else given
-            results.append(
-                {"index": index, "relevance_score": float(ranked.scores[index]), "document": document}
-            )
+            results.append({"index": index, "relevance_score": float(ranked.scores[index]), "document": document})
         return reply(
             {
                 "id": request.state.id,

@@ -121,10 +121,7 @@ def supported_page(models: Sequence[LocalModel], query: Mapping[str, str]) -> di
         and (modality is None or modality == "MODALITY_TEXT")
         # No local model has deployment profiles, so none has an adapter mode.
         and adapter_mode is None
-        and (
-            not search
-            or any(search in text.lower() for text in (model_id(model), model.id, model.description))
-        )
+        and (not search or any(search in text.lower() for text in (model_id(model), model.id, model.description)))
     ]
     return page([supported_model(model) for model in found], query)
 

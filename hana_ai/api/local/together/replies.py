@@ -69,9 +69,7 @@ class Collected:
         choice.reasoning.append(piece.reasoning)
         choice.logprobs.extend(piece.logprobs)
         if (delta := piece.tool_call) is not None:
-            call = choice.calls.setdefault(
-                delta.index, _Call(delta.id or tool_call_id(), delta.name or "", [])
-            )
+            call = choice.calls.setdefault(delta.index, _Call(delta.id or tool_call_id(), delta.name or "", []))
             call.arguments.append(delta.arguments)
         if piece.finish_reason is not None:
             choice.finish_reason = piece.finish_reason
@@ -265,9 +263,7 @@ def _tool_delta(call: ToolCallDelta) -> Chunk:
     return {"index": call.index, "id": call.id or tool_call_id(), "type": "function", "function": function}
 
 
-def completion_chunks(
-    *, id: str, model: str, seed: int, logprobs: bool
-) -> Callable[[Piece], Iterator[Chunk]]:
+def completion_chunks(*, id: str, model: str, seed: int, logprobs: bool) -> Callable[[Piece], Iterator[Chunk]]:
     """Turns pieces into the chunks of a streamed completion, as the OpenAPI document draws them."""
     created = int(time.time())
 

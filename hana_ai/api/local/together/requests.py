@@ -246,9 +246,7 @@ class RerankBody(_Body):
 
     def texts(self) -> list[str]:
         """What is ranked: the strings, or an object's `rank_fields`, its `text`, or all of its fields."""
-        return [
-            document if isinstance(document, str) else self._text(document) for document in self.documents
-        ]
+        return [document if isinstance(document, str) else self._text(document) for document in self.documents]
 
     def _text(self, document: dict[str, Any]) -> str:
         if self.rank_fields:
@@ -306,9 +304,7 @@ def parse(kind: type[BodyT], raw: bytes) -> BodyT:
 def _check_tools(body: ChatBody) -> None:
     if isinstance(body.tool_choice, NamedTool) and not body.callable_tools():
         name = body.tool_choice.function.name
-        raise Refusal(
-            400, f"tool_choice names the function {name!r}, which is not in tools.", param="tool_choice"
-        )
+        raise Refusal(400, f"tool_choice names the function {name!r}, which is not in tools.", param="tool_choice")
     if body.tool_choice == "required" and not body.tools:
         raise Refusal(400, "tool_choice is 'required', but there are no tools.", param="tool_choice")
 

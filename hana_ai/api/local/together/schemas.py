@@ -22,18 +22,14 @@ def _example(schema: dict[str, Any], root: dict[str, Any], hint: str, depth: int
     if "const" in schema:
         return schema["const"]
     if schema.get("enum"):
-        return next(
-            (value for value in schema["enum"] if str(value).lower() in hint.lower()), schema["enum"][0]
-        )
+        return next((value for value in schema["enum"] if str(value).lower() in hint.lower()), schema["enum"][0])
     for union in ("anyOf", "oneOf"):
         if schema.get(union):
             options = [_resolved(option, root) for option in schema[union]]
             # Deep inside a recursive schema null ends the recursion, elsewhere a value says more.
             null = next((option for option in options if option.get("type") == "null"), None)
             chosen = (
-                null
-                if depth <= 0 and null
-                else next((o for o in options if o.get("type") != "null"), options[0])
+                null if depth <= 0 and null else next((o for o in options if o.get("type") != "null"), options[0])
             )
             return _example(chosen, root, hint, depth)
     kind = schema.get("type", "object" if "properties" in schema else "string")
@@ -43,17 +39,13 @@ def _example(schema: dict[str, Any], root: dict[str, Any], hint: str, depth: int
         return _object(schema, root, hint, depth)
     if kind == "array":
         count = max(schema.get("minItems", 0), 1 if depth > 0 else 0)
-        return [
-            _example(schema.get("items", {"type": "string"}), root, hint, depth - 1) for _ in range(count)
-        ]
+        return [_example(schema.get("items", {"type": "string"}), root, hint, depth - 1) for _ in range(count)]
     return _scalar(kind, schema, hint)
 
 
 def _object(schema: dict[str, Any], root: dict[str, Any], hint: str, depth: int) -> dict[str, Any]:
     properties: dict[str, Any] = schema.get("properties", {})
-    names = (
-        list(properties) if depth > 0 else [name for name in properties if name in schema.get("required", [])]
-    )
+    names = list(properties) if depth > 0 else [name for name in properties if name in schema.get("required", [])]
     made: dict[str, Any] = {}
     numbers = re.findall(r"-?\d+(?:\.\d+)?", hint)
     for name in names:

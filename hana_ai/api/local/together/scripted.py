@@ -256,9 +256,7 @@ class ScriptedEngine(EngineBase):
             calls = _calls(body)
         if text is None:
             text = "" if calls else _formatted(body)
-        for piece in self._say(
-            body, scripted, text=text, calls=calls, prompt_tokens=prompt_tokens, limit=limit
-        ):
+        for piece in self._say(body, scripted, text=text, calls=calls, prompt_tokens=prompt_tokens, limit=limit):
             yield piece
 
     async def complete(self, body: CompletionBody) -> AsyncGenerator[Piece, None]:

@@ -15,7 +15,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from .engine import JSON
 
 Exchange: TypeAlias = Callable[[str, JSON, int, Any], None]
-"""Called after every answer with path, request body, status, and the answer's body or a stream's chunks."""
+"""Called after every request with path, request body, status, and the answer's body or a stream's chunks.
+
+An answer that was cut short has None for a body, or the whole chunks before the cut; status 0 means that not even
+the status line was sent.
+"""
 
 Transports: TypeAlias = "dict[tuple[str, int], asyncio.Transport]"
 
@@ -106,8 +110,8 @@ class Observed:
             statistics.active -= 1
             if transport is not None and transport.is_closing():
                 statistics.disconnects += 1
-        if seen is not None and seen.complete:
-            self._report(scope["path"], seen)
+            if seen is not None:
+                self._report(scope["path"], seen)
 
     def _report(self, path: str, seen: _Seen) -> None:
         assert self._on_exchange is not None
@@ -153,9 +157,10 @@ class _Seen:
         """The JSON body, or the chunks of a stream without `[DONE]`."""
         body = bytes(self._body)
         if not self._streamed:
-            return _json_or_text(body)
-        events = (event.removeprefix(b"data: ") for event in body.split(b"\n\n"))
-        return [_json_or_text(event) for event in events if event and event != b"[DONE]"]
+            return _json_or_text(body) if self.complete else None
+        # What follows the last blank line is empty, or an event that was cut short.
+        events = (event.removeprefix(b"data: ") for event in body.split(b"\n\n")[:-1])
+        return [_json_or_text(event) for event in events if event != b"[DONE]"]
 
 
 def _json_or_text(body: bytes) -> JSON:

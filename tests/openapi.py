@@ -1,0 +1,314 @@
+"""Checks bodies against Together's OpenAPI document (tests/fixtures/together-openapi.yaml).
+
+`check_exchange` is a hook for `LocalTogether(on_exchange=...)`: it checks the request body of every exchange and
+the body, or every chunk, of every answer with status 200. Where the document and the API differ, the API wins:
+`DEVIATIONS` names each difference and says how it is known.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from openapi_schema_validator import OAS31Validator
+
+_DOCUMENT = Path(__file__).parent / "fixtures" / "together-openapi.yaml"
+_NAMES = {
+    # path: request, response, chunk
+    "/chat/completions": ("ChatCompletionRequest", "ChatCompletionResponse", "ChatCompletionChunk"),
+    "/completions": ("CompletionRequest", "CompletionResponse", "CompletionChunk"),
+    "/embeddings": ("EmbeddingsRequest", "EmbeddingsResponse", None),
+    "/rerank": ("RerankRequest", "RerankResponse", None),
+    "/models": (None, "ModelInfoList", None),
+}
+
+Schemas = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A place where the document is not what the API does, and the change that makes it so."""
+
+    name: str
+    reason: str
+    apply: Callable[[Schemas], None]
+
+
+def _unrequire(*steps: str | int, names: tuple[str, ...]) -> Callable[[Schemas], None]:
+    def apply(schemas: Schemas) -> None:
+        node = _at(schemas, *steps)
+        node["required"] = [name for name in node["required"] if name not in names]
+
+    return apply
+
+
+def _allow_null(*steps: str | int) -> Callable[[Schemas], None]:
+    def apply(schemas: Schemas) -> None:
+        parent, last = _at(schemas, *steps[:-1]), steps[-1]
+        parent[last] = {"anyOf": [parent[last], {"type": "null"}]}
+
+    return apply
+
+
+def _also(*steps: str | int, schema: dict[str, Any]) -> Callable[[Schemas], None]:
+    def apply(schemas: Schemas) -> None:
+        parent, last = _at(schemas, *steps[:-1]), steps[-1]
+        parent[last] = {"anyOf": [parent[last], schema]}
+
+    return apply
+
+
+def _at(schemas: Schemas, *steps: str | int) -> Any:
+    node: Any = schemas
+    for step in steps:
+        node = node[step]
+    return node
+
+
+def _request_calls(schemas: Schemas) -> None:
+    call = copy.deepcopy(schemas["ToolChoice"])
+    call["required"] = ["id", "type", "function"]
+    schemas["RequestToolCall"] = call
+    message = schemas["ChatCompletionAssistantMessageParam"]
+    message["properties"]["tool_calls"]["items"] = {"$ref": "#/components/schemas/RequestToolCall"}
+
+
+def _streamed_calls(schemas: Schemas) -> None:
+    delta = copy.deepcopy(schemas["ToolChoice"])
+    delta["required"] = ["index", "function"]
+    delta["properties"]["function"]["required"] = ["arguments"]
+    schemas["ToolCallDelta"] = delta
+    properties = _at(schemas, *_CHUNK_DELTA, "properties")
+    properties["tool_calls"]["items"] = {"$ref": "#/components/schemas/ToolCallDelta"}
+
+
+def _parts(schemas: Schemas) -> None:
+    # Without `required` an image block matches every block, so that `oneOf` never holds for another one.
+    for part in schemas["ChatCompletionUserMessageContentMultimodal"]["items"]["oneOf"]:
+        part["required"] = sorted({*part.get("required", []), *part["properties"]})
+
+
+_CHUNK_CHOICE = ("ChatCompletionChunk", "properties", "choices", "items")
+_CHUNK_DELTA = (*_CHUNK_CHOICE, "properties", "delta")
+_COMPLETION_DELTA = ("CompletionChoice", "properties", "delta")
+_NAMED_TOOL = {
+    "type": "object",
+    "required": ["type", "function"],
+    "properties": {
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "required": ["name"],
+            "properties": {"name": {"type": "string"}},
+            "additionalProperties": False,
+        },
+    },
+    "additionalProperties": False,
+}
+_REGEX = {
+    "type": "object",
+    "required": ["type", "pattern"],
+    "properties": {"type": {"const": "regex"}, "pattern": {"type": "string"}},
+}
+
+DEVIATIONS = (
+    Deviation(
+        "a named tool choice has no id, index or arguments",
+        "the recorded request togetherai-streams-tool-call.json was answered",
+        _also("ChatCompletionRequest", "properties", "tool_choice", schema=_NAMED_TOOL),
+    ),
+    Deviation(
+        "tool calls of earlier answers are sent back without an index",
+        "the SDK's types allow it, and the API takes OpenAI's shape",
+        _request_calls,
+    ),
+    Deviation(
+        "a regular expression is a response format",
+        "documented on Together's page on structured outputs; the document lacks it",
+        _also("ChatCompletionRequest", "properties", "response_format", schema=_REGEX),
+    ),
+    Deviation(
+        "reasoning_effort takes more than low, medium and high",
+        "the page on reasoning names max and none for some models",
+        _also("ChatCompletionRequest", "properties", "reasoning_effort", schema={"enum": ["max", "none"]}),
+    ),
+    Deviation(
+        "the kinds of content blocks are told apart by their required fields",
+        "the document leaves `required` off images, so that an image matches every other kind too",
+        _parts,
+    ),
+    Deviation(
+        "a streamed tool call comes in parts without id, type and name",
+        "recorded: togetherai-streams-tool-call.json",
+        _streamed_calls,
+    ),
+    Deviation(
+        "token_id of a streamed delta may be null",
+        "recorded: both recordings",
+        _allow_null(*_CHUNK_DELTA, "properties", "token_id"),
+    ),
+    Deviation(
+        "token_id of a streamed completion's delta may be null",
+        "as in a streamed chat",
+        _allow_null(*_COMPLETION_DELTA, "properties", "token_id"),
+    ),
+    Deviation(
+        "logprobs of a chat's answer may be null",
+        "the document says `nullable` beside the type in an `allOf`, which no value can satisfy as it stands",
+        _allow_null("ChatCompletionChoicesData", "items", "properties", "logprobs"),
+    ),
+    Deviation(
+        "top_logprobs within logprobs is a list, one object a token",
+        "the document draws one object for all tokens; the SDK's type is a list",
+        _also("LogprobsPart", "properties", "top_logprobs", schema={"type": "array"}),
+    ),
+    Deviation(
+        "logprobs of an echoed prompt may be null",
+        "they are only there when logprobs were asked for",
+        _allow_null("PromptPart", "items", "properties", "logprobs"),
+    ),
+)
+
+UNDOCUMENTED_PATHS = (
+    # The document describes /v1 only; the SDK's types are the source for these.
+    "/v2/",
+    "/v3/",
+)
+
+
+def check_request(path: str, body: Any) -> None:
+    """Raise AssertionError if a request body is not what the document asks for."""
+    name = _names(path)[0]
+    if name is not None:
+        _check(name, body, f"request to {path}")
+
+
+def check_response(path: str, body: Any) -> None:
+    """Raise AssertionError if the body of an answer with status 200 is not as documented."""
+    name = _names(path)[1]
+    if name is not None:
+        _check(name, _thinned(body), f"answer of {path}")
+
+
+def check_chunk(path: str, chunk: Any) -> None:
+    """Raise AssertionError if a chunk of a stream is neither as documented nor an error event."""
+    if isinstance(chunk, dict) and "error" in chunk:
+        _check("ErrorData", chunk, f"error event of {path}")
+        return
+    name = _names(path)[2]
+    assert name is not None, f"{path} does not stream"
+    _check(name, chunk, f"chunk of {path}")
+
+
+def check_exchange(path: str, request_body: Any, status: int, answer: Any) -> None:
+    """Check an exchange; a hook for `LocalTogether(on_exchange=...)`."""
+    if request_body is not None:
+        check_request(path, request_body)
+    if status == 200 and isinstance(request_body, dict) and request_body.get("stream"):
+        for chunk in answer if isinstance(answer, list) else []:
+            check_chunk(path, chunk)
+    elif status == 200 and answer is not None:
+        check_response(path, answer)
+
+
+def _names(path: str) -> tuple[str | None, str | None, str | None]:
+    if path.startswith(UNDOCUMENTED_PATHS):
+        return None, None, None
+    short = path.removeprefix("/v1")
+    assert short in _NAMES, f"Together's OpenAPI document, as far as it is used here, has no path {path}"
+    return _NAMES[short]
+
+
+def _thinned(body: Any) -> Any:
+    """An embeddings answer with one number a vector, after all of them were seen to be numbers.
+
+    Half a million numbers take the validator seconds.
+    """
+    if not (isinstance(body, dict) and isinstance(body.get("data"), list)):
+        return body
+    return {**body, "data": [_thinned_entry(entry) for entry in body["data"]]}
+
+
+def _thinned_entry(entry: Any) -> Any:
+    vector = entry.get("embedding") if isinstance(entry, dict) else None
+    if isinstance(vector, list) and set(map(type, vector)) <= {int, float}:
+        return {**entry, "embedding": vector[:1]}
+    return entry
+
+
+def _check(name: str, value: Any, what: str) -> None:
+    error = next(iter(_validator(name).iter_errors(value)), None)
+    if error is not None:
+        best = _deepest(error)
+        where = "/".join(str(step) for step in best.absolute_path)
+        raise AssertionError(f"{what} is not a {name} of Together's OpenAPI document, at /{where}: {best.message}")
+
+
+def _deepest(error: Any) -> Any:
+    while error.context:
+        error = max(error.context, key=lambda one: len(one.absolute_path))
+    return error
+
+
+@cache
+def _validator(name: str) -> Any:
+    return OAS31Validator({"$ref": f"#/components/schemas/{name}", "components": {"schemas": _schemas()}})
+
+
+@cache
+def _schemas() -> Schemas:
+    document = yaml.load(_DOCUMENT.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    schemas: Schemas = document["components"]["schemas"]
+    needed: set[str] = set()
+    for names in _NAMES.values():
+        for name in (*names, "ErrorData"):
+            if name is not None:
+                needed.update(_reachable(schemas, name, needed))
+    used = {name: copy.deepcopy(schemas[name]) for name in sorted(needed)}
+    for deviation in DEVIATIONS:
+        deviation.apply(used)
+    made: Schemas = _nullable(used)
+    return made
+
+
+def _reachable(schemas: Schemas, name: str, seen: set[str]) -> set[str]:
+    found, waiting = set(seen), [name]
+    while waiting:
+        current = waiting.pop()
+        if current not in found:
+            found.add(current)
+            waiting.extend(_references(schemas[current]))
+    return found
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "$ref":
+                yield value.rpartition("/")[2]
+            else:
+                yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value)
+
+
+def _nullable(node: Any) -> Any:
+    """The document says it is OpenAPI 3.1 but writes `nullable`, which only 3.0 knows: say it in 3.1's words."""
+    if isinstance(node, list):
+        return [_nullable(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    made = {key: _nullable(value) for key, value in node.items() if not (key == "nullable" and value is True)}
+    parts = made.get("allOf")
+    if isinstance(parts, list) and {} in parts and len(parts) > 1:
+        made["allOf"] = [part for part in parts if part != {}]
+        return {"anyOf": [made, {"type": "null"}]}
+    if node.get("nullable") is True and made:
+        return {"anyOf": [made, {"type": "null"}]}
+    return made
