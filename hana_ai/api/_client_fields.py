@@ -1,0 +1,154 @@
+"""What every LangChain class here has in common: where Together is, the key, deadlines and retries."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from typing_extensions import Self
+
+from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.settings import TogetherAISettings, check_api_key, check_base_url
+from hana_ai.api.transport import Call, OnRetry, Transport, get_transport
+
+_T = TypeVar("_T")
+
+
+class ClientFields(BaseModel):
+    """Fields that default to the settings and can be assigned at any time.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        There is no key, or a setting has a value that is not allowed.
+    """
+
+    model_config = ConfigDict(populate_by_name=True, arbitrary_types_allowed=True)
+
+    kind: ClassVar[Literal["chat", "language", "embedding", "rerank"]]
+    """Kind of model, as the catalogue calls it."""
+
+    model: str | None = Field(default=None, validation_alias=AliasChoices("model", "model_name"))
+    """Name of a model, or of an endpoint of your own. Default: the environment variable for this kind of model,
+    else a living model from the catalogue, chosen at the first call."""
+    api_key: SecretStr | None = Field(default=None, validation_alias=AliasChoices("api_key", "together_api_key"))
+    """Default: TOGETHER_API_KEY. Not needed for an address on this machine."""
+    base_url: str | None = Field(
+        default=None, validation_alias=AliasChoices("base_url", "together_api_base", "together_base_url")
+    )
+    """Address, with or without `/v1`. Default: TOGETHER_BASE_URL."""
+    timeout: float | None = Field(default=None, gt=0, validation_alias=AliasChoices("timeout", "request_timeout"))
+    """Seconds for a whole call with its retries; for a stream, until its first chunk. Default: TOGETHER_TIMEOUT."""
+    connect_timeout: float | None = Field(default=None, gt=0)
+    """Seconds for connecting. Default: TOGETHER_CONNECT_TIMEOUT."""
+    stream_idle_timeout: float | None = Field(default=None, gt=0)
+    """Seconds between two chunks of a stream. Default: TOGETHER_STREAM_IDLE_TIMEOUT."""
+    max_retries: int | None = Field(default=None, ge=0)
+    """Retries after the first try. Default: TOGETHER_MAX_RETRIES."""
+    max_concurrency: int | None = Field(default=None, ge=1)
+    """Requests at the same time, of all that share address and key. Default: TOGETHER_MAX_CONCURRENCY."""
+    on_retry: OnRetry | None = Field(default=None, exclude=True)
+    """Called with a `RetryEvent` before each wait."""
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Where a loaded object finds its key again."""
+        return {"api_key": "TOGETHER_API_KEY"}
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Whether LangChain can save objects of this class; it can."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """The module's path, for loading."""
+        return cls.__module__.split(".")
+
+    @model_validator(mode="after")
+    def _fill_from_settings(self) -> Self:
+        settings = TogetherAISettings()
+        if self.api_key is None:
+            self.api_key = settings.together_api_key
+        else:
+            self.api_key = SecretStr(check_api_key(self.api_key.get_secret_value()))
+        self.base_url = check_base_url(self.base_url or settings.together_base_url, "base_url")
+        if self.api_key is None:
+            self.api_key = SecretStr(
+                TogetherAISettings(together_base_url=self.base_url, together_api_key=None).require_api_key()
+            )
+        if self.model is None:
+            self.model = default_model(settings, self.kind)
+        self.timeout = self.timeout or settings.together_timeout
+        self.connect_timeout = self.connect_timeout or settings.together_connect_timeout
+        self.stream_idle_timeout = self.stream_idle_timeout or settings.together_stream_idle_timeout
+        if self.max_retries is None:
+            self.max_retries = settings.together_max_retries
+        self.max_concurrency = self.max_concurrency or settings.together_max_concurrency
+        return self
+
+    @property
+    def transport(self) -> Transport:
+        """The shared transport for this object's address and key, as they are now."""
+        key = self.api_key if isinstance(self.api_key, SecretStr) else SecretStr(str(self.api_key))
+        return get_transport(
+            base_url=check_base_url(str(self.base_url), "base_url"),
+            api_key=key,
+            max_concurrency=self.max_concurrency or 1,
+        )
+
+    def _call(self, path: str, body: dict[str, Any], *, stream: bool = False) -> Call:
+        return Call(
+            path,
+            body,
+            model=body.get("model"),
+            timeout=self.timeout or 60.0,
+            connect_timeout=self.connect_timeout or 5.0,
+            stream_idle_timeout=self.stream_idle_timeout or 60.0,
+            max_retries=self.max_retries or 0,
+            on_retry=self.on_retry,
+            stream=stream,
+            kind=self.kind,
+        )
+
+    def _resolve_model(self, asked: str | None = None) -> str:
+        """The model to ask: the call's own, this object's, or one that the catalogue recommends."""
+        name = asked or self.model
+        if name is None:
+            name = self.model = self.transport.catalog.default(self.kind)
+        return name
+
+    async def _aresolve_model(self, asked: str | None = None) -> str:
+        name = asked or self.model
+        if name is None:
+            name = self.model = await self.transport.catalog.adefault(self.kind)
+        return name
+
+
+def default_model(settings: TogetherAISettings, kind: str) -> str | None:
+    """The model that the settings name for a kind."""
+    if kind == "embedding":
+        return settings.together_default_embedding_model
+    if kind == "rerank":
+        return settings.together_default_rerank_model
+    return settings.together_default_model
+
+
+def stop_list(stop: str | list[str] | tuple[str, ...] | None) -> list[str] | None:
+    """Stop sequences as the list that the API insists on; None for none."""
+    if stop is None:
+        return None
+    if isinstance(stop, str):
+        return [stop]
+    if not all(isinstance(item, str) for item in stop):
+        raise TogetherAIInputError("stop takes a string or a list of strings.")
+    return list(stop) or None
+
+
+def merged_body(*layers: dict[str, Any] | None) -> dict[str, Any]:
+    """Merge layers of a request body, later ones winning; None means "leave out"."""
+    body: dict[str, Any] = {}
+    for layer in layers:
+        if layer:
+            body.update(layer)
+    return {name: value for name, value in body.items() if value is not None}

@@ -1,0 +1,183 @@
+"""The SDK's clients: a synchronous one, and an asynchronous one for each event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import threading
+import weakref
+from collections.abc import AsyncGenerator
+from functools import cache
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+
+from hana_ai.api.errors import TogetherAIConnectionError
+
+if TYPE_CHECKING:
+    from together import AsyncTogether, Together
+
+_KEEPALIVE_SECONDS = 30.0
+
+
+class Connections:
+    """Connections to one address with one key, made when first needed. Thread-safe."""
+
+    def __init__(self, base_url: str, api_key: SecretStr) -> None:
+        self.base_url = base_url
+        self.api_key = api_key
+        self.closed = False
+        self._lock = threading.Lock()
+        self._client: Together | None = None
+        self._loops: dict[int, _LoopClient] = {}
+
+    def sync_client(self) -> Together:
+        """The client for threads."""
+        client = self._client
+        if client is None:
+            import httpx
+            from together import Together
+
+            with self._lock:
+                self._refuse_when_closed()
+                if self._client is None:
+                    # No bound here: the limiter is the bound, and a pool's queue would be a second one.
+                    limits = httpx.Limits(keepalive_expiry=_KEEPALIVE_SECONDS)
+                    self._client = Together(
+                        api_key=self.api_key.get_secret_value(),
+                        base_url=self.base_url,
+                        max_retries=0,
+                        http_client=httpx.Client(limits=limits, verify=_ssl_context(), follow_redirects=False),
+                    )
+                client = self._client
+        return client
+
+    def async_client(self) -> AsyncTogether:
+        """The client for the running event loop."""
+        loop = asyncio.get_running_loop()
+        entry = self._loops.get(id(loop))
+        if entry is None or entry.loop is not loop:
+            with self._lock:
+                self._refuse_when_closed()
+                for key, old in list(self._loops.items()):
+                    if old.loop.is_closed():
+                        del self._loops[key]
+                        old.abandon()
+                entry = self._loops[id(loop)] = _LoopClient(self, loop)
+        return entry.client
+
+    def _refuse_when_closed(self) -> None:
+        if self.closed:
+            raise TogetherAIConnectionError("this client was closed", hint="Make a new one.")
+
+    def forget(self, entry: _LoopClient) -> None:
+        """Drop a loop's client, which has been closed."""
+        with self._lock:
+            if self._loops.get(id(entry.loop)) is entry:
+                del self._loops[id(entry.loop)]
+
+    def close(self) -> None:
+        """Close the synchronous client, and the asynchronous ones of loops that are not running."""
+        with self._lock:
+            self.closed = True
+            client, self._client = self._client, None
+            loops = list(self._loops.values())
+        if client is not None:
+            client.close()
+        for entry in loops:
+            entry.abandon()
+
+    async def aclose(self) -> None:
+        """Close everything, the running loop's client in an orderly way."""
+        entry = self._loops.get(id(asyncio.get_running_loop()))
+        if entry is not None:
+            await entry.aclose()
+        self.close()
+
+
+class _LoopClient:
+    """The SDK's asynchronous client of one event loop, closed together with the loop.
+
+    aiohttp's sessions belong to the loop they were made in. `asyncio.run` finishes the asynchronous generators
+    of its loop before it closes it; one that waits for just that closes the session in time, so that nothing is
+    left unclosed and the next loop starts afresh.
+    """
+
+    def __init__(self, connections: Connections, loop: asyncio.AbstractEventLoop) -> None:
+        import aiohttp
+        import httpx_aiohttp
+        from together import AsyncTogether
+
+        self.loop = loop
+        # limit=0 is aiohttp's word for "no limit": the limiter is the bound.
+        self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=_ssl_context())
+        http_transport = httpx_aiohttp.AiohttpTransport(
+            verify=_ssl_context(), client=aiohttp.ClientSession(connector=self._connector)
+        )
+        self.client = AsyncTogether(
+            api_key=connections.api_key.get_secret_value(),
+            base_url=connections.base_url,
+            max_retries=0,
+            http_client=httpx_aiohttp.HttpxAiohttpClient(
+                transport=http_transport, verify=_ssl_context(), follow_redirects=False
+            ),
+        )
+        self._connections = weakref.ref(connections)
+        self._guard = self._until_the_loop_ends()
+        # Its first step runs to the yield without suspending, and makes the loop know it.
+        with contextlib.suppress(StopIteration):
+            self._guard.asend(None).send(None)
+
+    async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        connections = self._connections()
+        if connections is not None:
+            connections.forget(self)
+        await self.client.close()
+
+    async def aclose(self) -> None:
+        """Close now; the guard then finds nothing left to do."""
+        await self._guard.aclose()
+
+    def abandon(self) -> None:
+        """Close without the loop's help: it is closed, or runs in another thread."""
+        if not self.loop.is_closed():
+            if self.loop.is_running():
+                self.loop.call_soon_threadsafe(lambda: asyncio.ensure_future(self.aclose()))
+                return
+            self.loop.run_until_complete(self.aclose())
+            return
+        # On a closed loop nothing can be awaited; the first step alone drops the sockets.
+        with contextlib.suppress(StopIteration):
+            self._connector.close().__await__().send(None)
+
+
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    """One for all clients: making it takes longer than a request."""
+    import httpx
+
+    return httpx.create_ssl_context()
+
+
+@cache
+def breakage() -> tuple[type[BaseException], ...]:
+    """What SDK, httpx and aiohttp raise when an exchange fails."""
+    import aiohttp
+    import httpx
+    import together
+
+    return (
+        together.APIError,
+        httpx.HTTPError,
+        aiohttp.ClientError,
+        OSError,
+        TimeoutError,
+        asyncio.TimeoutError,
+    )

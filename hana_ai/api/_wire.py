@@ -1,0 +1,250 @@
+"""Bytes and exceptions of one HTTP exchange, read without I/O, so that sync and async share it."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from hana_ai.api.errors import (
+    TogetherAIConnectionError,
+    TogetherAIInputError,
+    TogetherAIRequestError,
+    TogetherAIResponseError,
+    TogetherAIStatusError,
+    TogetherAIStreamError,
+    TogetherAITimeoutError,
+    error_from_body,
+)
+from hana_ai.api.sse import SSEDecoder
+
+_LONGEST_NAMED_WAIT = 3600.0
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """Encode a request body.
+
+    Raises
+    ------
+    TogetherAIInputError
+        A value has no JSON form.
+    """
+    try:
+        return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError as exc:
+        what = str(exc)
+        hint = (
+            "The text has half of a surrogate pair; repair it with "
+            "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
+            if "surrogate" in what or "UTF-8" in what
+            else "Parameters and messages hold only strings, numbers, booleans, lists and dicts."
+        )
+        raise TogetherAIInputError(f"The request can't be written as JSON: {what}. {hint}") from exc
+
+
+def decode(data: bytes, *, model: str | None, request_id: str | None, content_type: str = "") -> Any:
+    """Decode a reply's body.
+
+    Raises
+    ------
+    TogetherAIResponseError
+        It is no JSON.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as exc:
+        begin = " ".join(data[:200].decode("utf-8", "replace").split())
+        raise TogetherAIResponseError(
+            f"the reply is not JSON (content type {content_type or 'unknown'}, {len(data)} bytes): {begin!r}",
+            model=model,
+            request_id=request_id,
+            hint="Check TOGETHER_BASE_URL, and whether a proxy answers in Together's place.",
+        ) from exc
+
+
+def request_id_of(headers: Mapping[str, str]) -> str | None:
+    """Together's own id of the exchange."""
+    return headers.get("x-request-id") or headers.get("x-together-traceid")
+
+
+def retry_after_of(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks to wait: `retry-after-ms`, `retry-after` or `x-ratelimit-reset`.
+
+    Values that make no sense (negative, not a number, more than an hour) count as absent.
+    """
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0), ("x-ratelimit-reset", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value.strip().removesuffix("s")) * scale
+        except ValueError:
+            stamp = email.utils.parsedate_tz(value)
+            if stamp is None:
+                continue
+            seconds = max(0.0, email.utils.mktime_tz(stamp) - time.time())
+        if seconds > 1_000_000_000:
+            # A point in time instead of a span, as some gateways send it.
+            seconds -= time.time()
+        if 0 <= seconds <= _LONGEST_NAMED_WAIT:
+            return seconds
+    return None
+
+
+def status_error(
+    status: int, headers: Mapping[str, str], data: bytes, *, model: str | None
+) -> TogetherAIStatusError:
+    """Make the error for a reply with an error status."""
+    body: object
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        body = data.decode("utf-8", "replace")
+    error = error_from_body(
+        status, body, model=model, request_id=request_id_of(headers), retry_after=retry_after_of(headers)
+    )
+    if 300 <= status < 400:
+        error.hint = "Redirects are not followed, since the key would travel along; correct TOGETHER_BASE_URL."
+    if headers.get("x-should-retry") == "false":
+        error.is_retryable = False
+    return error
+
+
+def transport_error(exc: BaseException, *, base_url: str, model: str | None) -> TogetherAIRequestError:
+    """Make the error for an exchange that broke below HTTP.
+
+    The SDK's and httpx's own classes are not enough: httpx-aiohttp reports a server that hung up as a timeout
+    of the connect phase. The innermost cause tells what it was.
+    """
+    names = {cls.__name__ for link in _causes(exc) for cls in type(link).__mro__}
+    what = next((str(link) for link in reversed(list(_causes(exc))) if str(link)), type(exc).__name__)
+    disconnected = "ServerDisconnectedError" in names or "ClientOSError" in names
+    if not disconnected and names & {
+        "TimeoutException",
+        "TimeoutError",
+        "APITimeoutError",
+        "ServerTimeoutError",
+    }:
+        phase = "connecting" if names & {"ConnectTimeout", "ConnectionTimeoutError"} else "waiting for an answer"
+        return TogetherAITimeoutError(
+            f"timed out while {phase} ({base_url})",
+            model=model,
+            hint="Raise TOGETHER_TIMEOUT or TOGETHER_CONNECT_TIMEOUT.",
+        )
+    return TogetherAIConnectionError(
+        f"no connection to {base_url}: {what}",
+        model=model,
+        hint="Check the network, the proxy settings and TOGETHER_BASE_URL.",
+    )
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = exc
+    seen: set[int] = set()
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+class EventReader:
+    """Turn a stream's bytes into its decoded events and know whether it ended as it should.
+
+    Parameters
+    ----------
+    model, request_id : str, optional
+        For the errors.
+    """
+
+    __slots__ = ("_decoder", "_failure", "_last", "done", "model", "request_id")
+
+    def __init__(self, *, model: str | None, request_id: str | None) -> None:
+        self._decoder = SSEDecoder()
+        self._failure: TogetherAIStatusError | None = None
+        self._last: dict[str, Any] = {}
+        self.done = False
+        self.model = model
+        self.request_id = request_id
+
+    def feed(self, chunk: bytes) -> list[dict[str, Any]]:
+        """Take bytes and return the decoded chunks that they complete.
+
+        Raises
+        ------
+        TogetherAIStatusError
+            The server sent an error as an event.
+        TogetherAIResponseError
+            An event is not the JSON object that the API promises, or is too large.
+        """
+        if self._failure is not None:
+            raise self._failure
+        out: list[dict[str, Any]] = []
+        try:
+            events = self._decoder.feed(chunk)
+        except ValueError as exc:
+            raise TogetherAIResponseError(str(exc), model=self.model, request_id=self.request_id) from exc
+        for data, _ in events:
+            if self.done:
+                break
+            if data == b"[DONE]":
+                self.done = True
+                break
+            decoded = decode(data, model=self.model, request_id=self.request_id, content_type="event stream")
+            if not isinstance(decoded, dict):
+                raise TogetherAIResponseError(
+                    f"a stream's chunk is no object: {data[:200]!r}",
+                    model=self.model,
+                    request_id=self.request_id,
+                )
+            if decoded.get("error"):
+                self._failure = self._error_event(decoded)
+                if out:
+                    # What came before the error is handed out first; the next call raises.
+                    return out
+                raise self._failure
+            self._last = decoded
+            out.append(decoded)
+        return out
+
+    def finish(self) -> None:
+        """Check, at the end of the bytes, that the stream was complete.
+
+        Raises
+        ------
+        TogetherAIConnectionError
+            Neither `[DONE]` nor a finish reason came: the server or the network cut it off.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self.done or any(choice.get("finish_reason") for choice in self._last.get("choices") or ()):
+            return
+        if self._last and not self._last.get("choices") and self._last.get("usage"):
+            return
+        raise TogetherAIConnectionError(
+            "the stream ended before the answer was complete", model=self.model, request_id=self.request_id
+        )
+
+    def _error_event(self, decoded: dict[str, Any]) -> TogetherAIStatusError:
+        inner = decoded["error"]
+        code = str(inner.get("code")) if isinstance(inner, Mapping) else ""
+        status = int(code) if code.isdigit() and 400 <= int(code) < 600 else 500
+        return error_from_body(status, decoded, model=self.model, request_id=self.request_id)
+
+
+def stream_error(exc: TogetherAIRequestError) -> TogetherAIStreamError:
+    """Say of an error that it came in the middle of a stream, where no retry is possible."""
+    error = TogetherAIStreamError(
+        f"the stream broke: {exc.message}",
+        status=exc.status,
+        code=exc.code,
+        type=exc.type,
+        param=exc.param,
+        request_id=exc.request_id,
+        model=exc.model,
+        hint="What was received until then is in this error's `partial`; ask again for a whole answer.",
+    )
+    error.__cause__ = exc
+    return error

@@ -1,0 +1,320 @@
+"""Everything that can go wrong, as one tree.
+
+::
+
+    TogetherAIError (RuntimeError)
+    ├── TogetherAISettingsError (ValueError)       a setting is missing or wrong
+    │   └── TogetherAINotEnabledError              ENABLE_TOGETHER_AI is not true
+    ├── TogetherAIInputError (ValueError)          refused before anything was sent
+    ├── TogetherAIRequestError                     a request to Together failed
+    │   ├── TogetherAIStatusError                  Together answered with an error status
+    │   │   ├── TogetherAIInvalidRequestError      400, 413, 422     ModelInvalidRequestError
+    │   │   ├── TogetherAIContextOverflowError     400, 403          ContextOverflowError
+    │   │   ├── TogetherAIAuthenticationError      401               ModelAuthenticationError
+    │   │   ├── TogetherAIPaymentRequiredError     402
+    │   │   ├── TogetherAIPermissionDeniedError    403               ModelPermissionDeniedError
+    │   │   ├── TogetherAIModelNotFoundError       404, 400          ModelNotFoundError
+    │   │   ├── TogetherAIConflictError            409
+    │   │   ├── TogetherAIRateLimitError           429               ModelRateLimitError
+    │   │   └── TogetherAIServerError              5xx               ModelAPIError
+    │   ├── TogetherAIConnectionError              no connection     ModelConnectionError
+    │   ├── TogetherAITimeoutError                 a deadline passed ModelTimeoutError
+    │   ├── TogetherAIStreamError                  a stream broke    ModelAPIError
+    │   └── TogetherAIResponseError                unreadable reply  ModelAPIError
+    └── TogetherAIStructuredOutputError (OutputParserException)      no output of the asked-for shape
+
+The right column is the class of ``langchain_core.exceptions`` that each one also is, so that code written for
+any LangChain provider catches them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.exceptions import (
+    ContextOverflowError,
+    ModelAPIError,
+    ModelAuthenticationError,
+    ModelConnectionError,
+    ModelError,
+    ModelInvalidRequestError,
+    ModelNotFoundError,
+    ModelPermissionDeniedError,
+    ModelRateLimitError,
+    ModelTimeoutError,
+    OutputParserException,
+)
+
+
+class TogetherAIError(RuntimeError):
+    """Base of every error of this package."""
+
+
+class TogetherAISettingsError(TogetherAIError, ValueError):
+    """A setting is missing or has a value that is not allowed; the message names it."""
+
+
+class TogetherAINotEnabledError(TogetherAISettingsError):
+    """Together is asked for, but not switched on; the message lists what to set."""
+
+
+class TogetherAIInputError(TogetherAIError, ValueError):
+    """The input can't be sent as it is; nothing was sent."""
+
+
+class TogetherAIRequestError(TogetherAIError, ModelError):
+    """A request to Together failed.
+
+    Parameters
+    ----------
+    message : str
+        What happened, in the server's words where there are any.
+    status : int, optional
+        HTTP status, None when there was no complete reply.
+    code, type, param : str, optional
+        The fields of Together's error body.
+    request_id : str, optional
+        Together's `x-request-id`; name it when you ask their support.
+    model : str, optional
+        The model that the request asked for.
+    hint : str, optional
+        What to do about it.
+    retry_after : float, optional
+        Seconds that the server asks to wait.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        type: str | None = None,
+        param: str | None = None,
+        request_id: str | None = None,
+        model: str | None = None,
+        hint: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        self.message = message
+        self.status = status
+        self.code = code
+        self.type = type
+        self.param = param
+        self.request_id = request_id
+        self.model = model
+        self.hint = hint
+        self.retry_after = retry_after
+        super().__init__(message)
+
+    @property
+    def status_code(self) -> int | None:
+        """The HTTP status under the name that the SDKs use."""
+        return self.status
+
+    def __str__(self) -> str:
+        # "Error code: 429" stays the beginning: the toolkit's agents look for it.
+        text = f"Error code: {self.status} - {self.message}" if self.status else self.message
+        named = [
+            f"{name} {value}" for name, value in (("model", self.model), ("request", self.request_id)) if value
+        ]
+        if named:
+            text += f" ({', '.join(named)})"
+        return f"{text} {self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (self.__class__, self.message, self.__dict__.copy()))
+
+
+def _rebuild(cls: type[TogetherAIRequestError], message: str, state: dict[str, Any]) -> TogetherAIRequestError:
+    error = cls.__new__(cls)
+    RuntimeError.__init__(error, message)
+    error.__dict__.update(state)
+    return error
+
+
+class TogetherAIStatusError(TogetherAIRequestError):
+    """Together answered with an error status."""
+
+
+class TogetherAIInvalidRequestError(TogetherAIStatusError, ModelInvalidRequestError):
+    """The request is not valid (400, 413, 422)."""
+
+
+class TogetherAIContextOverflowError(TogetherAIStatusError, ContextOverflowError):
+    """Input and `max_tokens` together exceed the model's context (400 or 403)."""
+
+
+class TogetherAIAuthenticationError(TogetherAIStatusError, ModelAuthenticationError):
+    """The key was refused (401)."""
+
+
+class TogetherAIPaymentRequiredError(TogetherAIStatusError):
+    """The account's credit or spending limit is used up (402)."""
+
+
+class TogetherAIPermissionDeniedError(TogetherAIStatusError, ModelPermissionDeniedError):
+    """The key may not do this (403)."""
+
+
+class TogetherAIModelNotFoundError(TogetherAIStatusError, ModelNotFoundError):
+    """The model or the address does not exist, or is not served without an endpoint of one's own (404, 400).
+
+    `alternatives` holds close names that the catalogue lists as living; it may be empty.
+    """
+
+    alternatives: Sequence[str] = ()
+
+
+class TogetherAIConflictError(TogetherAIStatusError):
+    """The resource is being changed by somebody else (409)."""
+
+    is_retryable = True
+
+
+class TogetherAIRateLimitError(TogetherAIStatusError, ModelRateLimitError):
+    """More requests or tokens than Together allows at this moment (429)."""
+
+
+class TogetherAIServerError(TogetherAIStatusError, ModelAPIError):
+    """Together failed or has no capacity (5xx)."""
+
+
+class TogetherAIConnectionError(TogetherAIRequestError, ModelConnectionError):
+    """No connection, or it broke before the reply was complete."""
+
+
+class TogetherAITimeoutError(TogetherAIRequestError, ModelTimeoutError):
+    """A deadline passed: connecting, between two chunks, or of the whole call."""
+
+
+class TogetherAIResponseError(TogetherAIRequestError, ModelAPIError):
+    """The reply was not what the API promises: not JSON, cut off, too large, or of another shape."""
+
+    is_retryable = False
+
+
+class TogetherAIStreamError(TogetherAIRequestError, ModelAPIError):
+    """A stream ended early, after it had begun.
+
+    `partial` holds what was received until then: the text for a completion, an `AIMessageChunk` for a chat.
+    """
+
+    partial: Any = None
+
+
+class TogetherAIStructuredOutputError(TogetherAIError, OutputParserException):
+    """The model's answer does not have the asked-for shape; the message has the finish reason."""
+
+    def __init__(self, message: str, *, llm_output: str | None = None) -> None:
+        OutputParserException.__init__(self, message, llm_output=llm_output)
+
+
+class _ModelTimeoutStatusError(TogetherAITimeoutError, TogetherAIStatusError):
+    """408: the server gave up waiting."""
+
+
+_BY_STATUS: Mapping[int, type[TogetherAIStatusError]] = {
+    400: TogetherAIInvalidRequestError,
+    401: TogetherAIAuthenticationError,
+    402: TogetherAIPaymentRequiredError,
+    403: TogetherAIPermissionDeniedError,
+    404: TogetherAIModelNotFoundError,
+    408: _ModelTimeoutStatusError,
+    409: TogetherAIConflictError,
+    413: TogetherAIInvalidRequestError,
+    422: TogetherAIInvalidRequestError,
+    429: TogetherAIRateLimitError,
+}
+
+_HINTS: Mapping[type[TogetherAIStatusError], str] = {
+    TogetherAIAuthenticationError: "Check TOGETHER_API_KEY; keys are made at https://api.together.ai/settings/api-keys.",
+    TogetherAIPaymentRequiredError: "Add credit or raise the spending limit at https://api.together.ai/settings/billing.",
+    TogetherAIContextOverflowError: "Shorten the input, lower max_tokens, or set "
+    "context_length_exceeded_behavior='truncate'.",
+    TogetherAIRateLimitError: "Lower TOGETHER_MAX_CONCURRENCY or raise TOGETHER_MAX_RETRIES.",
+}
+
+_OVERFLOW_WORDS = ("max_new_tokens", "context length", "context window", "maximum context", "context_length")
+_NOT_SERVED_WORDS = (
+    "model_not_available",
+    "non-serverless model",
+    "model_not_found",
+    "unable to access model",
+)
+
+
+def error_class(status: int, message: str, code: str | None = None) -> type[TogetherAIStatusError]:
+    """Choose the class for an error status and the words beside it.
+
+    Together reports an exceeded context as 400 or as 403 (its error-codes page says both), and a model that is
+    not served as 400 `model_not_available` or as 404; the words tell them apart from their neighbours.
+    """
+    words = f"{code or ''} {message}".lower()
+    if status in (400, 403) and any(word in words for word in _OVERFLOW_WORDS):
+        return TogetherAIContextOverflowError
+    if status == 400 and any(word in words for word in _NOT_SERVED_WORDS):
+        return TogetherAIModelNotFoundError
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    return TogetherAIServerError if status >= 500 else TogetherAIStatusError
+
+
+def error_from_body(
+    status: int,
+    body: object,
+    *,
+    model: str | None = None,
+    request_id: str | None = None,
+    retry_after: float | None = None,
+) -> TogetherAIStatusError:
+    """Make the error for a reply's status and body.
+
+    Parameters
+    ----------
+    status : int
+        HTTP status of the reply.
+    body : object
+        The decoded JSON (``{"error": {message, type, param, code}, "error_type": ...}``), or text that was no
+        JSON, such as a proxy's page.
+    model, request_id, retry_after
+        As in `TogetherAIRequestError`.
+    """
+    fields = read_error(body)
+    message = fields["message"] or f"the server gave no reason for status {status}"
+    cls = error_class(status, message, fields["code"])
+    return cls(
+        message,
+        status=status,
+        code=fields["code"],
+        type=fields["type"],
+        param=fields["param"],
+        request_id=request_id,
+        model=model,
+        hint=_HINTS.get(cls),
+        retry_after=retry_after,
+    )
+
+
+def read_error(body: object) -> dict[str, str | None]:
+    """Read message, type, param and code out of an error body, whatever its shape."""
+    found: dict[str, str | None] = {"message": None, "type": None, "param": None, "code": None}
+    if isinstance(body, Mapping):
+        inner = body.get("error", body)
+        if isinstance(inner, Mapping):
+            for name in found:
+                found[name] = _text(inner.get(name))
+            found["message"] = found["message"] or _text(inner.get("detail"))
+        else:
+            found["message"] = _text(inner)
+        found["message"] = found["message"] or _text(body.get("message"))
+        found["type"] = found["type"] or _text(body.get("error_type"))
+    elif isinstance(body, str) and body.strip():
+        # An HTML page or plain text, usually of a proxy on the way: its beginning is enough to tell whose.
+        found["message"] = " ".join(body.split())[:300]
+    return found
+
+
+def _text(value: object) -> str | None:
+    return None if value is None or value == "" else str(value)

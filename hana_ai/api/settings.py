@@ -1,0 +1,199 @@
+"""Every environment variable of the provider, in one place.
+
+Values come from the process environment or from a `.env` file in the working directory; the environment wins.
+The toolkit's own HANA variables are read here too, so that one file configures both.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from decimal import Decimal
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hana_ai.api.errors import TogetherAINotEnabledError, TogetherAISettingsError
+
+DEFAULT_BASE_URL = "https://api.together.ai"
+"""The SDK's own default (together 3.1, `_client.py`)."""
+
+_KEY_PAGE = "https://api.together.ai/settings/api-keys"
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL points to this machine, where no key is needed and plain http is allowed."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_base_url(value: str, name: str = "TOGETHER_BASE_URL") -> str:
+    """Return the address without a trailing slash and `/v1`.
+
+    The SDK's paths carry their own `/v1`. The key is sent along, so only https and loopback are accepted.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        The value is no such address.
+    """
+    url = value.strip().rstrip("/").removesuffix("/v1").rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in url):
+        raise TogetherAISettingsError(f"{name}={value!r} is not an address such as {DEFAULT_BASE_URL!r}.")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise TogetherAISettingsError(f"{name} must not carry a user, a password, a query or a fragment.")
+    if parts.scheme == "http" and not is_loopback(url):
+        raise TogetherAISettingsError(
+            f"{name}={value!r} would send the key unencrypted; use https, or an address on this machine."
+        )
+    return url
+
+
+class TogetherAISettings(BaseSettings):
+    """The settings, as read when the object is made.
+
+    Fields can be given by name or by their environment variable's name.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        A value is not allowed; the message names the variable, the value and what is allowed.
+
+    Examples
+    --------
+    >>> TogetherAISettings(together_timeout=30, _env_file=None).together_timeout
+    30.0
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        frozen=True,
+    )
+
+    enable_together_ai: bool = Field(False, description="route the toolkit to Together")
+    enable_gpu_acceleration: bool = Field(True, description="master switch; false turns Together off")
+    together_api_key: SecretStr | None = Field(None, description="secret; not needed for a loopback address")
+    together_base_url: str = Field(DEFAULT_BASE_URL, description="without /v1")
+    together_project_id: str | None = Field(None, description="for endpoints and uploads; else asked from whoami")
+    together_default_model: str | None = Field(None, description="chat and completions; else from the catalogue")
+    together_default_embedding_model: str | None = Field(None, description="embeddings; else from the catalogue")
+    together_default_rerank_model: str | None = Field(None, description="reranking; else from the catalogue")
+    together_timeout: float = Field(60.0, gt=0, le=86_400, description="whole call, seconds")
+    together_connect_timeout: float = Field(5.0, gt=0, le=600, description="seconds")
+    together_stream_idle_timeout: float = Field(60.0, gt=0, le=86_400, description="between chunks, seconds")
+    together_max_retries: int = Field(3, ge=0, le=100, description="retries after the first try")
+    together_max_concurrency: int = Field(64, ge=1, le=10_000, description="requests at the same time")
+    together_embedding_batch_size: int = Field(128, ge=1, le=100_000, description="texts a request")
+    together_fallback: str = Field("", description="comma list of model or base_url#model")
+    together_budget_usd: Decimal | None = Field(None, gt=0, description="stop when spent")
+    together_budget_period: Literal["day", "month"] = Field("month", description="day or month")
+    together_usage_db: str | None = Field(None, description="a SQLite path, or hana:TABLE; unset = in memory")
+    together_cache: str | None = Field(None, description="a SQLite path, or hana:TABLE; unset = none")
+    together_route_embeddings: Literal["all", "defaults", "off"] = Field("all", description="all, defaults or off")
+    together_model_map: str = Field("", description="comma list of asked-for=model")
+    hana_address: str | None = Field(None, description="host of the database")
+    hana_port: int = Field(443, ge=1, le=65_535, description="SQL port")
+    hana_user: str | None = Field(None, description="database user")
+    hana_password: SecretStr | None = Field(None, description="secret")
+    hana_userkey: str | None = Field(None, description="key in the hdbuserstore, instead of the four above")
+    hana_schema: str | None = Field(None, description="schema; else the user's own")
+    hana_encrypt: bool = Field(True, description="TLS to the database")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**{name if name[:1] == "_" else name.lower(): v for name, v in values.items()})
+        except ValidationError as exc:
+            # `from None`: pydantic's own text would repeat what the message already says, worse.
+            raise TogetherAISettingsError(_explain(exc, values)) from None
+
+    @field_validator("together_base_url")
+    @classmethod
+    def _base_url(cls, value: str) -> str:
+        return check_base_url(value)
+
+    @field_validator("together_api_key")
+    @classmethod
+    def _api_key(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else SecretStr(check_api_key(value.get_secret_value()))
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the toolkit is to be routed to Together."""
+        return self.enable_together_ai and self.enable_gpu_acceleration
+
+    def require_enabled(self) -> None:
+        """Check that Together is switched on and that there is a key.
+
+        Raises
+        ------
+        TogetherAINotEnabledError
+            It is not; the message lists what to set.
+        """
+        if self.enabled:
+            self.require_api_key()
+            return
+        steps = []
+        if not self.enable_together_ai:
+            steps.append("ENABLE_TOGETHER_AI=true")
+        if not self.enable_gpu_acceleration:
+            steps.append("ENABLE_GPU_ACCELERATION=true (or unset it)")
+        if self.together_api_key is None and not is_loopback(self.together_base_url):
+            steps.append(f"TOGETHER_API_KEY (from {_KEY_PAGE})")
+        raise TogetherAINotEnabledError(
+            f"Together AI is not enabled. Set {', '.join(steps)} in the environment or in a .env file."
+        )
+
+    def require_api_key(self) -> str:
+        """Return the key, in the clear.
+
+        Raises
+        ------
+        TogetherAISettingsError
+            There is none, and the address is not on this machine.
+        """
+        if self.together_api_key is not None:
+            return self.together_api_key.get_secret_value()
+        if is_loopback(self.together_base_url):
+            return "loopback"
+        raise TogetherAISettingsError(
+            "There is no Together API key. Set the environment variable TOGETHER_API_KEY or pass api_key=...; "
+            f"keys are made at {_KEY_PAGE}."
+        )
+
+
+def check_api_key(value: str) -> str:
+    """Return the key without surrounding white space; a line break inside would end the header it is sent in."""
+    key = value.strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise TogetherAISettingsError(
+            "TOGETHER_API_KEY is not a key: it is empty or has blanks, line breaks or letters beyond ASCII. "
+            f"Copy it again from {_KEY_PAGE}."
+        )
+    return key
+
+
+def _explain(exc: ValidationError, given: dict[str, Any]) -> str:
+    secret = {"together_api_key", "hana_password"}
+    lines = []
+    for error in exc.errors(include_url=False, include_context=True):
+        name = str(error["loc"][0]) if error["loc"] else "settings"
+        cause = error.get("ctx", {}).get("error")
+        if isinstance(cause, TogetherAISettingsError):
+            lines.append(str(cause))
+            continue
+        value = "" if name in secret else f"={error['input']!r}"
+        field = TogetherAISettings.model_fields.get(name)
+        meaning = f" ({field.description})" if field is not None and field.description else ""
+        lines.append(f"{name.upper()}{value}{meaning}: {error['msg']}.")
+    return " ".join(lines)
