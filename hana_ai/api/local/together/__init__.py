@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .engine import Engine, EngineBase, LocalModel, Piece, Refusal, Usage
+    from .llama import LlamaCppEngine
     from .scripted import Call, Received, Reply, ScriptedEngine
     from .server import LocalTogether
+    from .wordllama_engine import WordLlamaEngine
 
 _HOME = {
     "Call": "scripted",
     "Engine": "engine",
     "EngineBase": "engine",
+    "LlamaCppEngine": "llama",
     "LocalModel": "engine",
     "LocalTogether": "server",
     "Piece": "engine",
@@ -33,12 +36,14 @@ _HOME = {
     "Reply": "scripted",
     "ScriptedEngine": "scripted",
     "Usage": "engine",
+    "WordLlamaEngine": "wordllama_engine",
 }
 
 __all__ = [
     "Call",
     "Engine",
     "EngineBase",
+    "LlamaCppEngine",
     "LocalModel",
     "LocalTogether",
     "Piece",
@@ -47,6 +52,7 @@ __all__ = [
     "Reply",
     "ScriptedEngine",
     "Usage",
+    "WordLlamaEngine",
 ]
 
 
