@@ -1,0 +1,1 @@
+"""Speed of the provider beside langchain-together's: ``python -m benchmarks``."""

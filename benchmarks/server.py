@@ -1,0 +1,172 @@
+"""A server on 127.0.0.1 that answers at once with bytes made beforehand, so that the client's cost is what counts.
+
+It runs in a process of its own: ``python -m benchmarks.server`` prints the port it listens on, and ends when
+its standard input is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import threading
+from functools import cache
+
+import orjson
+
+DIMENSIONS = 1024
+SLOW = "bench/slow"
+"""Name of the model that answers after `LATENCY`; every other one answers at once."""
+LATENCY = 0.020
+"""Seconds."""
+CHUNKS = 1000
+"""Chunks of a streamed answer."""
+
+_USAGE = {"prompt_tokens": 12, "completion_tokens": 40, "total_tokens": 52, "cached_tokens": 0}
+_ANSWER = {
+    "id": "bench-0123456789abcdef",
+    "object": "chat.completion",
+    "created": 1_760_000_000,
+    "model": SLOW,
+    "prompt": [],
+    "choices": [
+        {
+            "index": 0,
+            "finish_reason": "stop",
+            "seed": 1,
+            "logprobs": None,
+            "message": {
+                "role": "assistant",
+                "content": "A column store keeps the values of one column side by side. " * 5,
+                "tool_calls": [],
+            },
+        }
+    ],
+    "usage": _USAGE,
+}
+
+
+def _plain(body: bytes) -> bytes:
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def _event(data: bytes) -> bytes:
+    """One server-sent event in an HTTP chunk of its own, as servers write them."""
+    event = b"data: " + data + b"\n\n"
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
+def _chunk(text: str, finish_reason: str | None = None) -> bytes:
+    return orjson.dumps(
+        {
+            "id": "bench-0123456789abcdef",
+            "object": "chat.completion.chunk",
+            "created": 1_760_000_000,
+            "model": SLOW,
+            "choices": [
+                {
+                    "index": 0,
+                    "text": text,
+                    "logprobs": None,
+                    "finish_reason": finish_reason,
+                    "seed": None,
+                    "delta": {"token_id": 4242, "role": "assistant", "content": text, "tool_calls": None},
+                }
+            ],
+            "usage": _USAGE if finish_reason else None,
+        }
+    )
+
+
+@cache
+def _chat_reply() -> bytes:
+    return _plain(orjson.dumps(_ANSWER))
+
+
+@cache
+def _stream_reply() -> bytes:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    events = [_event(_chunk(f" word{number}")) for number in range(CHUNKS - 1)]
+    return b"".join([head, *events, _event(_chunk("", "stop")), _event(b"[DONE]"), b"0\r\n\r\n"])
+
+
+@cache
+def _vector() -> bytes:
+    numbers = random.Random(7)
+    return orjson.dumps([numbers.uniform(-0.1, 0.1) for _ in range(DIMENSIONS)])
+
+
+@cache
+def _embedding_reply(count: int) -> bytes:
+    rows = b",".join(
+        b'{"object":"embedding","index":%d,"embedding":%b}' % (index, _vector()) for index in range(count)
+    )
+    return _plain(
+        b'{"object":"list","model":"bench/slow","data":[%b],"usage":{"prompt_tokens":1,"total_tokens":1}}' % rows
+    )
+
+
+class _Connection(asyncio.Protocol):
+    """One connection; requests are answered in their order."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._received = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while True:
+            head, separator, rest = self._received.partition(b"\r\n\r\n")
+            if not separator:
+                return
+            fields = dict(
+                line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:]
+            )  # header names and values; none here needs its case
+            length = int(fields.get(b"content-length", b"0"))
+            if len(rest) < length:
+                return
+            self._received = rest[length:]
+            self._answer(head.split(b" ", 2)[1], rest[:length])
+
+    def _answer(self, path: bytes, raw: bytes) -> None:
+        body = orjson.loads(raw) if raw else {}
+        if path == b"/v1/embeddings":
+            given = body["input"]
+            reply = _embedding_reply(1 if isinstance(given, str) else len(given))
+        elif path == b"/v1/chat/completions":
+            reply = _stream_reply() if body.get("stream") else _chat_reply()
+        else:
+            reply = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
+        if body.get("model") == SLOW:
+            self._loop.call_later(LATENCY, self._write, reply)
+        else:
+            self._write(reply)
+
+    def _write(self, reply: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(reply)
+
+
+async def _serve() -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Connection(loop), "127.0.0.1", 0, backlog=1024)
+    ended = asyncio.Event()
+
+    def wait_for_the_parent() -> None:
+        sys.stdin.read()
+        loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=wait_for_the_parent, daemon=True).start()
+    print(server.sockets[0].getsockname()[1], flush=True)
+    async with server:
+        await ended.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())
