@@ -1,0 +1,71 @@
+"""What the tests share: a clean environment and a loopback Together server whose traffic is checked."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hana_ai.api.local.together import LocalTogether, ScriptedEngine
+from tests.openapi import check_exchange, check_request
+
+_OURS = ("TOGETHER_", "HANA_", "OPENAI_", "ENABLE_")
+
+
+class ScriptedTogether(LocalTogether):
+    """A loopback server with a `ScriptedEngine` behind it; every exchange is checked against the OpenAPI document."""
+
+    def __init__(self, engine: ScriptedEngine | None = None) -> None:
+        self.engine = engine or ScriptedEngine()
+        self.check_answers = True
+        """A test that scripts answers which are wrong on purpose sets this to False; requests are always checked."""
+        super().__init__(self.engine, on_exchange=self._check)
+
+    def _check(self, path: str, body: Any, status: int, answer: Any) -> None:
+        if self.check_answers:
+            check_exchange(path, body, status, answer)
+        elif body is not None:
+            check_request(path, body)
+
+    @property
+    def client(self) -> dict[str, str]:
+        """Arguments that point a LangChain class at this server."""
+        return {"base_url": self.base_url, "api_key": str(self.api_key)}
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Let no variable and no `.env` of the machine reach a test, and no connection of a test the next one."""
+    for name in os.environ:
+        if name.upper().startswith(_OURS):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    yield
+    transport = sys.modules.get("hana_ai.api.transport")
+    if transport is not None:
+        transport.close_all()
+
+
+@pytest.fixture
+def together() -> Iterator[ScriptedTogether]:
+    """A fresh server; `together.engine` scripts it, `**together.client` points a class at it."""
+    with ScriptedTogether() as server:
+        yield server
+
+
+@pytest.fixture
+def engine(together: ScriptedTogether) -> ScriptedEngine:
+    """The engine of `together`."""
+    return together.engine
+
+
+@pytest.fixture
+def together_environment(together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch) -> ScriptedTogether:
+    """The server of `together`, with the environment pointing at it."""
+    for name, value in together.environment().items():
+        monkeypatch.setenv(name, value)
+    return together
