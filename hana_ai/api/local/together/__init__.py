@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .engine import Engine, EngineBase, LocalModel, Piece, Refusal, Usage
     from .llama import LlamaCppEngine
+    from .process import TogetherProcess
     from .scripted import Call, Received, Reply, ScriptedEngine
     from .server import LocalTogether
     from .wordllama_engine import WordLlamaEngine
@@ -35,6 +36,7 @@ _HOME = {
     "Refusal": "engine",
     "Reply": "scripted",
     "ScriptedEngine": "scripted",
+    "TogetherProcess": "process",
     "Usage": "engine",
     "WordLlamaEngine": "wordllama_engine",
 }
@@ -51,6 +53,7 @@ __all__ = [
     "Refusal",
     "Reply",
     "ScriptedEngine",
+    "TogetherProcess",
     "Usage",
     "WordLlamaEngine",
 ]

@@ -7,6 +7,7 @@ of two chunks.
 
 from __future__ import annotations
 
+import base64
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,20 +16,18 @@ from typing import TypeAlias
 
 from .engine import JSON, FinishReason, Piece, TokenLogprob, ToolCallDelta, Usage
 
-_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-
 Chunk: TypeAlias = "dict[str, JSON]"
 
 
 def request_id() -> str:
     """An id that looks like Together's: two short random words and a ray id."""
-    words = "".join(secrets.choice(_ALPHABET) for _ in range(13))
-    return f"{words[:7]}-{words[7:]}-{secrets.token_hex(8)}"
+    words = base64.b64encode(secrets.token_bytes(12)).decode().replace("+", "p").replace("/", "s")
+    return f"{words[:7]}-{words[7:13]}-{secrets.token_hex(8)}"
 
 
 def tool_call_id() -> str:
     """An id for a tool call, as Together makes them."""
-    return "call_" + "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(24))
+    return "call_" + base64.b32encode(secrets.token_bytes(15)).decode().lower()
 
 
 def seed_of(asked_for: int | None) -> int:
