@@ -1,0 +1,102 @@
+"""`python -m hana_ai.api.local.together`: serve until Ctrl-C or SIGTERM.
+
+Prints the two variables that point the provider and the SDK at the server, in a form that a shell can read:
+
+    export $(python -m hana_ai.api.local.together | head -2)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from .app import reply
+from .engine import Engine
+from .hashing import hashed_vectors
+from .scripted import ScriptedEngine
+from .server import LOOPBACK, RANDOM_KEY, LocalTogether
+
+KEY_VARIABLE = "TOGETHER_LOCAL_API_KEY"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    done = threading.Event()
+
+    async def statistics(_request: Request) -> Response:
+        return reply(vars(server.statistics))
+
+    server = LocalTogether(
+        *_engines(options),
+        api_key=os.environ.get(KEY_VARIABLE) or RANDOM_KEY,
+        host=options.host,
+        port=options.port,
+        extra_routes=[Route("/_local/statistics", statistics)],
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: done.set())
+    if options.until_stdin_closes:
+        # A server in a process of its own ends with the program that started it, however that ends.
+        threading.Thread(target=_set_at_end_of_input, args=(done,), daemon=True).start()
+    with server:
+        for name, value in server.environment().items():
+            sys.stdout.write(f"{name}={value}\n")
+        sys.stdout.flush()
+        names = ", ".join(model.id for model in server.models)
+        sys.stderr.write(f"Local stand-ins, not Together's models: {names}\n")
+        done.wait()
+    return 0
+
+
+def _set_at_end_of_input(done: threading.Event) -> None:
+    sys.stdin.read()
+    done.set()
+
+
+def _engines(options: argparse.Namespace) -> list[Engine]:
+    if options.engine == "scripted":
+        hashed_vectors(["warm up"], options.dimensions)  # the first call imports numpy
+        return [
+            ScriptedEngine(
+                dimensions=options.dimensions,
+                latency=options.latency,
+                chunk_delay=options.chunk_delay,
+                keep=0,
+            )
+        ]
+    from .llama import LlamaCppEngine
+    from .wordllama_engine import WordLlamaEngine
+
+    return [LlamaCppEngine(options.gguf), WordLlamaEngine()]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m hana_ai.api.local.together",
+        description="A server on the loopback interface that speaks Together's HTTP API.",
+        epilog=f"The API key is random; set {KEY_VARIABLE} to choose one.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", choices=LOOPBACK)
+    parser.add_argument("--port", type=int, default=0, help="0 is any free port")
+    parser.add_argument("--engine", default="llama", choices=("llama", "scripted"))
+    parser.add_argument(
+        "--gguf", help="model file for llama; else TOGETHER_LOCAL_GGUF, else SmolLM2-135M-Instruct"
+    )
+    parser.add_argument("--latency", type=float, default=0.0, help="scripted: seconds before every answer")
+    parser.add_argument("--chunk-delay", type=float, default=0.0, help="scripted: seconds between chunks")
+    parser.add_argument("--dimensions", type=int, default=256, help="scripted: length of an embedding")
+    parser.add_argument("--until-stdin-closes", action="store_true", help="end when standard input is closed")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
