@@ -1,0 +1,58 @@
+"""Servers and clients for the tests of the loopback Together server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from together import Together
+
+from hana_ai.api.local.together import LlamaCppEngine, LocalTogether, ScriptedEngine, WordLlamaEngine
+from tests.openapi import check_exchange
+
+
+@pytest.fixture
+def engine() -> ScriptedEngine:
+    return ScriptedEngine()
+
+
+@pytest.fixture
+def server(engine: ScriptedEngine) -> Iterator[LocalTogether]:
+    """A scripted server whose traffic is not checked, since these tests send nonsense too."""
+    with LocalTogether(engine) as running:
+        yield running
+
+
+@pytest.fixture
+def sdk(server: LocalTogether) -> Iterator[Together]:
+    with Together(base_url=server.base_url, api_key=server.api_key, max_retries=0, timeout=10) as client:
+        yield client
+
+
+@pytest.fixture
+def http(server: LocalTogether) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {server.api_key}"}
+    with httpx.Client(base_url=server.base_url, headers=headers, timeout=10) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def real_server() -> Iterator[LocalTogether]:
+    """The small real models, loaded once; every exchange is checked against the OpenAPI document."""
+    with LocalTogether(LlamaCppEngine(), WordLlamaEngine(), on_exchange=check_exchange) as running:
+        yield running
+
+
+@pytest.fixture
+def real(real_server: LocalTogether) -> Iterator[Together]:
+    with Together(
+        base_url=real_server.base_url, api_key=real_server.api_key, max_retries=0, timeout=120
+    ) as client:
+        yield client
+
+
+def user(text: str) -> list[Any]:
+    """A chat of one message."""
+    return [{"role": "user", "content": text}]
