@@ -158,7 +158,7 @@ def stream(url: str, rounds: int) -> Result:
 
         return run
 
-    times = alternate(read(ours), read(peer), rounds)
+    times = alternate(read(ours), read(peer), 3 * rounds)
     per_chunk = ([seconds / CHUNKS for seconds in values] for values in times)
     return Result("a streamed chunk", "us", *per_chunk, at_most=1 / 5, scale=1e6)
 
@@ -176,7 +176,7 @@ def astream(url: str, rounds: int) -> Result:
 
         return run
 
-    times = asyncio.run(alternate_async(read(ours), read(peer), rounds))
+    times = asyncio.run(alternate_async(read(ours), read(peer), 3 * rounds))
     per_chunk = ([seconds / CHUNKS for seconds in values] for values in times)
     return Result("a streamed chunk, astream", "us", *per_chunk, at_most=1 / 5, scale=1e6)
 
@@ -202,7 +202,7 @@ def importing(url: str, rounds: int) -> Result:
 def invoke(url: str, rounds: int) -> Result:
     """One invoke."""
     ours, peer = chats(url, FAST)
-    times = alternate(lambda: ours.invoke("Hello"), lambda: peer.invoke("Hello"), 4 * rounds, calls=50)
+    times = alternate(lambda: ours.invoke("Hello"), lambda: peer.invoke("Hello"), 10 * rounds, calls=20)
     return Result("one invoke", "ms", *times, at_most=0.7)
 
 
