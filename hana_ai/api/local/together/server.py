@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import socket
 import threading
@@ -17,6 +18,8 @@ from .app import build_app
 from .engine import Engine, LocalModel
 from .wire import Exchange, Observed, Statistics, Transports, counting_protocol
 
+_PATIENCE: Final = 15.0
+
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
@@ -28,17 +31,39 @@ RANDOM_KEY: Final = _RandomKey()
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that says when it listens."""
+    """A uvicorn server that says when it listens and ends at once: tests start and stop it by the hundred."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = threading.Event()
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self.loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self.listening.set()
+
+    async def main_loop(self) -> None:
+        while not self._stop.is_set():
+            await self.on_tick(0)  # the date header, once a second
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), timeout=1)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in (*self.servers, *(sockets or ())):
+            listener.close()
+        # Requests that stall on purpose would hold up a graceful end for ever: their connections are cut.
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # the connections learn of it
+        if tasks := set(self.server_state.tasks):
+            await asyncio.wait(tasks, timeout=_PATIENCE)
+
+    def stop(self) -> None:
+        """End the server from another thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
 
 
 class LocalTogether:
@@ -148,27 +173,21 @@ class LocalTogether:
             target=self._server.run, args=([listener],), name="local-together", daemon=True
         )
         self._thread.start()
-        self._server.listening.wait(30)
+        self._server.listening.wait(_PATIENCE)
         return self
 
     def close(self) -> None:
         """Close all connections and stop; raises what `on_exchange` raised."""
         server, thread = self._server, self._thread
         self._server = self._thread = None
-        if server is not None and thread is not None and server.loop is not None:
-            server.should_exit = True
-            server.loop.call_soon_threadsafe(self._disconnect)
-            thread.join(30)
+        if server is not None and thread is not None:
+            server.stop()
+            thread.join(2 * _PATIENCE)
             for engine in self.engines:
                 engine.close()
         failures, self._failures[:] = list(self._failures), []
         if failures:
             raise failures[0]
-
-    def _disconnect(self) -> None:
-        # Requests that stall on purpose would hold up the end for ever.
-        for transport in list(self._transports.values()):
-            transport.close()
 
     def __enter__(self) -> LocalTogether:
         """Start."""
