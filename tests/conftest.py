@@ -17,12 +17,12 @@ _OURS = ("TOGETHER_", "HANA_", "OPENAI_", "ENABLE_")
 
 
 class ScriptedTogether(LocalTogether):
-    """A loopback server with a `ScriptedEngine` behind it; every exchange is checked against the OpenAPI document."""
+    """A loopback server with a `ScriptedEngine` behind it that checks every exchange."""
 
     def __init__(self, engine: ScriptedEngine | None = None) -> None:
         self.engine = engine or ScriptedEngine()
         self.check_answers = True
-        """A test that scripts answers which are wrong on purpose sets this to False; requests are always checked."""
+        """False for tests that script wrong answers; requests are always checked."""
         super().__init__(self.engine, on_exchange=self._check)
 
     def _check(self, path: str, body: Any, status: int, answer: Any) -> None:

@@ -38,7 +38,7 @@ class ClientFields(BaseModel):
     )
     """Address, with or without `/v1`. Default: TOGETHER_BASE_URL."""
     timeout: float | None = Field(default=None, gt=0, validation_alias=AliasChoices("timeout", "request_timeout"))
-    """Seconds for a whole call with its retries; for a stream, until its first chunk. Default: TOGETHER_TIMEOUT."""
+    """Seconds for a call with its retries; for a stream, until its first chunk. Default: TOGETHER_TIMEOUT."""
     connect_timeout: float | None = Field(default=None, gt=0)
     """Seconds for connecting. Default: TOGETHER_CONNECT_TIMEOUT."""
     stream_idle_timeout: float | None = Field(default=None, gt=0)
@@ -85,7 +85,11 @@ class ClientFields(BaseModel):
         if self.max_retries is None:
             self.max_retries = settings.together_max_retries
         self.max_concurrency = self.max_concurrency or settings.together_max_concurrency
+        self._fill_own(settings)
         return self
+
+    def _fill_own(self, settings: TogetherAISettings) -> None:
+        """Fill what only a subclass has."""
 
     @property
     def transport(self) -> Transport:
