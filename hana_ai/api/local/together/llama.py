@@ -34,6 +34,7 @@ from .engine import (
 from .prompts import (
     ask_for_arguments,
     ask_for_choice,
+    ask_to_use_results,
     choice_grammar,
     format_grammar,
     request_text,
@@ -153,6 +154,8 @@ class LlamaCppEngine(EngineBase):
             grammar: str | None = schema_grammar(tool.function.parameters or {"type": "object", "properties": {}})
         else:
             grammar = format_grammar(body)
+            if grammar is None and self._chooser == "similarity" and body.messages[-1].role == "tool":
+                given = ask_to_use_results(given)
         request: Chunk = {"messages": given, **_sampling(body)}
         if body.logprobs:
             request |= {"logprobs": True, "top_logprobs": body.logprobs}

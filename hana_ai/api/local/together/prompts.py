@@ -55,6 +55,9 @@ def turns(body: ChatBody) -> list[Turn]:
     }
     made: list[Turn] = []
     for message in body.messages:
+        # A call that nothing was said with is left out: a small model would only say it again.
+        if isinstance(message, AssistantMessage) and message.tool_calls and not message_text(message.content):
+            continue
         turn = _turn(message, names)
         # Answers of several tools become one turn: chat templates expect user and assistant to alternate.
         if made and turn["role"] == made[-1]["role"] == "user":
@@ -68,16 +71,12 @@ def _turn(message: Message, names: dict[str, str]) -> Turn:
     if isinstance(message, ToolMessage | FunctionMessage):
         called = names.get(message.tool_call_id) if isinstance(message, ToolMessage) else None
         name = message.name or called or "the function"
-        return {"role": "user", "content": f"Result of {name}: {message_text(message.content)}"}
+        return {"role": "user", "content": f"The answer of {name} is: {message_text(message.content)}"}
     if isinstance(message, UserMessage) and not isinstance(message.content, str):
         for part in message.content:
             if isinstance(part, MediaPart):
                 raise Refusal(400, f"This model does not take {part.type} content.", param="messages")
-    text = message_text(message.content)
-    if isinstance(message, AssistantMessage) and message.tool_calls:
-        calls = [f"{call.function.name}({call.function.arguments})" for call in message.tool_calls]
-        text = "\n".join([*([text] if text else []), *calls])
-    return {"role": message.role, "content": text}
+    return {"role": message.role, "content": message_text(message.content)}
 
 
 def request_text(body: ChatBody) -> str:
@@ -109,6 +108,11 @@ def ask_for_arguments(given: Sequence[Turn], tool: Tool) -> list[Turn]:
         for name, field in properties.items()
     )
     return _appended(given, f"Answer with the JSON arguments for {tool.function.name}: {names}")
+
+
+def ask_to_use_results(given: Sequence[Turn]) -> list[Turn]:
+    """The chat with a request after it that the weakest models need once a tool has answered."""
+    return _appended(given, "\nAnswer the question with it in one sentence.")
 
 
 def _appended(given: Sequence[Turn], text: str) -> list[Turn]:
