@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,16 @@ class ScriptedTogether(LocalTogether):
     def client(self) -> dict[str, str]:
         """Arguments that point a LangChain class at this server."""
         return {"base_url": self.base_url, "api_key": str(self.api_key)}
+
+
+async def eventually(condition: Callable[[], bool], timeout: float = 20.0) -> None:
+    """Wait until something holds."""
+
+    async def poll() -> None:
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in the server's thread
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(poll(), timeout)
 
 
 @pytest.fixture(autouse=True)

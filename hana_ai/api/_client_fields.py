@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from typing_extensions import Self
 
-from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError
 from hana_ai.api.settings import TogetherAISettings, check_api_key, check_base_url
 from hana_ai.api.transport import Call, OnRetry, Transport, get_transport
 
@@ -23,7 +23,8 @@ class ClientFields(BaseModel):
         There is no key, or a setting has a value that is not allowed.
     """
 
-    model_config = ConfigDict(populate_by_name=True, arbitrary_types_allowed=True)
+    # Inputs are hidden, since the key can be among them.
+    model_config = ConfigDict(populate_by_name=True, arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     kind: ClassVar[Literal["chat", "language", "embedding", "rerank"]]
     """Kind of model, as the catalogue calls it."""
@@ -49,6 +50,17 @@ class ClientFields(BaseModel):
     """Requests at the same time, of all that share address and key. Default: TOGETHER_MAX_CONCURRENCY."""
     on_retry: OnRetry | None = Field(default=None, exclude=True)
     """Called with a `RetryEvent` before each wait."""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as exc:
+            # pydantic wraps what a validator raises; the settings' own error says more, under its own class.
+            for error in exc.errors(include_url=False, include_input=False):
+                cause = error.get("ctx", {}).get("error")
+                if isinstance(cause, TogetherAISettingsError):
+                    raise cause from None
+            raise
 
     @property
     def lc_secrets(self) -> dict[str, str]:
