@@ -20,21 +20,22 @@ if TYPE_CHECKING:
     from .engine import Engine, EngineBase, LocalModel, Piece, Refusal, Usage
     from .llama import LlamaCppEngine
     from .process import TogetherProcess
-    from .scripted import Call, Received, Reply, ScriptedEngine
+    from .script import Call, Received, Reply
+    from .scripted import ScriptedEngine
     from .server import LocalTogether
     from .wordllama_engine import WordLlamaEngine
 
 _HOME = {
-    "Call": "scripted",
+    "Call": "script",
     "Engine": "engine",
     "EngineBase": "engine",
     "LlamaCppEngine": "llama",
     "LocalModel": "engine",
     "LocalTogether": "server",
     "Piece": "engine",
-    "Received": "scripted",
+    "Received": "script",
     "Refusal": "engine",
-    "Reply": "scripted",
+    "Reply": "script",
     "ScriptedEngine": "scripted",
     "TogetherProcess": "process",
     "Usage": "engine",

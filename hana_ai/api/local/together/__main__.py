@@ -42,8 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         port=options.port,
         extra_routes=[Route("/_local/statistics", statistics)],
     )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: done.set())
+    before = {number: signal.signal(number, lambda *_: done.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     if options.until_stdin_closes:
         # A server in a process of its own ends with the program that started it, however that ends.
         threading.Thread(target=_set_at_end_of_input, args=(done,), daemon=True).start()
@@ -54,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = ", ".join(model.id for model in server.models)
         sys.stderr.write(f"Local stand-ins, not Together's models: {names}\n")
         done.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
     return 0
 
 

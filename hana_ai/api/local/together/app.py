@@ -24,6 +24,7 @@ from . import catalog
 from .engine import JSON, Engine, LocalModel, Piece, Refusal, WireWrapper
 from .replies import ChatStream, Chunk, Collected, completion_chunks, request_id, seed_of
 from .requests import ChatBody, CompletionBody, EmbeddingsBody, RerankBody, message_text, parse
+from .wire import client_left
 
 T = TypeVar("T")
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -116,7 +117,7 @@ async def _unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, T]) 
         When the client left first.
     """
     working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(receive))
+    leaving = asyncio.ensure_future(client_left(receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -127,11 +128,6 @@ async def _unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, T]) 
         if not working.done():
             working.cancel()
             await asyncio.wait({working})
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 class Inference:
@@ -260,7 +256,9 @@ async def _collect(pieces: AsyncGenerator[Piece, None]) -> Collected:
     async with aclosing(pieces):
         async for piece in pieces:
             if piece.error is not None:
-                raise Refusal(500, str(piece.error.get("message")), type="server_error")
+                kind = str(piece.error.get("type", "server_error"))
+                status = 400 if kind == "invalid_request_error" else 500
+                raise Refusal(status, str(piece.error.get("message")), type=kind)
             collected.add(piece)
     return collected
 
@@ -335,6 +333,13 @@ async def _on_http_exception(request: Request, exc: Exception) -> Response:
     return _refused(request.state.id, Refusal(exc.status_code, message, code="not_found"))
 
 
+async def _on_error(request: Request, exc: Exception) -> Response:
+    # Starlette raises the exception again once this is sent, so that the server's log has it.
+    return _refused(
+        request.state.id, Refusal(500, f"The engine failed: {type(exc).__name__}.", type="server_error")
+    )
+
+
 def build_app(
     engines: Sequence[Engine], *, api_key: str | None, extra_routes: Sequence[BaseRoute] = ()
 ) -> ASGIApp:
@@ -351,7 +356,7 @@ def build_app(
     """
     starlette = Starlette(
         routes=[*Inference(engines).routes(), *extra_routes],
-        exception_handlers={Refusal: _on_refusal, HTTPException: _on_http_exception},
+        exception_handlers={Refusal: _on_refusal, HTTPException: _on_http_exception, Exception: _on_error},
     )
     app: ASGIApp = _Gate(starlette, api_key)
     for engine in engines:

@@ -11,20 +11,16 @@ is made from a hash of its text. `reply`, `always` and `on` script anything else
 
 from __future__ import annotations
 
-import asyncio
 import re
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 import orjson
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from .engine import (
-    JSON,
     Embedded,
     EngineBase,
     FinishReason,
@@ -36,112 +32,12 @@ from .engine import (
     Usage,
     context_overflow,
 )
+from .faults import ScriptedWire
 from .hashing import hashed_vectors, word_overlap
-from .replies import request_id, tool_call_id
+from .replies import tool_call_id
 from .requests import ChatBody, CompletionBody, JsonObjectFormat, JsonSchemaFormat, UserMessage, message_text
 from .schemas import example
-from .wire import cut_connection
-
-
-@dataclass(frozen=True)
-class Call:
-    """A tool call to answer with; `arguments` may be a string to send something that is not JSON."""
-
-    name: str
-    arguments: Mapping[str, Any] | str = field(default_factory=dict)
-    id: str | None = None
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One scripted answer; what is left out follows the engine's rules.
-
-    Attributes
-    ----------
-    text, reasoning, tool_calls
-        The answer; with tool calls and no text, the text is empty.
-    chunks
-        The parts in which a stream sends the text; else one a word.
-    finish_reason, usage
-        Overrides of what the engine would say.
-    status
-        Anything but 200 answers with `body`, or with an error in Together's shape.
-    body
-        The whole body, sent as it is: str or bytes raw, anything else as JSON.
-    content_type
-        Of `body`; else application/json, or text/html for str and bytes.
-    headers
-        More headers, such as `retry-after` or `x-ratelimit-reset`.
-    delay
-        Seconds before the first byte.
-    chunk_delay
-        Seconds before every chunk of a stream but the first.
-    stall
-        Never sends a byte, until the client leaves.
-    stall_at_chunk, break_at_chunk, error_at_chunk
-        Number of the chunk, from 0, before which the stream stalls for ever, the connection is closed, or an
-        error event is sent (`error`) and the stream ends.
-    break_at_byte
-        Number of bytes of the body after which the connection is closed.
-    drop
-        The connection is closed before the status line.
-    error
-        The `error` object of the error event or of a status that is not 200.
-    repeat
-        How many requests this reply answers.
-    """
-
-    text: str | None = None
-    reasoning: str = ""
-    tool_calls: Sequence[Call] = ()
-    chunks: Sequence[str] | None = None
-    finish_reason: FinishReason | None = None
-    usage: Usage | None = None
-    status: int = 200
-    body: Any = None
-    content_type: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    delay: float = 0.0
-    chunk_delay: float = 0.0
-    stall: bool = False
-    stall_at_chunk: int | None = None
-    break_at_chunk: int | None = None
-    error_at_chunk: int | None = None
-    break_at_byte: int | None = None
-    drop: bool = False
-    error: Mapping[str, JSON] | None = None
-    repeat: int = 1
-
-
-@dataclass(frozen=True)
-class Received:
-    """A request as it came in.
-
-    Attributes
-    ----------
-    body
-        The decoded JSON; None when there was none or it could not be read.
-    headers
-        By lower-case name; the key is kept, since these are the test's own.
-    """
-
-    method: str
-    path: str
-    body: Any
-    headers: Mapping[str, str]
-
-
-Rule: TypeAlias = "Reply | Callable[[Received], Reply | None]"
-
-_PLAIN = Reply()
-_CURRENT: ContextVar[Reply] = ContextVar("scripted_reply", default=_PLAIN)
-_DEFAULT_ERROR = {
-    400: ("invalid_request_error", "The request is not valid."),
-    401: ("invalid_request_error", "Invalid API key provided."),
-    402: ("credit_limit", "Credit limit exceeded, please navigate to your billing settings to add credit."),
-    429: ("rate_limit", "You have reached the rate limit specific to this model."),
-    503: ("service_unavailable", "The server is overloaded or not ready yet."),
-}
+from .script import CURRENT, PLAIN, Call, Received, Reply, Rule
 
 
 class ScriptedEngine(EngineBase):
@@ -225,7 +121,7 @@ class ScriptedEngine(EngineBase):
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """The application with the scripted behaviour around it."""
-        return _Scripted(app, self)
+        return ScriptedWire(app, self)
 
     def next_reply(self, request: Received) -> Reply:
         """What to do with a request: the queue first (POST only), then the rules, else nothing special."""
@@ -241,11 +137,11 @@ class ScriptedEngine(EngineBase):
             made = rule if isinstance(rule, Reply) else rule(request)
             if made is not None:
                 return made
-        return _PLAIN
+        return PLAIN
 
     async def chat(self, body: ChatBody) -> AsyncGenerator[Piece, None]:
         """Answer by the script, else call a tool, fill the response format, or echo the last user message."""
-        scripted = _CURRENT.get()
+        scripted = CURRENT.get()
         prompt_tokens = sum(len(_words(message_text(message.content))) for message in body.messages)
         limit = self._room(body.model, prompt_tokens, body)
         text = scripted.text
@@ -261,7 +157,7 @@ class ScriptedEngine(EngineBase):
 
     async def complete(self, body: CompletionBody) -> AsyncGenerator[Piece, None]:
         """Answer by the script, else echo the prompt."""
-        scripted = _CURRENT.get()
+        scripted = CURRENT.get()
         prompt_tokens = len(_words(body.prompt))
         limit = self._room(body.model, prompt_tokens, body)
         text = scripted.text if scripted.text is not None else "".join(scripted.chunks or [body.prompt])
@@ -378,146 +274,3 @@ def _formatted(body: ChatBody) -> str:
     if schema is None:
         return text
     return orjson.dumps(example(schema, hint=text) if schema else {"answer": text}).decode()
-
-
-class _Scripted:
-    """The part of the script that acts on the wire."""
-
-    def __init__(self, app: ASGIApp, engine: ScriptedEngine) -> None:
-        self._app = app
-        self._engine = engine
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request as scripted."""
-        raw = await _read(receive)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        scripted = self._engine.next_reply(Received(scope["method"], scope["path"], _decoded(raw), headers))
-        if scripted.stall:
-            await _forever(receive)
-            return
-        if delay := scripted.delay + self._engine.latency:
-            await asyncio.sleep(delay)
-        if scripted.drop:
-            await cut_connection(scope, receive)
-            return
-        sender = _Sender(scripted, self._engine.chunk_delay, scope, receive, send)
-        if scripted.status != 200 or scripted.body is not None:
-            await _send_raw(scripted, sender)
-            return
-        token = _CURRENT.set(scripted)
-        try:
-            await self._app(scope, _replayed(raw, receive), sender)
-        except _CutError:
-            return
-        finally:
-            _CURRENT.reset(token)
-
-
-class _CutError(Exception):
-    """The connection has been closed on purpose."""
-
-
-class _Sender:
-    """Passes an answer on, late, in part, or with an error in the middle."""
-
-    def __init__(self, reply: Reply, chunk_delay: float, scope: Scope, receive: Receive, send: Send) -> None:
-        self._reply = reply
-        self._chunk_delay = reply.chunk_delay or chunk_delay
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._chunk = 0
-        self._left = reply.break_at_byte
-
-    async def __call__(self, message: Message) -> None:
-        """Send one message of the answer."""
-        if message["type"] == "http.response.start":
-            more = [(name.lower().encode(), value.encode()) for name, value in self._reply.headers.items()]
-            await self._send({**message, "headers": [*message["headers"], *more]})
-            return
-        body: bytes = message.get("body", b"")
-        if body:
-            await self._before_chunk()
-            self._chunk += 1
-        if self._left is not None and len(body) > self._left:
-            await self._send({**message, "body": body[: self._left], "more_body": True})
-            await self._cut()
-        if self._left is not None:
-            self._left -= len(body)
-        await self._send(message)
-
-    async def _before_chunk(self) -> None:
-        reply = self._reply
-        if self._chunk_delay and self._chunk:
-            await asyncio.sleep(self._chunk_delay)
-        if reply.stall_at_chunk == self._chunk:
-            await _forever(self._receive)
-            raise _CutError
-        if reply.break_at_chunk == self._chunk:
-            await self._cut()
-        if reply.error_at_chunk == self._chunk:
-            event = b"data: " + orjson.dumps({"error": _error(reply)}) + b"\n\n"
-            await self._send({"type": "http.response.body", "body": event, "more_body": False})
-            raise _CutError
-
-    async def _cut(self) -> None:
-        await cut_connection(self._scope, self._receive)
-        raise _CutError
-
-
-async def _send_raw(reply: Reply, send: _Sender) -> None:
-    raw = isinstance(reply.body, str | bytes)
-    if reply.body is None:
-        body = orjson.dumps({"id": request_id(), "error": _error(reply)})
-    elif isinstance(reply.body, bytes):
-        body = reply.body
-    else:
-        body = reply.body.encode() if isinstance(reply.body, str) else orjson.dumps(reply.body)
-    content_type = reply.content_type or ("text/html" if raw else "application/json")
-    headers = [
-        (b"content-type", content_type.encode()),
-        (b"content-length", str(len(body)).encode()),
-        (b"x-request-id", request_id().encode()),
-    ]
-    try:
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-    except _CutError:
-        return
-
-
-def _error(reply: Reply) -> dict[str, JSON]:
-    type, message = _DEFAULT_ERROR.get(reply.status, ("server_error", "The server had an error."))
-    return {"message": message, "type": type, "param": None, "code": None, **(reply.error or {})}
-
-
-async def _read(receive: Receive) -> bytes:
-    parts: list[bytes] = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return b"".join(parts)
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
-
-
-def _replayed(raw: bytes, receive: Receive) -> Receive:
-    waiting: list[Message] = [{"type": "http.request", "body": raw, "more_body": False}]
-
-    async def replay() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return replay
-
-
-def _decoded(raw: bytes) -> Any:
-    try:
-        return orjson.loads(raw) if raw else None
-    except orjson.JSONDecodeError:
-        return None
-
-
-async def _forever(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -180,9 +180,10 @@ async def cut_connection(scope: Scope, receive: Receive) -> None:
         raise RuntimeError("This server does not know the connection, so it cannot cut it.")
     transport.close()
     with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(_gone(receive), timeout=5)
+        await asyncio.wait_for(client_left(receive), timeout=5)
 
 
-async def _gone(receive: Receive) -> None:
+async def client_left(receive: Receive) -> None:
+    """Wait until the client closes the connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
