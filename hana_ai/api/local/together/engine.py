@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
+import orjson
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -119,9 +121,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Embeddings of some texts: float32, shape `(texts, dimensions)`, and the tokens they took."""
+    """Embeddings of some texts and the tokens they took.
 
-    vectors: Vectors
+    The vectors are float32 of shape `(texts, dimensions)`, or one JSON array a text, already written.
+    """
+
+    vectors: Vectors | Sequence[orjson.Fragment]
     tokens: int
 
 

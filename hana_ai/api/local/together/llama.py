@@ -251,7 +251,10 @@ class LlamaCppEngine(EngineBase):
 
         def hand_over(chunk: Chunk | None) -> bool:
             if not stop.is_set():
-                loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+                try:
+                    loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+                except RuntimeError:  # the server has ended, so nobody waits for the chunk
+                    return True
             return stop.is_set()
 
         def run() -> None:
@@ -364,7 +367,7 @@ def _nearest(request: str, tools: Sequence[Tool], least: float, free: bool) -> T
     """The tool whose description is nearest to the request; None if the choice is free and none is near."""
     from .wordllama_engine import WordVectors
 
-    vectors = WordVectors.shared().embed([request, *map(tool_text, tools)]).vectors
+    vectors, _ = WordVectors.shared().embed([request, *map(tool_text, tools)])
     similarities = vectors[1:] @ vectors[0]
     best = int(similarities.argmax())
     return None if free and similarities[best] < least else tools[best]

@@ -33,7 +33,7 @@ from .engine import (
     context_overflow,
 )
 from .faults import ScriptedWire
-from .hashing import hashed_vectors, word_overlap
+from .hashing import hashed_json, word_overlap
 from .replies import tool_call_id
 from .requests import ChatBody, CompletionBody, JsonObjectFormat, JsonSchemaFormat, UserMessage, message_text
 from .schemas import example
@@ -168,7 +168,8 @@ class ScriptedEngine(EngineBase):
         """Vectors of length 1 made from a hash of each text: equal texts, equal vectors."""
         listed = next(entry for entry in self._models if entry.id == model)
         dimensions = listed.dimensions or self._dimensions
-        return Embedded(hashed_vectors(texts, dimensions), sum(text.count(" ") + 1 for text in texts))
+        vectors = [orjson.Fragment(vector) for vector in hashed_json(texts, dimensions)]
+        return Embedded(vectors, sum(text.count(" ") + 1 for text in texts))
 
     async def rank(self, model: str, query: str, documents: Sequence[str]) -> Ranked:
         """Scores by the share of the query's words that a document holds."""

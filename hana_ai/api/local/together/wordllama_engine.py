@@ -47,8 +47,8 @@ class WordVectors:
                 cls._loaded = cls()
             return cls._loaded
 
-    def embed(self, texts: Sequence[str]) -> Embedded:
-        """Vectors of length 1, shape `(texts, 256)`; a text without a token is all zeros.
+    def embed(self, texts: Sequence[str]) -> tuple[Vectors, int]:
+        """Vectors of length 1, shape `(texts, 256)`, and their tokens; a text without a token is all zeros.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class WordVectors:
             sums = np.add.reduceat(self._rows[np.minimum(ids, len(self._rows) - 1)], starts, axis=0)
             norms = np.linalg.norm(sums, axis=1, keepdims=True)
             vectors[filled] = sums / np.where(norms == 0, 1, norms)
-        return Embedded(vectors, int(lengths.sum()))
+        return vectors, int(lengths.sum())
 
 
 class WordLlamaEngine(EngineBase):
@@ -111,13 +111,13 @@ class WordLlamaEngine(EngineBase):
 
     async def embed(self, model: str, texts: Sequence[str]) -> Embedded:
         """Vectors of length 1."""
-        return await asyncio.to_thread(self._vectors.embed, texts)
+        return Embedded(*await asyncio.to_thread(self._vectors.embed, texts))
 
     async def rank(self, model: str, query: str, documents: Sequence[str]) -> Ranked:
         """Cosine similarities, mapped to 0..1."""
-        embedded = await asyncio.to_thread(self._vectors.embed, [query, *documents])
-        similarities = embedded.vectors[1:] @ embedded.vectors[0]
-        return Ranked([float(score) for score in np.clip((similarities + 1) / 2, 0, 1)], embedded.tokens)
+        vectors, tokens = await asyncio.to_thread(self._vectors.embed, [query, *documents])
+        similarities = vectors[1:] @ vectors[0]
+        return Ranked([float(score) for score in np.clip((similarities + 1) / 2, 0, 1)], tokens)
 
 
 def _load() -> WordLlamaInference:

@@ -102,6 +102,14 @@ def test_log_probabilities_are_those_of_the_tokens(real: Together) -> None:
     assert len(logprobs[0]["top_logprobs"]) == 3
 
 
+def test_a_biased_token_is_not_said(real: Together) -> None:
+    prompt = "The capital of France is"
+    first = real.completions.create(model=CHAT, prompt=prompt, max_tokens=1, temperature=0, logprobs=1).choices[0]
+    bias = {str(int(first.logprobs.token_ids[0])): -100.0}
+    other = real.completions.create(model=CHAT, prompt=prompt, max_tokens=1, temperature=0, logit_bias=bias)
+    assert other.choices[0].text != first.text == " Paris"
+
+
 def test_a_tool_is_called_with_the_arguments_of_the_question(real: Together) -> None:
     assert called(ask(real, "What is the weather in Paris?", tools=TOOLS)) == [("get_weather", {"city": "Paris"})]
     assert called(ask(real, "What is 17 plus 25?", tools=TOOLS)) == [("add", {"a": 17, "b": 25})]
@@ -167,7 +175,7 @@ SCHEMA = {
 }
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_an_answer_keeps_to_its_json_schema_however_it_is_sampled(real: Together, seed: int) -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "person", "schema": SCHEMA}}
     text = "Describe Anna, 31, from Rome."
@@ -279,7 +287,7 @@ def test_embeddings_are_wordllama_s_own() -> None:
 
     model = wordllama_engine._load()
     texts = ["The weather in Rome", "Rain, and sunshine!", "x"]
-    ours = wordllama_engine.WordVectors.shared().embed(texts).vectors
+    ours = wordllama_engine.WordVectors.shared().embed(texts)[0]
     assert np.allclose(ours, model.embed(texts, norm=True), atol=1e-5)
 
 

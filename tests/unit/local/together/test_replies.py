@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hana_ai.api.local.together.engine import Piece, TokenLogprob, ToolCallDelta, Usage
@@ -73,6 +73,7 @@ def answers(draw: st.DrawFn) -> list[Piece]:
     return pieces
 
 
+@settings(max_examples=40, deadline=None)
 @given(answers(), st.booleans())
 def test_a_stream_says_what_the_whole_answer_says(pieces: list[Piece], logprobs: bool) -> None:
     collected = Collected()
@@ -105,6 +106,7 @@ def test_a_stream_says_what_the_whole_answer_says(pieces: list[Piece], logprobs:
     assert chunks[-1]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
 
 
+@settings(max_examples=40, deadline=None)
 @given(answers(), st.booleans())
 def test_a_streamed_completion_says_what_the_whole_completion_says(pieces: list[Piece], logprobs: bool) -> None:
     pieces = [piece for piece in pieces if piece.tool_call is None and not piece.reasoning]

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hana_ai.api.local.together.engine import Refusal
@@ -156,6 +156,7 @@ message = st.one_of(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(sampling, st.lists(message, min_size=1, max_size=5))
 def test_what_the_document_allows_is_taken(parameters: dict[str, Any], messages: list[Any]) -> None:
     body = {**parameters, "messages": messages}
@@ -165,6 +166,7 @@ def test_what_the_document_allows_is_taken(parameters: dict[str, Any], messages:
     assert parsed.temperature == body.get("temperature")
 
 
+@settings(max_examples=40, deadline=None)
 @given(sampling, st.text())
 def test_what_the_document_allows_as_a_completion_is_taken(parameters: dict[str, Any], prompt: str) -> None:
     body = {**parameters, "prompt": prompt}
