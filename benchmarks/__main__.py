@@ -226,7 +226,7 @@ def main() -> int:
     for name in [name for name in os.environ if name.startswith(("TOGETHER_", "OPENAI_"))]:
         del os.environ[name]
     print(
-        f"Server on 127.0.0.1, {LATENCY * 1000:.0f} ms latency for embed and concurrent, {DIMENSIONS}-dim vectors; "
+        f"Server on 127.0.0.1, {LATENCY * 1000:.0f} ms latency for embed and concurrent, {DIMENSIONS} dims, "
         f"medians.\n\n{'':<34}{'ours':>10}{'together':>11} {'':<9}{'ratio':>15}{'bar':>9}"
     )
     met = True

@@ -1,5 +1,13 @@
-"""The command hana-ai-together."""
+"""The command hana-ai-together. Its parts are imported when a command needs them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
 
 
-def main() -> None:
-    """Run the command line."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process with its exit status."""
+    from .app import run
+
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))

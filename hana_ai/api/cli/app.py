@@ -1,0 +1,153 @@
+"""The commands and their arguments; what they do is in the module of each."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from hana_ai.api import __version__
+from hana_ai.api.errors import TogetherAIError
+
+from .console import Problem
+
+app = App(
+    name="hana-ai-together",
+    help="Together AI as a model provider of SAP's Generative AI Toolkit for SAP HANA Cloud, and of LangChain.",
+    version=__version__,
+    result_action="return_value",
+)
+serve = App(name="serve", help="Run a loopback server: a small local stand-in for Together AI or SAP HANA.")
+app.command(serve)
+
+
+@app.command
+def demo(
+    folder: Path | None = None,
+    /,
+    *,
+    question: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
+    no_input: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+) -> int:
+    """Read documents, embed and store them, and answer questions about them.
+
+    Uses Together AI when TOGETHER_API_KEY is set, and SAP HANA when HANA_ADDRESS or HANA_USERKEY is; what is not
+    set is stood in for by small parts that run on this machine.
+
+    Parameters
+    ----------
+    folder
+        A folder with Markdown and text files; else the documents of this project.
+    question
+        Ask this instead of the demo's own questions; may be repeated.
+    no_input
+        Do not ask for a question at the end.
+    """
+    from .demo import run_demo
+
+    return run_demo(folder, questions=question, interactive=not no_input and sys.stdin.isatty())
+
+
+@app.command
+def doctor() -> int:
+    """Check the settings, the key, the connections and the models, and say what to do."""
+    from .doctor import run_doctor
+
+    return run_doctor()
+
+
+@app.command
+def models(*, kind: str | None = None) -> int:
+    """List the models with their prices.
+
+    Parameters
+    ----------
+    kind
+        chat, language, embedding, rerank, ...; else all.
+    """
+    from .models import list_models
+
+    return list_models(kind)
+
+
+@app.command
+def version() -> int:
+    """Print the versions of this package and of what it works with."""
+    from .doctor import installed_versions
+
+    print(f"hana-ai-together {__version__}")
+    for name, found in installed_versions():
+        print(f"  {name} {found}")
+    return 0
+
+
+@serve.command
+def together(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    engine: Literal["llama", "scripted"] = "llama",
+    gguf: Path | None = None,
+) -> int:
+    """Serve Together's HTTP API until Ctrl-C; prints the variables that point a program at it.
+
+    Parameters
+    ----------
+    host
+        127.0.0.1, ::1 or localhost.
+    port
+        0 is any free port.
+    engine
+        llama: a small real model. scripted: echoes, for tests.
+    gguf
+        A model file of your own for llama.
+    """
+    from .servers import serve_together
+
+    return serve_together(host=host, port=port, engine=engine, gguf=gguf)
+
+
+@serve.command
+def hana(*, host: str = "127.0.0.1", port: int = 0) -> int:
+    """Serve SAP HANA's wire protocol over DuckDB until Ctrl-C; prints the variables that point a program at it.
+
+    Parameters
+    ----------
+    host
+        127.0.0.1, ::1 or localhost.
+    port
+        0 is any free port.
+    """
+    from .servers import serve_hana
+
+    return serve_hana(host=host, port=port)
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    debug: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    debug
+        Show the traceback of an error.
+    """
+    try:
+        return int(app(tokens) or 0)
+    except KeyboardInterrupt:
+        return 130
+    except (TogetherAIError, Problem, OSError) as exc:
+        if debug:
+            raise
+        print(f"hana-ai-together: {exc}", file=sys.stderr)
+        return 1
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; returns the exit status."""
+    return int(app.meta(arguments, result_action="return_value") or 0)

@@ -1,0 +1,52 @@
+"""What the commands share: how they write, and how they fail."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+WIDEST = 100
+"""Columns; wider lines are hard to read."""
+
+
+class Problem(Exception):  # noqa: N818 - told to the person at the terminal, in these words
+    """Something the user can put right; the message is one line that says how."""
+
+
+def console() -> Console:
+    """Where the commands write."""
+    from rich.console import Console
+
+    made = Console(highlight=False)
+    made.width = min(made.width, WIDEST)
+    return made
+
+
+def hanging(first: str, text: str, style: str = "") -> Table:
+    """A paragraph whose further lines stand under its first word; `first` goes before it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(Text.from_markup(first), Text(text, style))
+    return grid
+
+
+def dollars(cost: Decimal | None, *, local: bool = False) -> str:
+    """A cost for people. An unknown one is never shown as zero."""
+    if cost is None:
+        return "cost unknown"
+    if cost == 0:
+        return "free (local)" if local else "$0"
+    return f"${cost:.6f}" if cost < Decimal("0.01") else f"${cost:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """A span of time for people."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

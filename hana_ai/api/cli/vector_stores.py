@@ -1,0 +1,117 @@
+"""The vector store of the demo: SAP HANA where it is configured, else a stand-in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from langchain_core.embeddings import Embeddings
+from langchain_core.vectorstores import VectorStore
+
+from hana_ai.api.settings import TogetherAISettings
+
+from .console import Problem
+
+TABLE = "HANA_AI_TOGETHER_DEMO"
+
+
+@dataclass(frozen=True)
+class OpenedStore:
+    """A vector store that is empty and ready."""
+
+    store: VectorStore
+    name: str
+    """For people."""
+    stand_in: bool
+    """Whether it stands in for SAP HANA Cloud."""
+
+
+def hana_is_configured(settings: TogetherAISettings) -> bool:
+    """Whether the settings name a database."""
+    return bool(settings.hana_address or settings.hana_userkey)
+
+
+@contextmanager
+def open_vector_store(settings: TogetherAISettings, embeddings: Embeddings) -> Iterator[OpenedStore]:
+    """Open SAP HANA when HANA_ADDRESS or HANA_USERKEY is set, else the loopback HANA, else a store in memory.
+
+    Raises
+    ------
+    Problem
+        The database cannot be reached, or a package is missing.
+    """
+    if hana_is_configured(settings):
+        with hana_connection(settings) as connection:
+            where = settings.hana_address or f"user key {settings.hana_userkey}"
+            name = f"SAP HANA at {where}, table {TABLE}"
+            yield OpenedStore(_hana_store(connection, embeddings, settings.hana_schema), name, stand_in=False)
+        return
+    local = getattr(import_module("hana_ai.api.local.hana"), "LocalHana", None)
+    if local is None:
+        from langchain_core.vectorstores import InMemoryVectorStore
+
+        yield OpenedStore(InMemoryVectorStore(embeddings), "LangChain's store in memory", stand_in=True)
+        return
+    with local() as server:
+        named = {name.lower(): value for name, value in server.environment().items()}
+        with hana_connection(settings.model_copy(update=_typed(named))) as connection:
+            store = _hana_store(connection, embeddings, None)
+            yield OpenedStore(store, "loopback HANA over DuckDB", stand_in=True)
+
+
+@contextmanager
+def hana_connection(settings: TogetherAISettings) -> Iterator[Any]:
+    """A connection of hdbcli, from the settings.
+
+    Raises
+    ------
+    Problem
+        hdbcli is missing, or the database refuses.
+    """
+    try:
+        from hdbcli import dbapi  # type: ignore[import-untyped]
+    except ModuleNotFoundError as exc:
+        raise Problem("SAP HANA needs the package hdbcli. Run: pip install 'hana-ai-together[toolkit]'") from exc
+    arguments: dict[str, Any] = {"connectTimeout": 10_000}
+    if settings.hana_userkey:
+        arguments["key"] = settings.hana_userkey
+    else:
+        arguments["address"] = settings.hana_address
+        arguments["port"] = settings.hana_port
+        arguments["encrypt"] = settings.hana_encrypt
+    if settings.hana_user:
+        arguments["user"] = settings.hana_user
+    if settings.hana_password is not None:
+        arguments["password"] = settings.hana_password.get_secret_value()
+    try:
+        connection = dbapi.connect(**arguments)
+    except dbapi.Error as exc:
+        raise Problem(
+            f"SAP HANA refuses the connection: {exc.errortext} "
+            "Check HANA_ADDRESS, HANA_PORT, HANA_USER, HANA_PASSWORD and HANA_ENCRYPT."
+        ) from exc
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _hana_store(connection: Any, embeddings: Embeddings, schema: str | None) -> VectorStore:
+    try:
+        from langchain_hana import HanaDB
+    except ModuleNotFoundError as exc:
+        raise Problem(
+            "SAP HANA's vector store needs langchain-hana. Run: pip install 'hana-ai-together[toolkit]'"
+        ) from exc
+    store: VectorStore = HanaDB(connection, embeddings, table_name=TABLE, schema_name=schema or "")
+    # Left over from an earlier run, perhaps by a model of another width.
+    store.delete(filter={})
+    return store
+
+
+def _typed(named: dict[str, str]) -> dict[str, Any]:
+    made = TogetherAISettings(**named, _env_file=None)
+    return {name: getattr(made, name) for name in named if name in TogetherAISettings.model_fields}
