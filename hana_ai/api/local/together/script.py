@@ -34,7 +34,8 @@ class Reply:
     status
         Anything but 200 answers with `body`, or with an error in Together's shape.
     body
-        The whole body, sent as it is: str or bytes raw, anything else as JSON.
+        The whole body, sent as it is: str or bytes raw, anything else as JSON. With a `content_type` of
+        text/event-stream this replays a recorded stream.
     content_type
         Of `body`; else application/json, or text/html for str and bytes.
     headers

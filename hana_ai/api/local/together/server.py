@@ -173,7 +173,9 @@ class LocalTogether:
             target=self._server.run, args=([listener],), name="local-together", daemon=True
         )
         self._thread.start()
-        self._server.listening.wait(_PATIENCE)
+        if not self._server.listening.wait(_PATIENCE):
+            self.close()
+            raise RuntimeError("The local Together server did not start.")
         return self
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from together import Together
 
 from hana_ai.api.local.together import Call, LocalTogether, Received, Reply, ScriptedEngine, Usage
 from tests.integration.local.together.conftest import user
+from tests.recordings import recording
 
 CHAT = ScriptedEngine.CHAT
 TOOLS: list[Any] = [
@@ -102,6 +103,12 @@ def test_a_raw_body_is_sent_as_it_is(http: httpx.Client, engine: ScriptedEngine)
     bodies = [http.post("/v1/embeddings") for _ in range(3)]
     assert bodies[0].headers["content-type"] == "text/html"
     assert [body.content for body in bodies] == [b"<h1>Bad gateway</h1>", b'{"odd":1}', b"\xff"]
+
+
+def test_a_recorded_stream_can_be_replayed(sdk: Together, engine: ScriptedEngine) -> None:
+    recorded = recording("text")["response"]["body"]
+    engine.reply(Reply(body=recorded, content_type="text/event-stream"))
+    assert [chunk.choices[0].text for chunk in ask(sdk, stream=True)] == ["Hello", "!", ""]
 
 
 def test_rules_answer_by_path_and_by_request(http: httpx.Client, engine: ScriptedEngine) -> None:
