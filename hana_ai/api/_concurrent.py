@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import queue
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -54,16 +54,29 @@ def run_each(function: Callable[[T], R], things: Iterable[T], *, limit: int) -> 
     if limit <= 1:
         work()
         return shared.results()
-    pool = ThreadPoolExecutor(limit, thread_name_prefix="together")
+    ends: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def work_to_the_end() -> None:
+        try:
+            work()
+        except BaseException as exc:  # noqa: BLE001 - raised in the caller's thread
+            shared.ended = True
+            ends.put(exc)
+        else:
+            ends.put(None)
+
+    for _ in range(limit):
+        # A copy of the context, so that LangChain's callbacks and tracers find their run; a daemon, so that a call
+        # that nobody waits for any more does not hold up the end of the process.
+        run = contextvars.copy_context().run
+        threading.Thread(target=run, args=(work_to_the_end,), name="together-ai", daemon=True).start()
     try:
-        # Each thread gets a copy of the context, so that LangChain's callbacks and tracers find their run.
-        futures = [pool.submit(contextvars.copy_context().run, work) for _ in range(limit)]
-        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in done:
-            future.result()
+        for _ in range(limit):
+            error = ends.get()
+            if error is not None:
+                raise error
     finally:
         shared.ended = True
-        pool.shutdown(wait=False, cancel_futures=True)
     return shared.results()
 
 

@@ -237,7 +237,11 @@ class EmbeddingJob:
 
     def _check_width(self, width: int, reply: Reply) -> None:
         dimensions = self.rules.dimensions
-        known = self._widths.setdefault((self.rules.model, dimensions), dimensions or width)
+        key = (self.rules.model, dimensions)
+        known = dimensions or self._widths.get(key, width)
+        if width == known:
+            # Another thread may have been first.
+            known = self._widths.setdefault(key, width)
         if width != known:
             asked = "was asked for" if dimensions else "it answered with before"
             raise TogetherAIResponseError(
@@ -263,12 +267,13 @@ class EmbeddingJob:
 class Batch:
     """Some texts of a job, sent in one request, or in several where the server refuses them together."""
 
-    __slots__ = ("_job", "_now", "_shortened", "_waiting")
+    __slots__ = ("_job", "_length", "_now", "_shortened", "_waiting")
 
     def __init__(self, job: EmbeddingJob, begin: int, end: int) -> None:
         self._job = job
         self._waiting = [(begin, end)]
         self._now = (begin, end)
+        self._length = 0
         self._shortened = 0
 
     def next_body(self) -> dict[str, Any] | None:
@@ -294,7 +299,14 @@ class Batch:
         """
         begin, end = self._now
         self._job.keep(begin, reply, end - begin)
-        self._shortened = 0
+        if self._shortened:
+            logger.warning(
+                "%s was cut from %d to %d letters, since the server refused it as too long",
+                describe([self._job.positions[begin]]),
+                self._length,
+                len(self._job.texts[begin]),
+            )
+            self._shortened = 0
 
     def refused(self, error: TogetherAIRequestError | TogetherAIInputError) -> None:
         """Take the error that the last body, or its reply, ended in; raise it if nothing can be done.
@@ -319,16 +331,9 @@ class Batch:
         if self._job.rules.on_too_long == "error" or len(text) < 2 or self._shortened == _SHORTENINGS:
             return False
         shorter = text[: len(text) * 3 // 4].rstrip() or text[:1]
-        if shorter == text:
-            return False
+        self._length = self._length if self._shortened else len(text)
         self._shortened += 1
         self._job.texts[place] = shorter
-        logger.warning(
-            "%s was cut from %d to %d letters, since the server refused it as too long",
-            describe([self._job.positions[place]]),
-            len(text),
-            len(shorter),
-        )
         return True
 
     def _located(
