@@ -187,8 +187,6 @@ class EventReader:
         except ValueError as exc:
             raise TogetherAIResponseError(str(exc), model=self.model, request_id=self.request_id) from exc
         for data, _ in events:
-            if self.done:
-                break
             if data == b"[DONE]":
                 self.done = True
                 break

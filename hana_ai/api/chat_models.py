@@ -21,7 +21,6 @@ from hana_ai.api.messages import (
     PROVIDER,
     ChunkReader,
     chat_result,
-    merge_chunks,
     messages_to_wire,
     tool_choice_to_wire,
 )
@@ -219,15 +218,12 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         body = self._body(messages, stop, kwargs, stream=True)
         body["model"] = self._resolve_model(body.get("model"))
         reader = ChunkReader()
-        received: list[ChatGenerationChunk] = []
         stream = self.transport.stream(self._call(PATH, body, stream=True))
         try:
             for wire in stream:
-                for chunk in reader.read(wire):
-                    received.append(chunk)
-                    yield chunk
+                yield from reader.read(wire)
         except TogetherAIStreamError as exc:
-            exc.partial = merge_chunks(received)
+            exc.partial = reader.partial()
             raise
         finally:
             stream.close()
@@ -243,15 +239,13 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         body = self._body(messages, stop, kwargs, stream=True)
         body["model"] = await self._aresolve_model(body.get("model"))
         reader = ChunkReader()
-        received: list[ChatGenerationChunk] = []
         stream = self.transport.astream(self._call(PATH, body, stream=True))
         try:
             async for wire in stream:
                 for chunk in reader.read(wire):
-                    received.append(chunk)
                     yield chunk
         except TogetherAIStreamError as exc:
-            exc.partial = merge_chunks(received)
+            exc.partial = reader.partial()
             raise
         finally:
             await stream.aclose()

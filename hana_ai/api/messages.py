@@ -7,8 +7,8 @@ LangChain (the key from which `content_blocks` makes its reasoning block). It is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import orjson
 from langchain_core.messages import (
@@ -378,7 +378,7 @@ class ChunkReader:
     reason on two chunks of a tool call (recorded 2026-04-28).
     """
 
-    __slots__ = ("_calls", "_metadata", "_splitter", "_usage", "request_id")
+    __slots__ = ("_call_chunks", "_calls", "_metadata", "_splitter", "_text", "_thoughts", "_usage", "request_id")
 
     def __init__(self, request_id: str | None = None) -> None:
         self.request_id = request_id
@@ -386,34 +386,56 @@ class ChunkReader:
         self._usage: Any = None
         self._splitter: ThinkSplitter | None = ThinkSplitter()
         self._calls: dict[str, int] = {}
+        # What was received, for `partial`. Strings, not chunks: thousands of objects that stay alive would cost
+        # the garbage collector more than the parsing.
+        self._text: list[str] = []
+        self._thoughts: list[str] = []
+        self._call_chunks: list[ToolCallChunk] = []
 
-    def read(self, wire: Mapping[str, Any]) -> Iterator[ChatGenerationChunk]:
-        """Take one decoded chunk of the wire; gives none, one or two chunks."""
-        usage = wire.get("usage")
-        if usage:
-            self._usage = usage
+    def read(self, wire: Mapping[str, Any]) -> list[ChatGenerationChunk]:
+        """Take one decoded chunk of the wire; gives none, one or several chunks."""
+        if wire.get("usage"):
+            self._usage = wire["usage"]
         if not self._metadata:
             self._metadata = _reply_metadata(wire, self.request_id)
         if wire.get("warnings"):
             self._metadata["warnings"] = wire["warnings"]
+        out: list[ChatGenerationChunk] = []
         for choice in wire.get("choices") or ():
             if choice.get("index"):
                 continue
-            self._note(choice)
+            for name in ("finish_reason", "seed"):
+                if choice.get(name) is not None:
+                    self._metadata[name] = choice[name]
             delta = choice.get("delta") or choice.get("message") or {}
-            yield from self._content(delta)
+            reasoning = delta.get("reasoning") or delta.get("reasoning_content")
+            if reasoning:
+                # A model that has a field for its thoughts puts no tags into its text.
+                self._splitter = None
+                out.append(self._thought(reasoning))
+            content = delta.get("content")
+            if content:
+                if self._splitter is None:
+                    self._text.append(content)
+                    out.append(_generation_chunk(content))
+                else:
+                    out += self._split(self._splitter.feed(content))
+                    if self._splitter.settled:
+                        self._splitter = None
             calls = delta.get("tool_calls")
             if calls:
                 chunks = [self._call_chunk(call, position) for position, call in enumerate(calls)]
-                yield _generation_chunk("", tool_call_chunks=chunks)
+                self._call_chunks += chunks
+                out.append(_generation_chunk("", tool_call_chunks=chunks))
             logprobs = choice.get("logprobs")
             if logprobs is not None:
-                yield _generation_chunk("", response_metadata={"logprobs": _stream_logprobs(logprobs, choice)})
+                metadata = {"logprobs": _stream_logprobs(logprobs, choice)}
+                out.append(_generation_chunk("", response_metadata=metadata))
+        return out
 
-    def finish(self) -> Iterator[ChatGenerationChunk]:
+    def finish(self) -> list[ChatGenerationChunk]:
         """Give what was held back, as the last chunk."""
-        if self._splitter is not None:
-            yield from _split_chunks(self._splitter.finish())
+        out = self._split(self._splitter.finish()) if self._splitter is not None else []
         metadata = {key: value for key, value in self._metadata.items() if value is not None}
         message = AIMessageChunk(
             content="",
@@ -422,28 +444,31 @@ class ChunkReader:
             chunk_position="last",
         )
         reason = metadata.get("finish_reason")
-        yield ChatGenerationChunk(message=message, generation_info={"finish_reason": reason} if reason else None)
+        info = {"finish_reason": reason} if reason else None
+        return [*out, ChatGenerationChunk(message=message, generation_info=info)]
 
-    def _note(self, choice: Mapping[str, Any]) -> None:
-        for name in ("finish_reason", "seed"):
-            if choice.get(name) is not None:
-                self._metadata[name] = choice[name]
+    def partial(self) -> AIMessageChunk:
+        """What has been received so far, as one chunk."""
+        thoughts = "".join(self._thoughts)
+        whole = AIMessageChunk(
+            content="".join(self._text), additional_kwargs={"reasoning_content": thoughts} if thoughts else {}
+        )
+        # One by one: merging is what joins the pieces of a call's arguments.
+        return whole.__add__([AIMessageChunk(content="", tool_call_chunks=[chunk]) for chunk in self._call_chunks])
 
-    def _content(self, delta: Mapping[str, Any]) -> Iterator[ChatGenerationChunk]:
-        reasoning = delta.get("reasoning") or delta.get("reasoning_content")
-        if reasoning:
-            # A model that has a field for its thoughts puts no tags into its text.
-            self._splitter = None
-            yield _generation_chunk("", additional_kwargs={"reasoning_content": reasoning})
-        content = delta.get("content")
-        if not content:
-            return
-        if self._splitter is None:
-            yield _generation_chunk(content)
-            return
-        yield from _split_chunks(self._splitter.feed(content))
-        if self._splitter.settled:
-            self._splitter = None
+    def _split(self, parts: Iterable[tuple[bool, str]]) -> list[ChatGenerationChunk]:
+        out = []
+        for thought, text in parts:
+            if thought:
+                out.append(self._thought(text))
+            else:
+                self._text.append(text)
+                out.append(_generation_chunk(text))
+        return out
+
+    def _thought(self, text: str) -> ChatGenerationChunk:
+        self._thoughts.append(text)
+        return _generation_chunk("", additional_kwargs={"reasoning_content": text})
 
     def _call_chunk(self, call: Mapping[str, Any], position: int) -> ToolCallChunk:
         index = call.get("index")
@@ -460,14 +485,6 @@ class ChunkReader:
         if isinstance(arguments, Mapping):
             arguments = orjson.dumps(arguments).decode()
         return tool_call_chunk(name=function.get("name"), args=arguments, id=call_id, index=int(index))
-
-
-def _split_chunks(parts: Iterable[tuple[bool, str]]) -> Iterator[ChatGenerationChunk]:
-    for thought, text in parts:
-        if thought:
-            yield _generation_chunk("", additional_kwargs={"reasoning_content": text})
-        else:
-            yield _generation_chunk(text)
 
 
 def _generation_chunk(content: str, **fields: Any) -> ChatGenerationChunk:
@@ -557,11 +574,3 @@ def _add(out: list[tuple[bool, str]], thought: bool, text: str) -> None:
 def _overlap(text: str, tag: str) -> int:
     """Length of the longest end of `text` that is a beginning of `tag`."""
     return next((size for size in range(min(len(text), len(tag) - 1), 0, -1) if tag.startswith(text[-size:])), 0)
-
-
-def merge_chunks(chunks: Sequence[ChatGenerationChunk]) -> AIMessageChunk | None:
-    """Add the messages of some chunks, for the `partial` of a stream that broke."""
-    if not chunks:
-        return None
-    first, *rest = (cast("AIMessageChunk", chunk.message) for chunk in chunks)
-    return first.__add__(rest) if rest else first

@@ -28,7 +28,7 @@ QUESTIONS = (
 )
 """About this project's own documents."""
 
-_PASSAGE = 500
+_PASSAGE = 300
 _SUFFIXES = (".md", ".txt")
 _MOST_FILES = 2000
 
