@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 QUESTIONS = (
-    "How many texts does one embedding request carry?",
+    "What does the toolkit expect you to bring?",
     "Which variable holds the key of Together AI?",
-    "What happens when Together answers with 429?",
+    "Can vectors of two models be mixed in one column?",
 )
 """About this project's own documents."""
 
 _PASSAGE = 300
+"""Characters, at most."""
+_CODE = re.compile(r"^```.*?^```[^\n]*$", re.DOTALL | re.MULTILINE)
 _SUFFIXES = (".md", ".txt")
 _MOST_FILES = 2000
 
@@ -135,7 +137,7 @@ def read_documents(root: Path, *, only_docs: bool = False) -> dict[str, str]:
 
 
 def split(texts: dict[str, str]) -> list[Document]:
-    """Passages of some hundred characters, with the file and the heading they stand under.
+    """Passages of some hundred characters, with the file and the heading they stand under; code is left out.
 
     Raises
     ------
@@ -154,7 +156,7 @@ def split(texts: dict[str, str]) -> list[Document]:
     )
     passages: list[Document] = []
     for name, text in texts.items():
-        for section in by_heading.split_text(text):
+        for section in by_heading.split_text(_CODE.sub("", text)):
             heading = next((section.metadata[key] for key in ("h3", "h2", "h1") if key in section.metadata), "")
             for passage in by_length.split_documents([section]):
                 passage.metadata = {"source": name, "heading": heading}
