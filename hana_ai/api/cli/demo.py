@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hana_ai.api.settings import TogetherAISettings, is_loopback
-from hana_ai.api.together_ai import Completion, TogetherAIClient
 
 from .console import Problem, console, dollars, duration
 from .servers import local_together
@@ -20,6 +19,8 @@ from .vector_stores import OpenedStore, open_vector_store
 if TYPE_CHECKING:
     from langchain_core.documents import Document
     from rich.console import Console
+
+    from hana_ai.api.together_ai import Completion, TogetherAIClient
 
 QUESTIONS = (
     "What does the toolkit expect you to bring?",
@@ -59,6 +60,9 @@ def run_demo(folder: Path | None, *, questions: Sequence[str] = (), interactive:
     root = folder if folder is not None else project_root()
     passages = split(read_documents(root, only_docs=folder is None))
     settings = TogetherAISettings()
+
+    from hana_ai.api.together_ai import TogetherAIClient
+
     with ExitStack() as stack:
         stand_in = settings.together_api_key is None and not is_loopback(settings.together_base_url)
         if stand_in:
@@ -222,17 +226,16 @@ def _print_answer(
     from rich.text import Text
 
     demo.out.print(Padding(Text(" ".join(answer.text.split()) or "(no answer)", style="green"), (0, 0, 0, 3)))
+    named: set[str] = set()
     for rank, (passage, score) in enumerate(found):
         heading = f" > {passage.metadata['heading']}" if passage.metadata.get("heading") else ""
-        mark = "from" if rank < used else "also"
-        demo.out.print(
-            Padding(
-                Text(f"{mark} {passage.metadata['source']}{heading}  (similarity {score:.2f})", "cyan"),
-                (0, 0, 0, 3),
-            )
-        )
+        source = f"{passage.metadata['source']}{heading}"
         if rank < used:
+            demo.out.print(Padding(Text(f"from {source}  (similarity {score:.2f})", "cyan"), (0, 0, 0, 3)))
             demo.out.print(Padding(Text(_shown(passage.page_content), "dim"), (0, 0, 0, 8)))
+        elif source not in named:
+            demo.out.print(Padding(Text(f"also {source}  ({score:.2f})", "cyan"), (0, 0, 0, 3)))
+        named.add(source)
     usage = answer.usage
     tokens = f"{usage['input_tokens']} + {usage['output_tokens']} tokens" if usage else "tokens unknown"
     cost = dollars(answer.cost_usd, local=demo.stand_in)
@@ -272,7 +275,7 @@ def _explain(demo: Demo) -> None:
 
 
 def _shown(text: str) -> str:
-    words = " ".join(re.sub(r"[`*|]+", " ", text).split())
+    words = " ".join(re.sub(r"[`*]+", "", text).replace("|", " ").split())
     return words if len(words) <= 300 else words[:300].rsplit(" ", 1)[0] + " ..."
 
 
