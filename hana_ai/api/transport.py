@@ -181,6 +181,8 @@ class Transport:
         try:
             (data, headers), retries = _retrying(call, self._exchange)
         except TogetherAIModelNotFoundError as exc:
+            if call.model is None:
+                raise
             raise self.catalog.suggest(exc, call.kind) from exc.__cause__
         return Reply(data, request_id_of(headers), time.monotonic() - started, retries)
 
@@ -191,6 +193,8 @@ class Transport:
         try:
             (data, headers), retries = await _aretrying(call, self._aexchange)
         except TogetherAIModelNotFoundError as exc:
+            if call.model is None:
+                raise
             raise await self.catalog.asuggest(exc, call.kind) from exc.__cause__
         return Reply(data, request_id_of(headers), time.monotonic() - started, retries)
 
@@ -206,6 +210,8 @@ class Transport:
         try:
             opened, _ = _retrying(call, self._open)
         except TogetherAIModelNotFoundError as exc:
+            if call.model is None:
+                raise
             raise self.catalog.suggest(exc, call.kind) from exc.__cause__
         try:
             yield from opened.chunks
@@ -231,6 +237,8 @@ class Transport:
         try:
             opened, _ = await _aretrying(call, self._aopen)
         except TogetherAIModelNotFoundError as exc:
+            if call.model is None:
+                raise
             raise await self.catalog.asuggest(exc, call.kind) from exc.__cause__
         try:
             for chunk in opened.chunks:
