@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import pytest
@@ -170,6 +171,27 @@ def test_an_answer_that_has_no_finish_reason_is_unknown() -> None:
     parser = ShapedOutputParser(inner=JsonOutputParser())
     with pytest.raises(TogetherAIStructuredOutputError, match="finish reason: unknown"):
         parser.parse_result([Generation(text="no json")])
+
+
+def test_a_text_without_a_message_is_parsed() -> None:
+    assert ShapedOutputParser(inner=JsonOutputParser()).parse_result([Generation(text='{"a": 1}')]) == {"a": 1}
+
+
+class OnlyWhole(JsonOutputParser):
+    """A parser that makes nothing of a part."""
+
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        return None if partial else super().parse_result(result)
+
+
+async def test_what_a_parser_makes_of_the_whole_alone_is_given_at_the_end() -> None:
+    async def pieces() -> AsyncIterator[AIMessageChunk]:
+        for piece in ('{"a"', ": 1}"):
+            yield AIMessageChunk(piece)
+
+    parser = ShapedOutputParser(inner=OnlyWhole())
+    assert [part async for part in parser.atransform(pieces())] == [{"a": 1}]
+    assert list(parser.transform(iter([AIMessageChunk('{"a"'), AIMessageChunk(": 1}")]))) == [{"a": 1}]
 
 
 def test_parts_of_an_answer_may_be_incomplete() -> None:
