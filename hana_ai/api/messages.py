@@ -8,6 +8,7 @@ LangChain (the key from which `content_blocks` makes its reasoning block). It is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import orjson
@@ -418,9 +419,10 @@ class ChunkReader:
         for choice in wire.get("choices") or ():
             if choice.get("index"):
                 continue
-            for name in ("finish_reason", "seed"):
-                if choice.get(name) is not None:
-                    self._metadata[name] = choice[name]
+            if choice.get("finish_reason") is not None:
+                self._metadata["finish_reason"] = choice["finish_reason"]
+            if choice.get("seed") is not None:
+                self._metadata["seed"] = choice["seed"]
             delta = choice.get("delta") or choice.get("message") or {}
             reasoning = delta.get("reasoning") or delta.get("reasoning_content")
             if reasoning:
@@ -431,7 +433,7 @@ class ChunkReader:
             if content:
                 if self._splitter is None:
                     self._text.append(content)
-                    out.append(_generation_chunk(content))
+                    out.append(_text_chunk(content))
                 else:
                     out += self._split(self._splitter.feed(content))
                     if self._splitter.settled:
@@ -477,7 +479,7 @@ class ChunkReader:
                 out.append(self._thought(text))
             else:
                 self._text.append(text)
-                out.append(_generation_chunk(text))
+                out.append(_text_chunk(text))
         return out
 
     def _thought(self, text: str) -> ChatGenerationChunk:
@@ -519,6 +521,23 @@ class ChunkReader:
         if wire_index is not None:
             self._places[wire_index] = index
         return index
+
+
+_PLAIN = ChatGenerationChunk(message=AIMessageChunk(content=""))
+_PLAIN_FIELDS = vars(_PLAIN.message)
+_CONTAINERS = {name: type(value) for name, value in _PLAIN_FIELDS.items() if isinstance(value, (dict, list))}
+
+
+def _text_chunk(content: str) -> ChatGenerationChunk:
+    """A chunk of text alone: most of a stream. Copies one that was validated, at half the cost of validating."""
+    chunk = copy(_PLAIN)
+    message = copy(_PLAIN.message)
+    fields = message.__dict__
+    for name, make in _CONTAINERS.items():
+        fields[name] = make()
+    fields["content"] = content
+    chunk.__dict__.update(message=message, text=content)
+    return chunk
 
 
 def _generation_chunk(content: str, **fields: Any) -> ChatGenerationChunk:

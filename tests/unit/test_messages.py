@@ -18,6 +18,7 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
+from langchain_core.outputs import ChatGenerationChunk
 
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
 from hana_ai.api.messages import (
@@ -449,3 +450,15 @@ def test_what_has_been_received_is_one_message() -> None:
     assert partial.content == "so far"
     assert partial.additional_kwargs == {"reasoning_content": "I think"}
     assert partial.tool_calls[0]["args"] == {"x": 1}
+
+
+def test_a_chunk_of_text_is_what_langchain_would_have_made_and_shares_nothing() -> None:
+    first, second = (ChunkReader().read(_delta(content=text))[0] for text in ("one", "two"))
+    assert first == ChatGenerationChunk(message=AIMessageChunk(content="one"))
+    assert first.model_dump() == ChatGenerationChunk(message=AIMessageChunk(content="one")).model_dump()
+    containers = [
+        {id(value) for value in vars(chunk.message).values() if isinstance(value, (dict, list))}
+        for chunk in (first, second)
+    ]
+    assert containers[0]
+    assert not containers[0] & containers[1]
