@@ -581,3 +581,45 @@ def test_a_429_lowers_the_concurrency_and_a_503_does_not(
     engine.reply(Reply(status=429))
     _ask(transport, call())
     assert limiter.limit == limiter.ceiling // 2
+
+
+@STREAMS
+def test_streams_one_after_the_other_share_a_connection(
+    transport: Transport, together: ScriptedTogether, ask: Ask
+) -> None:
+    if ask is _stream:
+        for number in range(5):
+            assert ask(transport, call(f"number {number}")) == f"number {number}"
+    else:
+
+        async def run() -> None:
+            for number in range(5):
+                asked = call(f"number {number}")
+                asked.body = {**(asked.body or {}), "stream": True}
+                assert _text([chunk async for chunk in transport.astream(asked)]) == f"number {number}"
+
+        asyncio.run(run())
+    assert together.statistics.connections == 1
+
+
+def test_a_server_that_holds_back_the_end_of_a_stream_is_not_waited_for(transport: Transport) -> None:
+    answer = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"e\r\ndata: [DONE]\n\n\r\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            connection.recv(65536)
+            connection.sendall(answer)
+            connection.recv(1)  # until the client hangs up
+            connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        own = Transport(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", api_key=SecretStr("k"))
+        assert list(own.stream(Call(PATH, {"stream": True}))) == []
+        thread.join(5)
+        assert not thread.is_alive()
+        own.close()
