@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hana_ai.api.embeddings import TogetherAIEmbeddings
     from hana_ai.api.errors import (
         TogetherAIAuthenticationError,
+        TogetherAIBudgetExceededError,
         TogetherAIConflictError,
         TogetherAIConnectionError,
         TogetherAIContextOverflowError,
@@ -38,25 +39,34 @@ if TYPE_CHECKING:
     from hana_ai.api.settings import TogetherAISettings
     from hana_ai.api.together_ai import TogetherAIClient, get_together_ai_client
     from hana_ai.api.transport import RetryEvent
+    from hana_ai.api.usage import BudgetWarning, Ledger, UsageEvent, get_ledger, usage_tags
 
 __version__ = "0.1.0"
 
 _MODULES = {
+    "BudgetWarning": "usage",
     "ChatTogetherAI": "chat_models",
+    "Ledger": "usage",
     "RetryEvent": "transport",
     "TogetherAI": "llms",
     "TogetherAIClient": "together_ai",
     "TogetherAIEmbeddings": "embeddings",
     "TogetherAIRerank": "rerankers",
     "TogetherAISettings": "settings",
+    "UsageEvent": "usage",
+    "get_ledger": "usage",
     "get_together_ai_client": "together_ai",
+    "usage_tags": "usage",
 }
 
 __all__ = [
+    "BudgetWarning",
     "ChatTogetherAI",
+    "Ledger",
     "RetryEvent",
     "TogetherAI",
     "TogetherAIAuthenticationError",
+    "TogetherAIBudgetExceededError",
     "TogetherAIClient",
     "TogetherAIConflictError",
     "TogetherAIConnectionError",
@@ -80,7 +90,10 @@ __all__ = [
     "TogetherAIStreamError",
     "TogetherAIStructuredOutputError",
     "TogetherAITimeoutError",
+    "UsageEvent",
+    "get_ledger",
     "get_together_ai_client",
+    "usage_tags",
 ]
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.language_models import ModelProfile
 
+from hana_ai.api._decimals import EXACT, total
 from hana_ai.api.errors import (
     TogetherAIError,
     TogetherAIModelNotFoundError,
@@ -85,11 +86,13 @@ class ModelInfo:
         """
         if self.input_price is None or (completion and self.output_price is None):
             return None
+        cached = min(cached, prompt)
         cached_price = self.input_price if self.cached_input_price is None else self.cached_input_price
-        total = (prompt - cached) * self.input_price + cached * cached_price
+        parts = [(prompt - cached, self.input_price), (cached, cached_price)]
         if completion and self.output_price is not None:
-            total += completion * self.output_price
-        return total / _MILLION
+            parts.append((completion, self.output_price))
+        millionths = total(EXACT.multiply(Decimal(tokens), price) for tokens, price in parts)
+        return EXACT.divide(millionths, _MILLION)
 
     def profile(self) -> ModelProfile:
         """The model's capabilities in LangChain's terms; what the catalogue does not say is left out."""
@@ -287,7 +290,9 @@ def _price(value: object) -> Decimal | None:
         price = Decimal(str(value))
     except InvalidOperation:
         return None
-    return price if price.is_finite() and price >= 0 else None
+    # More digits than these are no price, and would not fit where costs are exact.
+    exact = price.is_finite() and len(price.as_tuple().digits) <= 30 and abs(price.adjusted()) <= 30
+    return price if exact and price >= 0 else None
 
 
 def _living(models: Iterable[ModelInfo], kind: str) -> list[ModelInfo]:
