@@ -69,6 +69,7 @@ FLUSH_SECONDS = 1.0
 MAX_PENDING = 1024
 """Calls in the buffer at which a caller writes it itself, since the thread can't keep up."""
 
+_IN_MEMORY_ROWS = 8192
 _RETRY_PRICES_SECONDS = 600.0
 _MOST_UNPRICED = 100_000
 _MOST_KEPT = 100_000
@@ -116,10 +117,12 @@ class Ledger:
                 self._budget.add(cost, record.called_at)
         self._pending.append((record, cost))
         count = len(self._pending)
-        if not self._store.shared or self._closed:
-            # In memory there is nothing to be lost by waiting, and after the end nobody else who would write.
-            if count >= FLUSH_ROWS or self._closed:
-                self._write()
+        if self._closed:
+            # After the end there is nobody else who would write.
+            self._write()
+            return
+        if not self._store.shared and count < _IN_MEMORY_ROWS:
+            # Nothing can be lost, and nobody else can ask: what is pending can wait for a question.
             return
         if self._thread is None:
             self._start()
@@ -127,7 +130,7 @@ class Ledger:
             self._some.set()
         if count >= FLUSH_ROWS:
             self._full.set()
-            if count >= MAX_PENDING and not self._complained:
+            if self._store.shared and count >= MAX_PENDING and not self._complained:
                 self._write()
 
     def admit(self, catalog: Catalog) -> None:
