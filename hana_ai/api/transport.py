@@ -685,7 +685,15 @@ def close_all() -> None:
         transport.close()
 
 
-atexit.register(close_all)
+def _end() -> None:
+    # Ledgers first: they may still have to ask for a price.
+    usage = sys.modules.get("hana_ai.api.usage")
+    if usage is not None:
+        usage.close_all()
+    close_all()
+
+
+atexit.register(_end)
 if hasattr(os, "register_at_fork"):
     # A forked child must not speak through its parent's sockets.
     os.register_at_fork(after_in_child=_shared.clear)
