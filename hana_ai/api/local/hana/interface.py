@@ -207,6 +207,12 @@ class Engine(Protocol):
 
     def session(self, user: str, connection_id: int) -> EngineSession: ...
 
+    def ensure_user(self, user: str, credentials: Credentials, admin: bool = False) -> None:
+        """Create the user and their schema, or renew the credentials of the one that is there.
+
+        An administrator may read and change everything; the server makes one at its start.
+        """
+
     def credentials(self, user: str) -> Credentials | None:
         """What proves the user's password, None for an unknown user. Passwords themselves are not stored."""
 
