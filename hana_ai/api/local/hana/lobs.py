@@ -7,7 +7,7 @@ import tempfile
 from typing import IO, NamedTuple
 
 from hana_ai.api.local.hana.interface import HanaError, TypeCode
-from hana_ai.api.local.hana.values import text_or_bytes
+from hana_ai.api.local.hana.values import cesu8, text_bytes, text_or_bytes
 from hana_ai.api.local.hana.wire import Part, PartKind, ProtocolError
 
 INLINE_BYTES = 1024 * 1024
@@ -46,9 +46,10 @@ class OutgoingLobs:
     client which pages through a table of large objects does not make the server hold them all in memory.
     """
 
-    def __init__(self, first_locator: int, memory_bytes: int = _MEMORY_BYTES) -> None:
+    def __init__(self, memory_bytes: int = _MEMORY_BYTES) -> None:
         self._stored: dict[bytes, _Stored] = {}
-        self._next_locator = first_locator
+        self.next_locator = 1
+        """Locators from here on are free; the session sets it, for they are unique in a session."""
         self._memory_left = memory_bytes
         self._spill: IO[bytes] | None = None
         self._spilled = 0
@@ -56,30 +57,19 @@ class OutgoingLobs:
     def __len__(self) -> int:
         return len(self._stored)
 
-    @property
-    def next_locator(self) -> int:
-        """The first locator that this result set has not used."""
-        return self._next_locator
-
-    def advance(self, locator: int) -> None:
-        """Use no locator below this one any more; other result sets may have taken them."""
-        self._next_locator = max(self._next_locator, locator)
-
     def column_value(self, value: str | bytes | None, code: TypeCode) -> bytes:
         """Encode the field of a LOB column, and keep what does not fit into it."""
         kind = _LOB_KINDS[code]
         if value is None:
             return bytes((kind, _OPTION_NULL))
         if isinstance(value, str):
-            data = value.encode()
-            units = len(data) if len(data) == len(value) else len(value.encode("utf-16-le")) // 2
+            data = text_bytes(value)
+            units = len(value) if value.isascii() else len(value.encode("utf-16-le")) // 2
         else:
             data = bytes(value)
             units = len(data)
         if len(data) <= INLINE_BYTES:
-            header = _COLUMN_HEADER.pack(
-                kind, _OPTION_DATA | _OPTION_LAST, units, len(data), bytes(8), len(data)
-            )
+            header = _COLUMN_HEADER.pack(kind, _OPTION_DATA | _OPTION_LAST, units, len(data), bytes(8), len(data))
             return header + data
         # Locators count UTF-16 units of text; ASCII has one byte a unit, so it is kept as it is.
         width = 2 if isinstance(value, str) and units != len(data) else 1
@@ -106,8 +96,8 @@ class OutgoingLobs:
             self._spill = None
 
     def _keep(self, width: int, data: bytes) -> bytes:
-        locator = struct.pack("<q", self._next_locator)
-        self._next_locator += 1
+        locator = struct.pack("<q", self.next_locator)
+        self.next_locator += 1
         if len(data) <= self._memory_left:
             self._memory_left -= len(data)
             self._stored[locator] = _Stored(width, len(data), 0, data)
@@ -130,7 +120,7 @@ class OutgoingLobs:
         if end < stored.size and len(raw) > 2 and 0xD8 <= raw[-1] <= 0xDB:
             raw = raw[:-2]
             end -= 2
-        return raw.decode("utf-16-le", "replace").encode(), end >= stored.size
+        return cesu8(raw), end >= stored.size
 
     def _slice(self, stored: _Stored, start: int, end: int) -> bytes:
         if stored.data is not None:

@@ -27,6 +27,7 @@ from hana_ai.api.local.hana.values import (
     decimal_bytes,
     length_prefix,
     scaled_integer,
+    text_bytes,
     wire_code,
 )
 from hana_ai.api.local.hana.wire import Part, PartKind
@@ -83,9 +84,7 @@ def _fixed(code: TypeCode, scale: int) -> ColumnEncoder:
 
     def encode(values: Sequence[Any]) -> list[bytes]:
         return [
-            _NULL_INTEGER
-            if v is None
-            else b"\1" + scaled_integer(v, scale).to_bytes(size, "little", signed=True)
+            _NULL_INTEGER if v is None else b"\1" + scaled_integer(v, scale).to_bytes(size, "little", signed=True)
             for v in values
         ]
 
@@ -101,7 +100,7 @@ def _booleans(values: Sequence[Any]) -> list[bytes]:
 
 
 def _texts(values: Sequence[Any]) -> list[bytes]:
-    return [NULL_LENGTH if v is None else length_prefix(len(data := v.encode())) + data for v in values]
+    return [NULL_LENGTH if v is None else length_prefix(len(data := text_bytes(v))) + data for v in values]
 
 
 def _binaries(values: Sequence[Any]) -> list[bytes]:
@@ -116,7 +115,7 @@ def _alphanumerics(declared: int) -> ColumnEncoder:
         return [
             NULL_LENGTH
             if v is None
-            else length_prefix(len(data := v.encode()) + 1)
+            else length_prefix(len(data := text_bytes(v)) + 1)
             + bytes((declared | (0x80 if data.isdigit() else 0),))
             + data
             for v in values
@@ -214,10 +213,8 @@ class RowEncoder:
 class ResultCursor:
     """An open result set: rows that the client has not fetched, and LOBs it may still read."""
 
-    def __init__(
-        self, columns: tuple[Column, ...], rows: Iterator[Sequence[Value]], first_locator: int
-    ) -> None:
-        self.lobs = OutgoingLobs(first_locator)
+    def __init__(self, columns: tuple[Column, ...], rows: Iterator[Sequence[Value]]) -> None:
+        self.lobs = OutgoingLobs()
         self._rows = rows
         self._encoder = RowEncoder(columns, self.lobs)
         self._ahead: list[Sequence[Value]] = []

@@ -41,6 +41,9 @@ def server_context(certificate: str, key: str | None = None) -> ssl.SSLContext:
 class HanaServer:
     """A server of HANA's wire protocol, on the loopback interface only.
 
+    Clients in the same process must not be hdbcli, which waits for some replies while it holds Python's
+    interpreter lock; `LocalHana` runs the server in a process of its own.
+
     Parameters
     ----------
     engine : Engine
@@ -111,8 +114,8 @@ class HanaServer:
             target=self._accept, args=(listener,), name=f"hana-accept-{self.port}", daemon=True
         )
         self._acceptor.start()
-        # A client in this process whose connection is still open at exit says goodbye and waits for an answer,
-        # when no thread is left to give one. Closing before that cuts the connection, and nothing waits.
+        # A client in this process whose connection is open at exit says goodbye and waits for an answer, when
+        # no thread is left to give one. Closing before that cuts the connection, and nothing waits.
         atexit.register(self.close)
 
     def close(self) -> None:

@@ -56,6 +56,7 @@ PAGE_BYTES = 8 * 1024 * 1024
 """Where the reply to a FETCHNEXT stops taking more rows, whatever the client asks for."""
 
 _GENERAL_ERROR = 2
+_UNSUPPORTED = 7
 _INTERNAL_ERROR = 129
 _SYNTAX_ERROR = 257
 _ROWS_AFFECTED_UNKNOWN = -2
@@ -81,7 +82,10 @@ class _LobInput:
 
     prepared: Prepared
     rows: list[parameters.ParameterRow]
+    attributes: int
     autocommit: bool
+    cursor_id: bytes | None
+    """For a query: where its rows will be found, for the client asks for them after the last LOB."""
     open: dict[bytes, IncomingLob] = field(default_factory=dict)
 
 
@@ -181,9 +185,7 @@ class Session:
             return 0, self._disconnect(request)
         try:
             if request.message_type == MessageType.AUTHENTICATE:
-                self._exchange, question = self._authenticator.begin(
-                    request.require(PartKind.AUTHENTICATION).data
-                )
+                self._exchange, question = self._authenticator.begin(request.require(PartKind.AUTHENTICATION).data)
                 self._note_client_info(request)
                 return 0, (FunctionCode.NONE, [Part(PartKind.AUTHENTICATION, 1, question)])
             if request.message_type != MessageType.CONNECT or self._exchange is None:
@@ -236,13 +238,13 @@ class Session:
         handler = self._handlers.get(request.message_type)
         if handler is None:
             raise ProtocolError(f"message of type {request.message_type}")
-        if self._batch is not None and not _continues_batch(request):
+        if request.message_type != MessageType.WRITE_LOB:
+            self._lob_input = None
+        if self._batch is not None and not self._continues_batch(request):
             # The client gave up in the middle of a batch (a value it could not send): its pieces are one
             # transaction, so none of them stays.
             self._batch = None
             self._session.rollback()
-        if self._lob_input is not None and request.message_type != MessageType.WRITE_LOB:
-            self._lob_input = None
         if self._note_client_info(request):
             self._session.set_variables(self._variables)
         return handler(request)
@@ -253,6 +255,19 @@ class Session:
             return False
         self._variables.update(decode_client_info(part.data))
         return True
+
+    def _continues_batch(self, request: Request) -> bool:
+        if request.message_type == MessageType.WRITE_LOB:
+            return self._lob_input is not None
+        part = request.find(PartKind.PARAMETERS)
+        statement = request.find(PartKind.STATEMENT_ID)
+        return (
+            part is not None
+            and statement is not None
+            and self._statements.get(statement.data) is self._batch
+            and not part.attributes & PartAttribute.FIRST
+            and bool(part.attributes & (PartAttribute.NEXT | PartAttribute.LAST))
+        )
 
     def _execute_direct(self, request: Request) -> Reply:
         prepared = self._session.prepare(_statement_text(request))
@@ -282,71 +297,74 @@ class Session:
                 raise ProtocolError("EXECUTE without the statement's parameters")
             return self._run(prepared, ((),), autocommit)
         decoded = parameters.decode_rows(part.data, part.elements, prepared.parameters)
-        unfinished = [value for row in decoded for value in row if isinstance(value, lobs.IncomingLob)]
-        if unfinished:
-            return self._start_lob_input(prepared, decoded, unfinished, autocommit)
-        if autocommit and (self._batch is not None or _starts_batch(part)):
-            return self._run_piece(prepared, cast("Sequence[Sequence[Value]]", decoded), part)
-        return self._run(prepared, cast("Sequence[Sequence[Value]]", decoded), autocommit)
+        if any(isinstance(value, lobs.IncomingLob) for row in decoded for value in row):
+            return self._start_lob_input(prepared, decoded, part.attributes, autocommit)
+        complete = cast("Sequence[Sequence[Value]]", decoded)
+        return self._run(prepared, complete, autocommit, part.attributes)
 
-    def _run(self, prepared: Prepared, parameter_rows: Sequence[Sequence[Value]], autocommit: bool) -> Reply:
-        """Execute, and in autocommit end the transaction that the statement opened."""
+    def _run(
+        self,
+        prepared: Prepared,
+        parameter_rows: Sequence[Sequence[Value]],
+        autocommit: bool,
+        attributes: int = 0,
+        cursor_id: bytes | None = None,
+    ) -> Reply:
+        """Execute, and in autocommit end the transaction that the statement opened.
+
+        `attributes` are those of the parameters: they say whether this is one piece of a batch, whose last
+        piece commits them all. `cursor_id` is where a query's rows are expected, if its reply has left.
+        """
         session = self._session
         if not autocommit:
-            return self._reply(session.execute(prepared, parameter_rows))
-        earlier_changes = session.in_transaction
+            return self._reply(session.execute(prepared, parameter_rows), cursor_id)
+        earlier_changes = session.in_transaction and self._batch is None
+        starts = bool(attributes & PartAttribute.FIRST)
+        ends = not (starts or self._batch is not None) or bool(attributes & PartAttribute.LAST)
         try:
             # The first page is read before the commit, so that a small result needs nothing to outlive it.
-            reply = self._reply(session.execute(prepared, parameter_rows))
-            session.commit()
+            reply = self._reply(session.execute(prepared, parameter_rows), cursor_id)
+            self._batch = None if ends else prepared
+            if ends:
+                session.commit()
         except HanaError:
+            self._batch = None
             if not earlier_changes:
                 session.rollback()
             raise
         return reply
 
-    def _run_piece(self, prepared: Prepared, parameter_rows: Sequence[Sequence[Value]], part: Part) -> Reply:
-        """Execute one piece of a batch; the last one commits, an error undoes all."""
-        session = self._session
-        if self._batch is not None and self._batch is not prepared:
-            self._batch = None
-            session.rollback()
-        self._batch = prepared
-        try:
-            reply = self._reply(session.execute(prepared, parameter_rows))
-            if part.attributes & PartAttribute.LAST:
-                self._batch = None
-                session.commit()
-        except HanaError:
-            self._batch = None
-            session.rollback()
-            raise
-        return reply
-
-    def _reply(self, result: Result) -> Reply:
+    def _reply(self, result: Result, cursor_id: bytes | None = None) -> Reply:
         if result.columns is None or result.rows is None:
             parts = [rows_affected_part(result.rows_affected)] if result.rows_affected else []
             return result.function_code, parts
-        cursor = rows.ResultCursor(result.columns, result.rows, self._next_locator)
-        count, data = cursor.page(INLINE_ROWS, INLINE_BYTES)
-        self._next_locator = cursor.lobs.next_locator
-        cursor_id = self._new_id()
-        attributes = int(PartAttribute.FIRST)
-        if cursor.finished:
-            attributes |= PartAttribute.LAST
-            if len(cursor.lobs):
-                # The client has LOBs to read: it closes the result set when it is done with them.
-                self._cursors[cursor_id] = cursor
-            else:
-                attributes |= PartAttribute.RESULT_SET_CLOSED
-                cursor.close()
-        else:
+        cursor = rows.ResultCursor(result.columns, result.rows)
+        if cursor_id is not None:
             self._cursors[cursor_id] = cursor
+            return result.function_code, ()
+        cursor_id = self._new_id()
+        page = self._page(cursor_id, cursor, INLINE_ROWS, INLINE_BYTES)
         return result.function_code, (
             rows.metadata_part(result.columns),
             Part(PartKind.RESULT_SET_ID, 1, cursor_id),
-            Part(PartKind.RESULT_SET, count, data, attributes),
+            page,
         )
+
+    def _page(self, cursor_id: bytes, cursor: rows.ResultCursor, max_rows: int, max_bytes: int) -> Part:
+        """Encode the next rows; the cursor stays known as long as the client may ask it for more."""
+        attributes = int(PartAttribute.NEXT if cursor_id in self._cursors else PartAttribute.FIRST)
+        cursor.lobs.next_locator = self._next_locator
+        count, data = cursor.page(max_rows, max_bytes)
+        self._next_locator = cursor.lobs.next_locator
+        self._cursors[cursor_id] = cursor
+        if cursor.finished:
+            attributes |= PartAttribute.LAST
+            # With LOBs left to read, it is the client that closes the result set when it is done with them.
+            if not len(cursor.lobs):
+                attributes |= PartAttribute.RESULT_SET_CLOSED
+                del self._cursors[cursor_id]
+                cursor.close()
+        return Part(PartKind.RESULT_SET, count, data, attributes)
 
     def _drop_statement(self, request: Request) -> Reply:
         self._statements.pop(request.require(PartKind.STATEMENT_ID).data, None)
@@ -361,17 +379,7 @@ class Session:
         if cursor is None:
             raise HanaError(_GENERAL_ERROR, "the result set is closed")
         wanted = int.from_bytes(size[:4], "little", signed=True)
-        cursor.lobs.advance(self._next_locator)
-        count, data = cursor.page(max(wanted, 1), PAGE_BYTES)
-        self._next_locator = cursor.lobs.next_locator
-        attributes = int(PartAttribute.NEXT)
-        if cursor.finished:
-            attributes = int(PartAttribute.LAST)
-            if not len(cursor.lobs):
-                attributes |= PartAttribute.RESULT_SET_CLOSED
-                del self._cursors[cursor_id]
-                cursor.close()
-        return FunctionCode.FETCH, [Part(PartKind.RESULT_SET, count, data, attributes)]
+        return FunctionCode.FETCH, [self._page(cursor_id, cursor, max(wanted, 1), PAGE_BYTES)]
 
     def _close_result_set(self, request: Request) -> Reply:
         cursor = self._cursors.pop(request.require(PartKind.RESULT_SET_ID).data, None)
@@ -393,17 +401,32 @@ class Session:
         self,
         prepared: Prepared,
         decoded: list[parameters.ParameterRow],
-        unfinished: Sequence[IncomingLob],
+        attributes: int,
         autocommit: bool,
     ) -> Reply:
-        waiting = _LobInput(prepared, decoded, autocommit)
-        for lob in unfinished:
-            waiting.open[self._new_id()] = lob
+        is_query = prepared.function_code in (FunctionCode.SELECT, FunctionCode.SELECT_FOR_UPDATE)
+        cursor_id = self._new_id() if is_query else None
+        waiting = _LobInput(prepared, decoded, attributes, autocommit, cursor_id)
+        for row in decoded:
+            for value in row:
+                if isinstance(value, lobs.IncomingLob):
+                    waiting.open[self._new_id()] = value
         self._lob_input = waiting
-        counts = [1 if prepared.function_code is FunctionCode.INSERT else _ROWS_AFFECTED_UNKNOWN]
+        open_lobs = lobs.write_reply(list(waiting.open))
+        if waiting.cursor_id is None:
+            counts = [1 if prepared.function_code is FunctionCode.INSERT else _ROWS_AFFECTED_UNKNOWN]
+            return prepared.function_code, [rows_affected_part(counts * len(decoded)), open_lobs]
+        if prepared.columns is None:
+            raise HanaError(
+                _UNSUPPORTED,
+                "feature not supported by the loopback server: a LOB parameter beyond the packet size in a"
+                " query whose columns are known only when it runs",
+            )
         return prepared.function_code, [
-            rows_affected_part(counts * len(decoded)),
-            lobs.write_reply(list(waiting.open)),
+            rows.metadata_part(prepared.columns),
+            Part(PartKind.RESULT_SET_ID, 1, waiting.cursor_id),
+            Part(PartKind.RESULT_SET, 0, b"", PartAttribute.FIRST),
+            open_lobs,
         ]
 
     def _write_lob(self, request: Request) -> Reply:
@@ -423,7 +446,7 @@ class Session:
                 [value.value() if isinstance(value, lobs.IncomingLob) else value for value in row]
                 for row in waiting.rows
             ]
-            self._run(waiting.prepared, complete, waiting.autocommit)
+            self._run(waiting.prepared, complete, waiting.autocommit, waiting.attributes, waiting.cursor_id)
         return FunctionCode.WRITE_LOB, [lobs.write_reply(list(waiting.open))]
 
     # Transactions
@@ -460,17 +483,3 @@ def _statement_text(request: Request) -> str:
     if isinstance(text, bytes):
         raise HanaError(_SYNTAX_ERROR, "sql syntax error: the statement is not valid UTF-8")
     return text
-
-
-def _starts_batch(part: Part) -> bool:
-    return bool(part.attributes & PartAttribute.FIRST) and not part.attributes & PartAttribute.LAST
-
-
-def _continues_batch(request: Request) -> bool:
-    part = request.find(PartKind.PARAMETERS)
-    return (
-        request.message_type == MessageType.EXECUTE
-        and part is not None
-        and bool(part.attributes & (PartAttribute.NEXT | PartAttribute.LAST))
-        and not part.attributes & PartAttribute.FIRST
-    )

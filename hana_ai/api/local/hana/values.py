@@ -5,6 +5,7 @@ Columns are encoded by `rows`, parameters decoded by `parameters`; both build on
 
 from __future__ import annotations
 
+import re
 import struct
 from decimal import ROUND_HALF_UP, Context, Decimal
 
@@ -25,6 +26,7 @@ LOB_CODES = frozenset({TypeCode.CLOB, TypeCode.NCLOB, TypeCode.BLOB, TypeCode.TE
 FIXED_BYTES = {TypeCode.FIXED8: 8, TypeCode.FIXED12: 12, TypeCode.FIXED16: 16}
 
 _LONGEST_TINY = 245
+_BEYOND_BMP = re.compile("[\U00010000-\U0010ffff]")
 _TINY = tuple(bytes((n,)) for n in range(_LONGEST_TINY + 1))
 _LENGTH_SHORT = struct.Struct("<Bh")
 _LENGTH_LONG = struct.Struct("<Bi")
@@ -72,17 +74,30 @@ def take_prefixed(data: bytes, position: int) -> tuple[bytes | None, int]:
         if size == _INDICATOR_NULL:
             return None, position
         if size == _INDICATOR_SHORT:
-            size = int.from_bytes(data[position : position + 2], "little", signed=True)
+            size = int.from_bytes(data[position : position + 2], "little")
             position += 2
         elif size == _INDICATOR_LONG:
-            size = int.from_bytes(data[position : position + 4], "little", signed=True)
+            size = int.from_bytes(data[position : position + 4], "little")
             position += 4
         else:
             raise ProtocolError(f"length indicator {size}")
     end = position + size
-    if size < 0 or end > len(data):
+    if end > len(data):
         raise ProtocolError(f"value of {size} bytes beyond its part")
     return data[position:end], end
+
+
+def text_bytes(value: str) -> bytes:
+    """Encode a text in CESU-8: UTF-8, but each half of a surrogate pair by itself, as hdbcli wants it."""
+    if value.isascii() or not _BEYOND_BMP.search(value):
+        return value.encode()
+    return cesu8(value.encode("utf-16-le"))
+
+
+def cesu8(utf16: bytes) -> bytes:
+    """Turn UTF-16 into CESU-8."""
+    units = np.frombuffer(utf16, "<u2").astype("<u4")
+    return units.tobytes().decode("utf-32-le", "surrogatepass").encode("utf-8", "surrogatepass")
 
 
 def text_or_bytes(data: bytes) -> str | bytes:
