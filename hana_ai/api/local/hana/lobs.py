@@ -16,7 +16,7 @@ INLINE_BYTES = 1024 * 1024
 MAX_LOB_BYTES = 1024 * 1024 * 1024
 """Longest LOB that a client may send in pieces."""
 
-_FIRST_CHUNK_BYTES = 64 * 1024
+_FIRST_CHUNK_UNITS = 64 * 1024
 _MEMORY_BYTES = 64 * 1024 * 1024
 _MAX_CHUNK_UNITS = 1024 * 1024
 
@@ -46,11 +46,12 @@ class OutgoingLobs:
     client which pages through a table of large objects does not make the server hold them all in memory.
     """
 
-    def __init__(self, memory_bytes: int = _MEMORY_BYTES) -> None:
+    def __init__(self, memory_bytes: int = _MEMORY_BYTES, inline_bytes: int = INLINE_BYTES) -> None:
         self._stored: dict[bytes, _Stored] = {}
         self.next_locator = 1
         """Locators from here on are free; the session sets it, for they are unique in a session."""
         self._memory_left = memory_bytes
+        self._inline_bytes = inline_bytes
         self._spill: IO[bytes] | None = None
         self._spilled = 0
 
@@ -68,14 +69,14 @@ class OutgoingLobs:
         else:
             data = bytes(value)
             units = len(data)
-        if len(data) <= INLINE_BYTES:
+        if len(data) <= self._inline_bytes:
             header = _COLUMN_HEADER.pack(kind, _OPTION_DATA | _OPTION_LAST, units, len(data), bytes(8), len(data))
             return header + data
         # Locators count UTF-16 units of text; ASCII has one byte a unit, so it is kept as it is.
         width = 2 if isinstance(value, str) and units != len(data) else 1
         kept = value.encode("utf-16-le") if width == 2 and isinstance(value, str) else data
         locator = self._keep(width, kept)
-        chunk, _ = self._chunk(self._stored[locator], 0, _FIRST_CHUNK_BYTES)
+        chunk, _ = self._chunk(self._stored[locator], 0, min(self._inline_bytes, _FIRST_CHUNK_UNITS))
         return _COLUMN_HEADER.pack(kind, _OPTION_DATA, units, len(data), locator, len(chunk)) + chunk
 
     def read(self, locator: bytes, offset: int, units: int) -> tuple[bytes, bool]:

@@ -38,6 +38,7 @@ _MANTISSA_BITS = 113
 _MANTISSA = (1 << _MANTISSA_BITS) - 1
 _EXPONENT_BIAS = 6176
 _EXPONENT = 0x3FFF
+_LARGEST_EXPONENT = 6111
 _SIGN = 1 << 127
 _FLOATING = Context(prec=34, rounding=ROUND_HALF_UP)
 _EXACT = Context(prec=80, rounding=ROUND_HALF_UP)
@@ -122,7 +123,7 @@ def decimal_bytes(value: Decimal | float) -> bytes:
     """
     number = _FLOATING.create_decimal(value if isinstance(value, (Decimal, int)) else repr(float(value)))
     exponent = number.as_tuple().exponent
-    if not isinstance(exponent, int) or not -_EXPONENT_BIAS <= exponent <= _EXPONENT - _EXPONENT_BIAS:
+    if not isinstance(exponent, int) or not -_EXPONENT_BIAS <= exponent <= _LARGEST_EXPONENT:
         raise HanaError(314, f"numeric overflow: {value}")
     mantissa = int(_EXACT.scaleb(number, -exponent))
     sign = _SIGN if number.is_signed() else 0
