@@ -26,6 +26,9 @@ _SHA256 = b"SCRAMSHA256"
 _PBKDF2 = b"SCRAMPBKDF2SHA256"
 _AUTHENTICATION_FAILED = 10
 
+METHODS = (_PBKDF2, _SHA256)
+"""What the server accepts, the method it likes best first."""
+
 
 def derive(password: str) -> Credentials:
     """Make what a server keeps of a password, under a fresh salt.
@@ -81,7 +84,7 @@ class Authenticator:
         if len(fields) < 3 or len(fields) % 2 == 0:
             raise ProtocolError("AUTHENTICATE wants a user and pairs of method and data")
         offered = dict(zip(fields[1::2], fields[2::2], strict=True))
-        method = next((name for name in (_PBKDF2, _SHA256) if name in offered), None)
+        method = next((name for name in METHODS if name in offered), None)
         if method is None:
             raise failed()
         if len(offered[method]) != _CLIENT_CHALLENGE_BYTES:

@@ -7,7 +7,7 @@ import tempfile
 from typing import IO, NamedTuple
 
 from hana_ai.api.local.hana.interface import HanaError, TypeCode
-from hana_ai.api.local.hana.values import cesu8, text_bytes, text_or_bytes
+from hana_ai.api.local.hana.text import cesu8, text_bytes, text_or_bytes
 from hana_ai.api.local.hana.wire import Part, PartKind, ProtocolError
 
 INLINE_BYTES = 1024 * 1024

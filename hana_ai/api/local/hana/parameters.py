@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from hana_ai.api.local.hana import dates
 from hana_ai.api.local.hana.interface import Parameter, TypeCode, Value
 from hana_ai.api.local.hana.lobs import IncomingLob, lob_is_last
+from hana_ai.api.local.hana.text import text_or_bytes
 from hana_ai.api.local.hana.values import (
     FIXED_BYTES,
     LOB_CODES,
@@ -21,7 +22,6 @@ from hana_ai.api.local.hana.values import (
     clamp_length,
     decimal_value,
     take_prefixed,
-    text_or_bytes,
     unscaled,
     vector_value,
     wire_code,

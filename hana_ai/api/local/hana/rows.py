@@ -17,6 +17,7 @@ import numpy as np
 from hana_ai.api.local.hana import dates
 from hana_ai.api.local.hana.interface import Column, HanaError, SqlType, TypeCode, Value
 from hana_ai.api.local.hana.lobs import OutgoingLobs
+from hana_ai.api.local.hana.text import text_bytes
 from hana_ai.api.local.hana.values import (
     FIXED_BYTES,
     LOB_CODES,
@@ -27,7 +28,6 @@ from hana_ai.api.local.hana.values import (
     decimal_bytes,
     length_prefix,
     scaled_integer,
-    text_bytes,
     wire_code,
 )
 from hana_ai.api.local.hana.wire import Part, PartKind

@@ -25,7 +25,7 @@ from hana_ai.api.local.hana.interface import (
     Result,
     Value,
 )
-from hana_ai.api.local.hana.values import text_or_bytes
+from hana_ai.api.local.hana.text import text_or_bytes
 from hana_ai.api.local.hana.wire import (
     ErrorRecord,
     MessageType,
@@ -352,13 +352,15 @@ class Session:
 
     def _page(self, cursor_id: bytes, cursor: rows.ResultCursor, max_rows: int, max_bytes: int) -> Part:
         """Encode the next rows; the cursor stays known as long as the client may ask it for more."""
-        attributes = int(PartAttribute.NEXT if cursor_id in self._cursors else PartAttribute.FIRST)
+        is_first = cursor_id not in self._cursors
         cursor.lobs.next_locator = self._next_locator
         count, data = cursor.page(max_rows, max_bytes)
         self._next_locator = cursor.lobs.next_locator
         self._cursors[cursor_id] = cursor
+        # Never FIRST and LAST together: hdbcli would ask for more when the page is empty.
+        attributes = int(PartAttribute.FIRST if is_first else PartAttribute.NEXT)
         if cursor.finished:
-            attributes |= PartAttribute.LAST
+            attributes = int(PartAttribute.LAST)
             # With LOBs left to read, it is the client that closes the result set when it is done with them.
             if not len(cursor.lobs):
                 attributes |= PartAttribute.RESULT_SET_CLOSED

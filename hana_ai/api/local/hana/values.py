@@ -1,11 +1,10 @@
-"""Single values as bytes: decimals, texts, vectors and the length that goes before them.
+"""Single values as bytes: decimals, vectors, names and the length that goes before them.
 
 Columns are encoded by `rows`, parameters decoded by `parameters`; both build on what is here.
 """
 
 from __future__ import annotations
 
-import re
 import struct
 from decimal import ROUND_HALF_UP, Context, Decimal
 
@@ -26,7 +25,6 @@ LOB_CODES = frozenset({TypeCode.CLOB, TypeCode.NCLOB, TypeCode.BLOB, TypeCode.TE
 FIXED_BYTES = {TypeCode.FIXED8: 8, TypeCode.FIXED12: 12, TypeCode.FIXED16: 16}
 
 _LONGEST_TINY = 245
-_BEYOND_BMP = re.compile("[\U00010000-\U0010ffff]")
 _TINY = tuple(bytes((n,)) for n in range(_LONGEST_TINY + 1))
 _LENGTH_SHORT = struct.Struct("<Bh")
 _LENGTH_LONG = struct.Struct("<Bi")
@@ -86,31 +84,6 @@ def take_prefixed(data: bytes, position: int) -> tuple[bytes | None, int]:
     if end > len(data):
         raise ProtocolError(f"value of {size} bytes beyond its part")
     return data[position:end], end
-
-
-def text_bytes(value: str) -> bytes:
-    """Encode a text in CESU-8: UTF-8, but each half of a surrogate pair by itself, as hdbcli wants it."""
-    if value.isascii() or not _BEYOND_BMP.search(value):
-        return value.encode()
-    return cesu8(value.encode("utf-16-le"))
-
-
-def cesu8(utf16: bytes) -> bytes:
-    """Turn UTF-16 into CESU-8."""
-    units = np.frombuffer(utf16, "<u2").astype("<u4")
-    return units.tobytes().decode("utf-32-le", "surrogatepass").encode("utf-8", "surrogatepass")
-
-
-def text_or_bytes(data: bytes) -> str | bytes:
-    """Decode UTF-8 or CESU-8; what is neither was bytes that the client sent under a text type."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        pass  # Perhaps CESU-8: characters beyond U+FFFF as two surrogates of three bytes each.
-    try:
-        return data.decode("utf-8", "surrogatepass").encode("utf-16-le", "surrogatepass").decode("utf-16-le")
-    except UnicodeError:
-        return data
 
 
 def decimal_bytes(value: Decimal | float) -> bytes:

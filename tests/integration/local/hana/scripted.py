@@ -7,6 +7,7 @@ of its own because hdbcli waits for some replies with the interpreter's lock hel
     count(100000)                                       so many rows, made as they are fetched
     echo(DATE)                                          its parameter
     insert(INTEGER, NCLOB, fail_on=7)                   takes rows; one with a 7 fails them all
+    keep(INTEGER, NCLOB), then kept()                   takes rows and returns them
     state()                                             the session's and the engine's state, as JSON
     crash()                                             an error that is no HanaError
 """
@@ -27,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from hana_ai.api.local.hana import auth
 from hana_ai.api.local.hana.auth import derive
 from hana_ai.api.local.hana.interface import (
     Column,
@@ -134,6 +136,23 @@ def insert(*types: SqlType, fail_on: object = None) -> Script:
     return Script(run, FunctionCode.INSERT, tuple(Parameter(kind) for kind in types))
 
 
+def keep(*types: SqlType) -> Script:
+    def run(session: ScriptedSession, rows: Rows) -> Result:
+        session.kept = (types, rows)
+        return Result(FunctionCode.INSERT, rows_affected=[1] * len(rows))
+
+    return Script(run, FunctionCode.INSERT, tuple(Parameter(kind) for kind in types))
+
+
+def kept() -> Script:
+    def run(session: ScriptedSession, _: Rows) -> Result:
+        types, rows = session.kept
+        columns = tuple(Column(f"C{i}", kind) for i, kind in enumerate(types))
+        return Result(FunctionCode.SELECT, columns, iter(rows))
+
+    return Script(run)
+
+
 def state() -> Script:
     def run(session: ScriptedSession, _: Rows) -> Result:
         engine = session.engine
@@ -189,7 +208,7 @@ NAMES = {
     **TYPES,
     **DATE_NAMES,
     "np": np,
-    **{f.__name__: f for f in (query, count, fail_after, echo, insert, state, clear, crash, sleep)},
+    **{f.__name__: f for f in (query, count, fail_after, echo, insert, keep, kept, state, clear, crash, sleep)},
 }
 
 
@@ -226,8 +245,11 @@ class ScriptedSession:
     connection_id: int
     applied: list[Sequence[Value]] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
+    kept: tuple[Sequence[SqlType], Rows] = ((), ())
 
     def prepare(self, sql: str) -> Script:
+        if sql.startswith("SELECT 'ping'"):
+            return query([TYPES["NVARCHAR"]], [])
         try:
             script = eval(sql, dict(NAMES))
         except (NameError, SyntaxError) as error:
@@ -261,7 +283,13 @@ class ScriptedSession:
 
 
 def main() -> None:
-    tls = server_context(*sys.argv[1:3]) if len(sys.argv) > 2 else None
+    """Serve until the standard input ends; `--method NAME` and `--certificate FILE KEY` are options."""
+    arguments = sys.argv[1:]
+    tls = None
+    if arguments[:1] == ["--method"]:
+        auth.METHODS = (arguments[1].encode(),)
+    elif arguments[:1] == ["--certificate"]:
+        tls = server_context(arguments[1], arguments[2])
     with HanaServer(ScriptedEngine(os.environ["SCRIPTED_PASSWORD"]), tls=tls) as server:
         print(server.port, flush=True)
         sys.stdin.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hana_ai.api.local.hana.interface import HanaError, SqlType, TypeCode
+from hana_ai.api.local.hana.text import text_bytes, text_or_bytes
 from hana_ai.api.local.hana.values import (
     NULL_DECIMAL,
     NamePool,
@@ -18,8 +20,6 @@ from hana_ai.api.local.hana.values import (
     prefixed,
     scaled_integer,
     take_prefixed,
-    text_bytes,
-    text_or_bytes,
     unscaled,
     vector_value,
     wire_code,
@@ -96,13 +96,47 @@ def test_texts_survive(text: str) -> None:
     assert text_or_bytes(text.encode()) == text
 
 
+@given(texts)
+def test_every_utf_16_unit_is_encoded_by_itself(text: str) -> None:
+    pieces = [
+        chr(int.from_bytes(unit, "little")).encode("utf-8", "surrogatepass")
+        for c in text
+        for unit in [c.encode("utf-16-le")[:2], c.encode("utf-16-le")[2:]]
+        if unit
+    ]
+    assert text_bytes(text) == b"".join(pieces)
+
+
 def test_astral_characters_are_two_surrogates_of_three_bytes() -> None:
     assert text_bytes("a😀") == b"a\xed\xa0\xbd\xed\xb8\x80"
 
 
-@pytest.mark.parametrize("data", [b"\xff\xfe", b"\xed\xa0\xbd", b"abc\x80", b"\xed\xb8\x80\xed\xa0\xbd"])
+@pytest.mark.parametrize(
+    "data", [b"\xff\xfe", b"\xed\xa0\xbd", b"abc\x80", b"\xed\xb8\x80\xed\xa0\xbd", b"\xed\xa0\xbd\xed"]
+)
 def test_bytes_that_are_no_text_stay_bytes(data: bytes) -> None:
     assert text_or_bytes(data) == data
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_text_or_stay_what_they_are(data: bytes) -> None:
+    text = text_or_bytes(data)
+    assert text == data if isinstance(text, bytes) else isinstance(text, str)
+
+
+@given(st.lists(st.sampled_from([b"\xed", b"\xa0", b"\xb0\x80", b"\xed\xa0\x80", b"\xed\xb0\x80", b"a"])))
+def test_halves_of_characters_never_pass_as_text(pieces: list[bytes]) -> None:
+    data = b"".join(pieces)
+    text = text_or_bytes(data)
+    if isinstance(text, str):
+        assert data == text_bytes(text)
+
+
+def test_a_long_text_of_astral_characters_takes_no_second() -> None:
+    text = "😀ä" * 500_000
+    start = time.perf_counter()
+    assert text_or_bytes(text_bytes(text)) == text
+    assert time.perf_counter() - start < 1
 
 
 @pytest.mark.parametrize("size", [0, 1, 245, 246, 255, 256, 32767, 32768, 65536])
