@@ -1,0 +1,75 @@
+"""JSON_TABLE: rows and columns out of a JSON document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlglot import exp
+
+from hana_ai.api.local.hana import types
+from hana_ai.api.local.hana.errors import unsupported
+from hana_ai.api.local.hana.expressions import name_of
+from hana_ai.api.local.hana.functions import constant_text
+from hana_ai.api.local.hana.functions_data import json_access, json_path
+from hana_ai.api.local.hana.names import literal
+from hana_ai.api.local.hana.scope import OutColumn, Relation, Scope
+
+if TYPE_CHECKING:
+    from hana_ai.api.local.hana.queries import Binder
+
+
+def _elements(document: str, path: str) -> str:
+    """A DuckDB list of the JSON values that a path selects."""
+    marked = literal(path)
+    if "*" in path:
+        return f"json_extract({document}, {marked})"
+    return f"(CASE WHEN json_exists({document}, {marked}) THEN [json_extract({document}, {marked})] ELSE [] END)"
+
+
+def _columns(
+    binder: Binder, nodes: list[exp.Expr], row: str, scope: Scope, items: list[str], joins: list[str], out: list[OutColumn]
+) -> None:
+    for node in nodes:
+        nested = node.args.get("nested")
+        path_node = node.args.get("path")
+        if nested is not None:
+            inner = binder.alias()
+            elements = _elements(f"{row}.v", json_path(constant_text(path_node)))
+            joins.append(
+                f" LEFT JOIN LATERAL (SELECT unnest(l) AS v, generate_subscripts(l, 1) AS o "
+                f"FROM (SELECT {elements} AS l)) AS {inner} ON TRUE"
+            )
+            _columns(binder, nested, inner, scope, items, joins, out)
+            continue
+        name, sql_name = name_of(node.args["name"]), f"c{len(out) + 1}"
+        if node.args.get("ordinality"):
+            items.append(f"CAST({row}.o AS BIGINT) AS {sql_name}")
+            out.append(OutColumn(name, types.BIGINT, sql_name))
+            continue
+        kind = node.args["to"]
+        query = bool(node.args.get("format_json"))
+        value = json_access(
+            binder, f"CAST({row}.v AS VARCHAR)", literal(json_path(constant_text(path_node))), query, kind, None,
+            node.args.get("on_empty"), node.args.get("on_error"), scope,
+        )  # fmt: skip
+        items.append(f"{value.sql} AS {sql_name}")
+        out.append(OutColumn(name, kind, sql_name))
+
+
+def json_table(binder: Binder, node: exp.Expr, scope: Scope, alias: str, name: str | None) -> str:
+    """Translate JSON_TABLE in FROM; the document may come from a table before it."""
+    document = binder.coerce(binder.bind(node.this, scope), types.nvarchar()).sql
+    path_node = node.args["path"]
+    if not isinstance(path_node, exp.Literal):
+        raise unsupported("a JSON path that is no constant")
+    elements = _elements(document, json_path(constant_text(path_node)))
+    row = binder.alias()
+    items: list[str] = []
+    joins: list[str] = []
+    out: list[OutColumn] = []
+    _columns(binder, node.args["columns"], row, scope, items, joins, out)
+    scope.relations.append(Relation(alias, out, name))
+    orders = [join.split("AS ")[-1].split(" ON")[0] for join in joins]
+    rows = f"(SELECT unnest(l) AS v, generate_subscripts(l, 1) AS o FROM (SELECT {elements} AS l)) AS {row}"
+    order = ", ".join(f"{name}.o" for name in [row, *orders])
+    return f"(SELECT {', '.join(items)} FROM {rows}{''.join(joins)} ORDER BY {order}) AS {alias}"
