@@ -357,10 +357,10 @@ class Session:
         count, data = cursor.page(max_rows, max_bytes)
         self._next_locator = cursor.lobs.next_locator
         self._cursors[cursor_id] = cursor
-        # Never FIRST and LAST together: hdbcli would ask for more when the page is empty.
         attributes = int(PartAttribute.FIRST if is_first else PartAttribute.NEXT)
         if cursor.finished:
-            attributes = int(PartAttribute.LAST)
+            # Without ROW_NOT_FOUND hdbcli would ask an empty result set for more.
+            attributes = PartAttribute.LAST | (0 if count else PartAttribute.ROW_NOT_FOUND)
             # With LOBs left to read, it is the client that closes the result set when it is done with them.
             if not len(cursor.lobs):
                 attributes |= PartAttribute.RESULT_SET_CLOSED

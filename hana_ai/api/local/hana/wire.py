@@ -100,6 +100,7 @@ class PartAttribute(IntEnum):
     LAST = 1
     NEXT = 2
     FIRST = 4
+    ROW_NOT_FOUND = 8
     RESULT_SET_CLOSED = 16
 
 

@@ -6,6 +6,7 @@ of its own because hdbcli waits for some replies with the interpreter's lock hel
     query([INTEGER, NVARCHAR], [(1, 'a'), (2, None)])   these rows
     count(100000)                                       so many rows, made as they are fetched
     echo(DATE)                                          its parameter
+    swallow(DATE)                                       no row
     insert(INTEGER, NCLOB, fail_on=7)                   takes rows; one with a 7 fails them all
     keep(INTEGER, NCLOB), then kept()                   takes rows and returns them
     state()                                             the session's and the engine's state, as JSON
@@ -125,6 +126,13 @@ def echo(kind: SqlType) -> Script:
     return Script(run, parameters=(Parameter(kind),), columns=columns)
 
 
+def swallow(kind: SqlType) -> Script:
+    columns = (Column("C0", kind),)
+    return Script(
+        lambda *_: Result(FunctionCode.SELECT, columns, iter(())), parameters=(Parameter(kind),), columns=columns
+    )
+
+
 def insert(*types: SqlType, fail_on: object = None) -> Script:
     def run(session: ScriptedSession, rows: Rows) -> Result:
         outcome = [-3 if fail_on is not None and fail_on in row else 1 for row in rows]
@@ -208,7 +216,10 @@ NAMES = {
     **TYPES,
     **DATE_NAMES,
     "np": np,
-    **{f.__name__: f for f in (query, count, fail_after, echo, insert, keep, kept, state, clear, crash, sleep)},
+    **{
+        f.__name__: f
+        for f in (query, count, fail_after, echo, swallow, insert, keep, kept, state, clear, crash, sleep)
+    },
 }
 
 

@@ -97,3 +97,9 @@ def test_a_lob_parameter_of_a_query(connect: Connect) -> None:
     with connect().cursor() as cursor:
         cursor.execute("echo(NCLOB)", (TEXT,))
         assert cursor.fetchone()[0] == TEXT
+
+
+def test_a_lob_parameter_of_a_query_without_rows(connect: Connect) -> None:
+    with connect().cursor() as cursor:
+        cursor.execute("swallow(NCLOB)", (TEXT,))
+        assert cursor.fetchall() == []
