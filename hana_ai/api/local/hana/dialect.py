@@ -18,6 +18,7 @@ from sqlglot.tokens import TokenType
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.errors import syntax, unsupported
 from hana_ai.api.local.hana.interface import HanaError, SqlType
+from hana_ai.api.local.hana.unsupported import REFUSED_OBJECTS, REFUSED_STATEMENTS
 
 
 class TypedCast(exp.Expression):
@@ -495,10 +496,22 @@ def tokenize(sql: str) -> list[tokens.Token]:
         raise syntax(f'"{sql[-20:]}"', len(sql)) from exc
     while found and found[-1].token_type == TokenType.SEMICOLON:
         found.pop()
-    if any(token.token_type == TokenType.SEMICOLON for token in found):
-        extra = next(token for token in found if token.token_type == TokenType.SEMICOLON)
+    extra = next((token for token in found if token.token_type == TokenType.SEMICOLON), None)
+    if extra is not None:
+        _refuse_script(found)
         raise syntax('";"', extra.start + 1)
     return list(found)
+
+
+def _refuse_script(found: list[tokens.Token]) -> None:
+    """SQLScript holds semicolons: say that it is refused rather than that it is wrong."""
+    words = [token.text.upper() for token in found[:4]]
+    if words[0] in REFUSED_STATEMENTS:
+        raise unsupported(REFUSED_STATEMENTS[words[0]], found[0].start + 1)
+    if words[0] in {"CREATE", "ALTER"}:
+        for word in words[1:]:
+            if word in REFUSED_OBJECTS:
+                raise unsupported(REFUSED_OBJECTS[word], found[0].start + 1)
 
 
 IMMEDIATE = ErrorLevel.IMMEDIATE

@@ -11,6 +11,7 @@ import re
 import duckdb
 
 from hana_ai.api.local.hana.interface import HanaError
+from hana_ai.api.local.hana.names import decode
 
 MARK = "HANA:"
 """Start of an error text that carries its own code: ``HANA:304:division by zero``."""
@@ -85,6 +86,9 @@ def from_duckdb(error: duckdb.Error) -> HanaError:
         found = pattern.search(text)
         if found:
             detail = found.groupdict().get("what", "")
+            if code == 287 and detail:
+                # DuckDB names the column after its own table.
+                detail = decode(detail.split("\n")[0].rpartition(".")[2].strip('"'))
             return HanaError(code, message.format(what=detail))
     return HanaError(2, f"general error: {text}")
 
