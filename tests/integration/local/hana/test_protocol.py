@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import socket
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hdbcli import dbapi
 
+from hana_ai.api.local.hana.wire import MessageType, Part, PartKind
 from tests.integration.local.hana.conftest import USER, Scripted, run_scripted, state_of
+from tests.integration.local.hana.rawclient import Disconnected, RawClient
 
 Connect = Callable[..., dbapi.Connection]
 
@@ -50,18 +50,22 @@ def test_a_wrong_login_is_error_10(connect: Connect, scripted: Scripted, user: s
 
 
 def test_a_client_without_a_login_gets_nothing(scripted: Scripted) -> None:
-    with socket.create_connection(("127.0.0.1", scripted.port)) as client:
-        client.sendall(b"\xff\xff\xff\xff" + bytes((4, 0, 20, 4, 0, 1, 0, 1, 1, 1)))
-        assert len(client.recv(8)) == 8
-        sql = b"state()"
-        part = struct.pack("<bbhiii", 3, 0, 1, 0, len(sql), 0) + sql + b"\0"
-        size = 24 + len(part)
-        client.sendall(
-            struct.pack("<qIIIhBxI4x", 1, 0, size, size, 1, 0, 0)
-            + struct.pack("<iihhbbbb8x", size, 0, 1, 1, 1, 2, 1, 0)
-            + part
-        )
-        assert client.recv(100) == b""
+    with RawClient(scripted.port) as client, pytest.raises(Disconnected):
+        client.execute_direct("state()")
+
+
+def test_a_client_between_question_and_proof_gets_nothing(scripted: Scripted) -> None:
+    with RawClient(scripted.port) as client:
+        client.offer(USER)
+        with pytest.raises(Disconnected):
+            client.execute_direct("state()")
+
+
+def test_a_wrong_password_ends_the_connection(scripted: Scripted) -> None:
+    with RawClient(scripted.port) as client:
+        assert client.log_in(USER, "wrong").error == 10
+        with pytest.raises(Disconnected):
+            client.log_in(USER, scripted.password)
 
 
 def test_client_info_becomes_session_variables(connect: Connect) -> None:
@@ -276,3 +280,87 @@ def test_wide_rows_come_one_by_one_if_they_must(connect: Connect) -> None:
     with connect().cursor() as cursor:
         cursor.execute("query([NVARCHAR], [('x' * 9_000_000,)] * 5)")
         assert [len(row[0]) for row in cursor.fetchall()] == [9_000_000] * 5
+
+
+# What hdbcli does not do
+
+
+@pytest.fixture
+def raw(scripted: Scripted, connect: Connect) -> Iterator[RawClient]:
+    with RawClient(scripted.port) as client:
+        assert client.log_in(USER, scripted.password).error is None
+        yield client
+
+
+def integers(*values: int) -> bytes:
+    return b"".join(b"\3" + value.to_bytes(4, "little") for value in values)
+
+
+def piece(statement: bytes, attributes: int, *values: int) -> tuple[Part, Part]:
+    return (
+        Part(PartKind.STATEMENT_ID, 1, statement),
+        Part(PartKind.PARAMETERS, len(values), integers(*values), attributes),
+    )
+
+
+@pytest.mark.parametrize("what", ["another statement", "commit", "leaving", "a batch of another statement"])
+def test_a_batch_that_the_client_abandons_leaves_nothing(raw: RawClient, scripted: Scripted, what: str) -> None:
+    statement = raw.prepare("insert(INTEGER)").data(PartKind.STATEMENT_ID)
+    other = raw.prepare("insert(INTEGER)").data(PartKind.STATEMENT_ID)
+    assert raw.ask(MessageType.EXECUTE, *piece(statement, 4, 1, 2)).error is None
+    assert raw.ask(MessageType.EXECUTE, *piece(statement, 2, 3)).error is None
+    if what == "another statement":
+        raw.execute_direct("query([INTEGER], [(1,)])")
+    elif what == "commit":
+        raw.ask(MessageType.COMMIT)
+    elif what == "leaving":
+        raw.socket.close()
+    else:
+        raw.ask(MessageType.EXECUTE, *piece(other, 1, 9))
+    assert scripted.state()["last_rows"] == ([[9]] if what == "a batch of another statement" else [])
+
+
+def test_unknown_ids_are_errors_that_end_nothing(raw: RawClient) -> None:
+    nowhere = bytes(range(8))
+    assert raw.ask(MessageType.EXECUTE, *piece(nowhere, 0, 1)).error == 2
+    fetch = (Part(PartKind.RESULT_SET_ID, 1, nowhere), Part(PartKind.FETCH_SIZE, 1, bytes(4)))
+    assert raw.ask(MessageType.FETCH_NEXT, *fetch).error == 2
+    assert raw.ask(MessageType.READ_LOB, Part(PartKind.READ_LOB_REQUEST, 1, nowhere + bytes(16))).error == 2
+    assert raw.ask(MessageType.WRITE_LOB, Part(PartKind.WRITE_LOB_REQUEST, 0, b"")).error == 2
+    assert raw.ask(MessageType.CLOSE_RESULT_SET, Part(PartKind.RESULT_SET_ID, 1, nowhere)).error is None
+    assert raw.ask(MessageType.DROP_STATEMENT_ID, Part(PartKind.STATEMENT_ID, 1, nowhere)).error is None
+    assert raw.ask(MessageType.DB_CONNECT_INFO).error is None
+    assert raw.execute_direct("query([INTEGER], [(1,)])").error is None
+
+
+def test_lob_pieces_for_another_lob_are_an_error(raw: RawClient, scripted: Scripted) -> None:
+    statement = raw.prepare("insert(BLOB)").data(PartKind.STATEMENT_ID)
+    parameters = Part(PartKind.PARAMETERS, 1, bytes((27, 2)) + (3).to_bytes(4, "little") + b"\x0a\0\0\0abc")
+    answer = raw.ask(MessageType.EXECUTE, Part(PartKind.STATEMENT_ID, 1, statement), parameters)
+    locator = answer.data(PartKind.WRITE_LOB_REPLY)
+    assert scripted.state()["committed"] == 0
+    wrong = Part(PartKind.WRITE_LOB_REQUEST, 1, bytes(8) + b"\6" + b"\xff" * 8 + bytes(4))
+    assert raw.ask(MessageType.WRITE_LOB, wrong).error == 2
+    right = Part(PartKind.WRITE_LOB_REQUEST, 1, locator + b"\6" + b"\xff" * 8 + (2).to_bytes(4, "little") + b"de")
+    answer = raw.ask(MessageType.WRITE_LOB, right)
+    assert answer.data(PartKind.WRITE_LOB_REPLY) == b""
+    assert scripted.state()["last_rows"] == [["b'abcde'"]]
+
+
+def test_sql_that_is_no_text_is_a_syntax_error(raw: RawClient) -> None:
+    assert raw.ask(MessageType.EXECUTE_DIRECT, Part(PartKind.COMMAND, 1, b"\xff\xfe")).error == 257
+
+
+@pytest.mark.parametrize("message_type", [0, 1, 4, 65, 66, 78, 127, -1])
+def test_messages_of_another_kind_end_the_connection_alone(
+    raw: RawClient, scripted: Scripted, message_type: int
+) -> None:
+    with pytest.raises(Disconnected):
+        raw.ask(message_type)
+    assert scripted.state()["committed"] == 0
+
+
+def test_disconnect_is_answered_and_ends(raw: RawClient) -> None:
+    assert raw.ask(MessageType.DISCONNECT).function_code == 18
+    with pytest.raises(Disconnected):
+        raw.ask(MessageType.COMMIT)

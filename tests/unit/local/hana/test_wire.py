@@ -25,6 +25,7 @@ from hana_ai.api.local.hana.wire import (
     encode_reply,
     parse_request,
 )
+from tests.integration.local.hana.rawclient import INIT, encode_request
 
 parts = st.lists(
     st.builds(
@@ -38,19 +39,6 @@ parts = st.lists(
 )
 
 
-def encode_request(
-    request_parts: list[Part], message_type: int = MessageType.EXECUTE_DIRECT, commit: int = 1
-) -> bytes:
-    body = b""
-    for kind, elements, data, attributes in request_parts:
-        short, big = (elements, 0) if elements <= 0x7FFF else (-1, elements)
-        body += struct.pack("<bbhiii", kind, attributes, short, big, len(data), 0)
-        body += data + bytes(-len(data) % 8)
-    segment = struct.pack("<iihhbbbb8x", 24 + len(body), 0, len(request_parts), 1, 1, message_type, commit, 0)
-    size = len(segment) + len(body)
-    return struct.pack("<qIIIhBxI4x", 5, 7, size, size, 1, 0, 0) + segment + body
-
-
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, Transport]]:
     client, server = socket.socketpair()
@@ -60,7 +48,7 @@ def pair() -> Iterator[tuple[socket.socket, Transport]]:
 
 @given(parts)
 def test_parts_of_a_request_are_read_as_they_were_sent(sent: list[Part]) -> None:
-    request = parse_request(5, 7, encode_request(sent)[32:])
+    request = parse_request(5, 7, encode_request(sent, MessageType.EXECUTE_DIRECT)[32:])
     assert list(request.parts) == sent
     assert request.message_type == MessageType.EXECUTE_DIRECT
     assert request.commit_immediately
@@ -85,7 +73,7 @@ def test_any_bytes_are_a_request_or_a_protocol_error(body: bytes) -> None:
 
 @given(parts, st.data())
 def test_a_damaged_request_is_read_or_refused_but_never_more(sent: list[Part], data: st.DataObject) -> None:
-    body = bytearray(encode_request(sent)[32:])
+    body = bytearray(encode_request(sent, MessageType.EXECUTE_DIRECT)[32:])
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     try:
@@ -113,7 +101,7 @@ def test_several_error_records_are_padded_to_eight() -> None:
 
 def test_a_message_in_single_bytes_is_put_together(pair: tuple[socket.socket, Transport]) -> None:
     client, transport = pair
-    message = encode_request([Part(PartKind.COMMAND, 1, b"SELECT 1 FROM DUMMY")])
+    message = encode_request([Part(PartKind.COMMAND, 1, b"SELECT 1 FROM DUMMY")], 2)
 
     def trickle() -> None:
         for byte in message:
@@ -129,8 +117,7 @@ def test_a_message_in_single_bytes_is_put_together(pair: tuple[socket.socket, Tr
 
 def test_messages_that_arrive_together_are_taken_apart(pair: tuple[socket.socket, Transport]) -> None:
     client, transport = pair
-    init = b"\xff\xff\xff\xff" + bytes((4, 0, 20, 4, 0, 1, 0, 1, 1, 1))
-    client.sendall(init + encode_request([]) * 2)
+    client.sendall(INIT + encode_request([], MessageType.COMMIT) * 2)
     assert transport.greet()
     assert len(client.recv(100)) == 8
     assert transport.receive() is not None
@@ -149,7 +136,7 @@ def test_a_client_that_leaves_within_a_message_is_a_protocol_error(
     pair: tuple[socket.socket, Transport],
 ) -> None:
     client, transport = pair
-    client.sendall(encode_request([])[:40])
+    client.sendall(encode_request([], MessageType.COMMIT)[:40])
     client.close()
     with pytest.raises(ProtocolError, match="within a message"):
         transport.receive()
