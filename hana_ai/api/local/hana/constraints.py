@@ -20,10 +20,10 @@ def _names(table: TableInfo, columns: list[str]) -> list[str]:
 
 
 def _orphans(child: TableInfo, key: ConstraintInfo, parent: TableInfo) -> str:
-    """A condition that finds rows of the child whose parent is missing."""
+    """A condition that finds rows of the table called `child` whose parent is missing."""
     own, other = _names(child, key.columns), _names(parent, key.ref_columns)
-    present = " AND ".join(f"{name} IS NOT NULL" for name in own)
-    same = " AND ".join(f"parent.{b} = {child.sql.split('.')[-1]}.{a}" for a, b in zip(own, other, strict=True))
+    present = " AND ".join(f"child.{name} IS NOT NULL" for name in own)
+    same = " AND ".join(f"parent.{b} = child.{a}" for a, b in zip(own, other, strict=True))
     return f"{present} AND NOT EXISTS (SELECT 1 FROM {parent.sql} AS parent WHERE {same})"
 
 
@@ -37,7 +37,7 @@ def check_foreign_keys(session: DuckDBSession, table: TableInfo, condition: str,
             parent = table
         if parent is None:
             continue
-        sql = f"SELECT 1 FROM {table.sql} WHERE {condition} AND {_orphans(table, key, parent)} LIMIT 1"
+        sql = f"SELECT 1 FROM {table.sql} AS child WHERE {condition} AND {_orphans(table, key, parent)} LIMIT 1"
         values = {"rids": rids} if rids is not None else {}
         if session.connection.execute(sql, values).fetchall():
             raise HanaError(461, f"foreign key constraint violation: {key.name}")
@@ -58,17 +58,17 @@ def cascade(session: DuckDBSession, table: TableInfo) -> list[Effect]:
                 continue
             orphans = _orphans(child, key, table)
             if key.on_delete == "CASCADE":
-                sql = f"DELETE FROM {child.sql} WHERE {orphans} RETURNING _rid"
+                sql = f"DELETE FROM {child.sql} AS child WHERE {orphans} RETURNING _rid"
                 rids = session.connection.execute(sql).fetchnumpy()["_rid"].tolist()
                 if rids:
                     effects.append(Effect(child.sql, removed=rids))
                     effects += cascade(session, child)
             elif key.on_delete == "SET NULL":
                 nulls = ", ".join(f"{name} = NULL" for name in _names(child, key.columns))
-                sql = f"UPDATE {child.sql} SET {nulls} WHERE {orphans} RETURNING _rid"
+                sql = f"UPDATE {child.sql} AS child SET {nulls} WHERE {orphans} RETURNING _rid"
                 rids = session.connection.execute(sql).fetchnumpy()["_rid"].tolist()
                 if rids:
                     effects.append(Effect(child.sql, removed=rids, added=_BY_RIDS))
-            elif session.connection.execute(f"SELECT 1 FROM {child.sql} WHERE {orphans} LIMIT 1").fetchall():
+            elif session.connection.execute(f"SELECT 1 FROM {child.sql} AS child WHERE {orphans} LIMIT 1").fetchall():
                 raise HanaError(462, f"failed on update or delete by foreign key constraint violation: {key.name}")
     return effects
