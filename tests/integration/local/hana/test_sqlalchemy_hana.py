@@ -114,7 +114,7 @@ def test_queries(tables: sa.Engine) -> None:
         assert session.scalars(sa.select(Book.pages).where(Book.pages.in_([2, 3])).order_by(Book.pages)).all() == [2, 3]
         numbered = sa.select(Book.pages, sa.func.row_number().over(order_by=Book.pages.desc()).label("n")).subquery()
         assert session.scalar(sa.select(numbered.c.pages).where(numbered.c.n == 1)) == 10
-        case = sa.case((Book.pages > 5, "thick"), else_="thin")
+        case = sa.case((Book.pages > sa.literal_column("5"), sa.literal_column("'thick'")), else_=sa.literal_column("'thin'"))
         assert sorted(session.execute(sa.select(case, sa.func.count()).group_by(case)).all()) == [("thick", 5), ("thin", 5)]
         exists = sa.exists().where(Book.pages == 4)
         assert session.scalar(sa.select(sa.literal(1)).where(exists)) == 1
