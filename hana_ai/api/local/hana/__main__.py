@@ -89,7 +89,8 @@ def _announce(lines: Mapping[str, str]) -> None:
 
 
 def _wait_for_end_of_input(done: threading.Event) -> None:
-    while sys.stdin.buffer.read(4096):
+    # Not through sys.stdin: a thread that waits inside its lock would abort the interpreter's exit.
+    while os.read(sys.stdin.fileno(), 4096):
         pass
     done.set()
 

@@ -185,7 +185,12 @@ class EngineSession(Protocol):
         """Run a statement inside the open transaction (one is opened when there is none).
 
         `rows` holds the parameter rows: exactly one for a query or a single change, many for a batch.
-        A failing statement or batch leaves the transaction as it was before the statement.
+        A failing statement or batch leaves the transaction as it was before the statement. Where that cannot
+        be, because another transaction has changed the same rows since (their locks go with a rollback), the
+        whole transaction is rolled back with error 138; rows of the past never overwrite newer ones.
+
+        Parameter values come as the client sent them, not always in the declared type: a float for an
+        NVARCHAR, a str for a floating DECIMAL, and bytes for a text type when they are no text.
         """
 
     def commit(self) -> None: ...

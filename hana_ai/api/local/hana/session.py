@@ -63,6 +63,8 @@ _ROWS_AFFECTED_UNKNOWN = -2
 _DATA_FORMAT_VERSION = 10
 _MAX_STATEMENTS = 65_536
 
+_QUERIES = frozenset({FunctionCode.SELECT, FunctionCode.SELECT_FOR_UPDATE})
+
 _OPTION_CONNECTION_ID = 1
 _OPTION_SYSTEM_ID = 11
 _OPTION_DATA_FORMAT = 12
@@ -297,6 +299,8 @@ class Session:
                 raise ProtocolError("EXECUTE without the statement's parameters")
             return self._run(prepared, ((),), autocommit)
         decoded = parameters.decode_rows(part.data, part.elements, prepared.parameters)
+        if not decoded or (len(decoded) > 1 and prepared.function_code in _QUERIES):
+            raise HanaError(_GENERAL_ERROR, f"general error: {len(decoded)} rows of parameters")
         if any(isinstance(value, lobs.IncomingLob) for row in decoded for value in row):
             return self._start_lob_input(prepared, decoded, part.attributes, autocommit)
         complete = cast("Sequence[Sequence[Value]]", decoded)
@@ -406,8 +410,7 @@ class Session:
         attributes: int,
         autocommit: bool,
     ) -> Reply:
-        is_query = prepared.function_code in (FunctionCode.SELECT, FunctionCode.SELECT_FOR_UPDATE)
-        cursor_id = self._new_id() if is_query else None
+        cursor_id = self._new_id() if prepared.function_code in _QUERIES else None
         waiting = _LobInput(prepared, decoded, attributes, autocommit, cursor_id)
         for row in decoded:
             for value in row:

@@ -25,6 +25,7 @@ from tests.integration.local.hana.rawclient import (
 
 MESSAGES = 10_000
 SEED = 20_240_229
+INTERNAL_ERROR = 129
 MEGABYTE = 1024 * 1024
 
 SPECIAL = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
@@ -55,7 +56,7 @@ def corpus(client: RawClient) -> list[tuple[int, list[Part]]]:
     """Return good messages of every kind, with ids that are valid on this connection."""
     insert = client.prepare("INSERT INTO FUZZ VALUES (?, ?, ?, ?)").data(PartKind.STATEMENT_ID)
     select = client.prepare("SELECT * FROM FUZZ WHERE ID > ? OR NAME = ?").data(PartKind.STATEMENT_ID)
-    opened = client.execute_direct("SELECT A.ID FROM BIG A, BIG B").data(PartKind.RESULT_SET_ID)
+    opened = client.execute_direct("SELECT ID FROM BIG").data(PartKind.RESULT_SET_ID)
     row = b"\3\1\0\0\0" + b"\x1d\4name" + b"\x1a\6\5\0\0\0\x27\0\0\0" + b"\x3f\1\0\x0a\0" + b"hello"
     info = b"\x0bAPPLICATION\6python"
     return [
@@ -129,7 +130,7 @@ def test_ten_thousand_damaged_messages_harm_nobody(hana: LocalHana) -> None:
         cursor.executemany("INSERT INTO WITNESS VALUES (?)", [(1,), (2,), (3,)])
         cursor.execute("CREATE COLUMN TABLE FUZZ (ID INTEGER, NAME NVARCHAR(100), TEXT NCLOB, DAY DATE)")
         cursor.execute("CREATE COLUMN TABLE BIG (ID INTEGER)")
-        cursor.executemany("INSERT INTO BIG VALUES (?)", [(number,) for number in range(200)])
+        cursor.executemany("INSERT INTO BIG VALUES (?)", [(number,) for number in range(1100)])
     client = log_in(hana)
     messages = corpus(client)
     answered = closed = 0
@@ -138,9 +139,17 @@ def test_ten_thousand_damaged_messages_harm_nobody(hana: LocalHana) -> None:
         if number == MESSAGES // 10:
             start = memory(hana)
         message_type, parts = source.choice(messages)
-        body = damage(encode_body(parts, message_type, source.randint(0, 1)), source)
+        depth = source.random()
+        if depth < 0.7 and parts:
+            # Within one part: the frame stays whole, so that the damage gets as far as it can.
+            index = source.randrange(len(parts))
+            data = damage(parts[index].data, source)
+            parts = [*parts[:index], parts[index]._replace(data=data), *parts[index + 1 :]]
+        body = encode_body(parts, message_type, source.randint(0, 1))
+        if depth >= 0.7:
+            body = damage(body, source)
         header = encode_header(len(body), number)
-        in_step = source.random() < 0.9
+        in_step = depth < 0.9
         if not in_step:
             header = damage(header, source)
         try:
@@ -148,8 +157,9 @@ def test_ten_thousand_damaged_messages_harm_nobody(hana: LocalHana) -> None:
             if not in_step:
                 # The server may wait for more than is there: say that nothing more comes.
                 client.socket.shutdown(socket.SHUT_WR)
-            client.receive()
+            answer = client.receive()
             answered += 1
+            assert answer.error != INTERNAL_ERROR, f"message {number} found a bug"
         except (Disconnected, OSError):
             closed += 1
         else:
@@ -158,13 +168,13 @@ def test_ten_thousand_damaged_messages_harm_nobody(hana: LocalHana) -> None:
         client.socket.close()
         client = log_in(hana)
         messages = corpus(client)
-        if number % 50 == 0:
+        if closed % 50 == 0:
             check_alive(witness)
     client.socket.close()
     check_alive(witness)
     witness.close()
     assert answered + closed == MESSAGES
-    assert answered > MESSAGES // 10
+    assert answered > MESSAGES // 3
     assert closed > MESSAGES // 10
     assert memory(hana) - start < 100 * MEGABYTE
 

@@ -333,6 +333,13 @@ def test_unknown_ids_are_errors_that_end_nothing(raw: RawClient) -> None:
     assert raw.execute_direct("query([INTEGER], [(1,)])").error is None
 
 
+@pytest.mark.parametrize("values", [(), (1, 2)])
+def test_a_query_takes_one_row_of_parameters(raw: RawClient, values: tuple[int, ...]) -> None:
+    statement = raw.prepare("echo(INTEGER)").data(PartKind.STATEMENT_ID)
+    assert raw.ask(MessageType.EXECUTE, *piece(statement, 0, *values)).error == 2
+    assert raw.ask(MessageType.EXECUTE, *piece(statement, 0, 1)).error is None
+
+
 def test_lob_pieces_for_another_lob_are_an_error(raw: RawClient, scripted: Scripted) -> None:
     statement = raw.prepare("insert(BLOB)").data(PartKind.STATEMENT_ID)
     parameters = Part(PartKind.PARAMETERS, 1, bytes((27, 2)) + (3).to_bytes(4, "little") + b"\x0a\0\0\0abc")
