@@ -8,7 +8,7 @@ the local extra a dependency of 40 MB. Layouts: https://arrow.apache.org/docs/fo
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from typing import Any
 
@@ -41,10 +41,16 @@ _GetNext = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Stream), ctypes.POINTE
 _GetError = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.POINTER(_Stream))
 
 _Schema._fields_ = [
-    ("format", ctypes.c_char_p), ("name", ctypes.c_char_p), ("metadata", ctypes.c_char_p), ("flags", ctypes.c_int64),
-    ("n_children", ctypes.c_int64), ("children", ctypes.POINTER(ctypes.POINTER(_Schema))),
-    ("dictionary", ctypes.POINTER(_Schema)), ("release", _ReleaseSchema), ("private_data", ctypes.c_void_p),
-]  # fmt: skip
+    ("format", ctypes.c_char_p),
+    ("name", ctypes.c_char_p),
+    ("metadata", ctypes.c_char_p),
+    ("flags", ctypes.c_int64),
+    ("n_children", ctypes.c_int64),
+    ("children", ctypes.POINTER(ctypes.POINTER(_Schema))),
+    ("dictionary", ctypes.POINTER(_Schema)),
+    ("release", _ReleaseSchema),
+    ("private_data", ctypes.c_void_p),
+]
 _Array._fields_ = [
     ("length", ctypes.c_int64), ("null_count", ctypes.c_int64), ("offset", ctypes.c_int64),
     ("n_buffers", ctypes.c_int64), ("n_children", ctypes.c_int64), ("buffers", ctypes.POINTER(ctypes.c_void_p)),
@@ -57,25 +63,18 @@ _Stream._fields_ = [
 ]  # fmt: skip
 
 
-@_ReleaseSchema
-def _release_schema(pointer: Any) -> None:
-    pointer.contents.release = _ReleaseSchema()
+def _released(kind: Any) -> Callable[[Any], None]:
+    def release(pointer: Any) -> None:
+        # Python owns the memory; an empty callback is how Arrow marks a structure as given back.
+        pointer.contents.release = kind()
+
+    return release
 
 
-@_ReleaseArray
-def _release_array(pointer: Any) -> None:
-    pointer.contents.release = _ReleaseArray()
-
-
-@_ReleaseStream
-def _release_stream(pointer: Any) -> None:
-    pointer.contents.release = _ReleaseStream()
-
-
-@_GetError
-def _no_error(pointer: Any) -> bytes:
-    return b""
-
+_release_schema = _ReleaseSchema(_released(_ReleaseSchema))
+_release_array = _ReleaseArray(_released(_ReleaseArray))
+_release_stream = _ReleaseStream(_released(_ReleaseStream))
+_no_error = _GetError(lambda pointer: b"")
 
 _new_capsule = ctypes.pythonapi.PyCapsule_New
 _new_capsule.restype = ctypes.py_object
@@ -174,7 +173,9 @@ class Table:
         layout, numbers = _fixed(kind, values, whole)
         return self._schema(layout, label), self._array(len(values), [validity, self._address(numbers)])
 
-    def _bytes(self, layout: bytes, label: bytes, parts: list[bytes], validity: int | None) -> tuple[_Schema, _Array]:
+    def _bytes(
+        self, layout: bytes, label: bytes, parts: list[bytes], validity: int | None
+    ) -> tuple[_Schema, _Array]:
         offsets = np.zeros(len(parts) + 1, dtype=np.int64)
         np.cumsum(np.fromiter(map(len, parts), dtype=np.int64, count=len(parts)), out=offsets[1:])
         buffers = [validity, self._address(offsets), self._address(b"".join(parts))]

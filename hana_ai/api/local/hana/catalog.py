@@ -235,8 +235,12 @@ class Catalog:
 
     def load(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Read the stored catalog, making the table on first use."""
-        connection.execute(f"CREATE TABLE IF NOT EXISTS {STORE} (kind VARCHAR, schema VARCHAR, name VARCHAR, entry VARCHAR)")
-        for kind, schema, name, text in connection.execute(f"SELECT kind, schema, name, entry FROM {STORE}").fetchall():
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {STORE} (kind VARCHAR, schema VARCHAR, name VARCHAR, entry VARCHAR)"
+        )
+        for kind, schema, name, text in connection.execute(
+            f"SELECT kind, schema, name, entry FROM {STORE}"
+        ).fetchall():
             entry = _load(kind, text)
             self.entries[kind, schema, name] = entry
             self._next_oid = max(self._next_oid, getattr(entry, "oid", 0) + 1)

@@ -17,7 +17,7 @@ from hana_ai.api.local.hana.ddl import DdlRunner
 from hana_ai.api.local.hana.dml import Run, batch_table, run_delete, run_insert, run_update, run_upsert
 from hana_ai.api.local.hana.environment import Environment, SessionState
 from hana_ai.api.local.hana.errors import from_duckdb, is_conflict, no_privilege, unsupported
-from hana_ai.api.local.hana.interface import FunctionCode, HanaError, Result, Value
+from hana_ai.api.local.hana.interface import FunctionCode, HanaError, Prepared, Result, Value
 from hana_ai.api.local.hana.journal import Effect, Transaction
 from hana_ai.api.local.hana.merge import run_merge
 from hana_ai.api.local.hana.planning import Plan
@@ -64,7 +64,7 @@ class DuckDBSession:
         self._open: _Open | None = None
         self._closed = False
 
-    # --- EngineSession ------------------------------------------------------------------------------------------------
+    # --- EngineSession ---
     def prepare(self, sql: str) -> Plan:
         """Parse, translate and check a statement."""
         known = self._plans.get(sql)
@@ -77,8 +77,9 @@ class DuckDBSession:
             self._plans.popitem(last=False)
         return plan
 
-    def execute(self, prepared: Plan, rows: Sequence[Sequence[Value]] = ((),)) -> Result:
+    def execute(self, prepared: Prepared, rows: Sequence[Sequence[Value]] = ((),)) -> Result:
         """Run a statement; see `interface.EngineSession.execute`."""
+        assert isinstance(prepared, Plan)
         plan = prepared if prepared.made_for == self._version() else self.prepare(prepared.sql)
         self._drain()
         self.state.now = datetime.now(timezone.utc).replace(tzinfo=None)
@@ -128,7 +129,7 @@ class DuckDBSession:
             self.engine.transaction_ended()
         self.connection.close()
 
-    # --- reading ------------------------------------------------------------------------------------------------------
+    # --- reading ---
     def _version(self) -> tuple[object, ...]:
         return (self.engine.catalog.version, self.state.temporary_version, self.state.schema)
 
@@ -185,7 +186,11 @@ class DuckDBSession:
             self._undo()
             raise from_duckdb(exc) from exc
         self._open = opened if opened.rest is None else None
-        code = FunctionCode.SELECT_FOR_UPDATE if plan.function_code == FunctionCode.SELECT_FOR_UPDATE else FunctionCode.SELECT
+        code = (
+            FunctionCode.SELECT_FOR_UPDATE
+            if plan.function_code == FunctionCode.SELECT_FOR_UPDATE
+            else FunctionCode.SELECT
+        )
         return Result(code, plan.columns, _rows(first, opened, plan.outputs))
 
     def _drain(self) -> None:
@@ -202,7 +207,7 @@ class DuckDBSession:
             if not self.transaction.active:
                 self.engine.transaction_ended()
 
-    # --- changing -----------------------------------------------------------------------------------------------------
+    # --- changing ---
     def _change(self, plan: Plan, rows: list[list[Any]]) -> Result:
         if not rows:
             return Result(plan.function_code, rows_affected=[])
@@ -263,7 +268,11 @@ class DuckDBSession:
     @staticmethod
     def _run(run: Run, statement: syntax.Statement, environment: Environment) -> tuple[list[int], list[Effect]]:
         if isinstance(statement, syntax.Insert):
-            return run_upsert(run, statement, environment) if statement.upsert else run_insert(run, statement, environment)
+            return (
+                run_upsert(run, statement, environment)
+                if statement.upsert
+                else run_insert(run, statement, environment)
+            )
         if isinstance(statement, syntax.Update):
             return run_update(run, statement, environment)
         if isinstance(statement, syntax.Delete):
@@ -292,7 +301,7 @@ class DuckDBSession:
             ):
                 yield table
 
-    # --- everything else ----------------------------------------------------------------------------------------------
+    # --- everything else ---
     def _other(self, statement: syntax.Statement) -> Result:
         if isinstance(statement, syntax.SetSchema):
             known = self.engine.catalog.schema(statement.name)

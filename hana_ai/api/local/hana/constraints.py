@@ -69,6 +69,8 @@ def cascade(session: DuckDBSession, table: TableInfo) -> list[Effect]:
                 rids = session.connection.execute(sql).fetchnumpy()["_rid"].tolist()
                 if rids:
                     effects.append(Effect(child.sql, removed=rids, added=_BY_RIDS))
-            elif session.connection.execute(f"SELECT 1 FROM {child.sql} AS child WHERE {orphans} LIMIT 1").fetchall():
+            elif session.connection.execute(
+                f"SELECT 1 FROM {child.sql} AS child WHERE {orphans} LIMIT 1"
+            ).fetchall():
                 raise HanaError(462, f"failed on update or delete by foreign key constraint violation: {key.name}")
     return effects

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from hana_ai.api.local.hana.expressions import ExpressionBinder
 
 VECTOR_TEXT = (
-    "('[' || array_to_string(list_transform({0}, lambda x: regexp_replace(CAST(x AS VARCHAR), '\\.0$', '')), ',') || ']')"
+    "('[' || array_to_string(list_transform({0}, "
+    "lambda x: regexp_replace(CAST(x AS VARCHAR), '\\.0$', '')), ',') || ']')"
 )
 """A vector as HANA writes it: [1,0.5]."""
 
@@ -69,7 +70,9 @@ def _to_scalar(bound: Bound, target: SqlType) -> Bound:
     if types.is_string(source):
         if target.code in types.INTEGERS:
             # '12.7' becomes 12: HANA truncates, DuckDB rounds.
-            return Bound(f"CAST(trunc(CAST({sql} AS DECIMAL(38, 12))) AS {stored})", target, bound.nullable, exact=True)
+            return Bound(
+                f"CAST(trunc(CAST({sql} AS DECIMAL(38, 12))) AS {stored})", target, bound.nullable, exact=True
+            )
         if target.code == TypeCode.LONGDATE:
             sql = timestamp_of_text(sql)
         elif target.code == TypeCode.DAYDATE:
@@ -222,12 +225,13 @@ def arithmetic(binder: ExpressionBinder, operator: str, left: Bound, right: Boun
         return Bound(f"({a.sql} {operator} {b.sql})", wide, nullable, exact=True)
     kind = _decimal_result(operator, left.type, right.type)
     if kind.scale == types.FLOATING:
-        a, b = (f"CAST({side.sql} AS {types.STORED_FLOATING})" for side in (left, right))
+        first, second = (f"CAST({side.sql} AS {types.STORED_FLOATING})" for side in (left, right))
         if operator == "*":
-            return Bound(f"hana_multiply({a}, {b})", DECIMAL, nullable, exact=True)
-        return Bound(f"CAST({a} {operator} {b} AS {types.STORED_FLOATING})", DECIMAL, nullable, exact=True)
-    a, b = (_as_decimal(side).sql for side in (left, right))
-    return Bound(f"CAST({a} {operator} {b} AS {types.storage(kind)})", kind, nullable, exact=True)
+            return Bound(f"hana_multiply({first}, {second})", DECIMAL, nullable, exact=True)
+        sql = f"CAST({first} {operator} {second} AS {types.STORED_FLOATING})"
+        return Bound(sql, DECIMAL, nullable, exact=True)
+    first, second = (_as_decimal(side).sql for side in (left, right))
+    return Bound(f"CAST({first} {operator} {second} AS {types.storage(kind)})", kind, nullable, exact=True)
 
 
 def _as_decimal(bound: Bound) -> Bound:

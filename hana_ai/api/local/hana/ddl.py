@@ -66,7 +66,7 @@ class DdlRunner:
         rows: int | None = handler(statement)
         return rows or 0
 
-    # --- tables -------------------------------------------------------------------------------------------------------
+    # --- tables ---
     def _free_name(self, schema: str, name: str) -> None:
         if self.catalog.table(schema, name) or self.catalog.view(schema, name):
             raise HanaError(288, f"cannot use duplicate table name: {name}")
@@ -114,7 +114,9 @@ class DdlRunner:
     def _columns_of_query(self, statement: syntax.CreateTable, query: BoundQuery) -> list[syntax.ColumnDef]:
         names = [column.name for column in statement.columns] or [column.name for column in query.columns]
         if len(names) != len(query.columns):
-            raise HanaError(270 if len(names) > len(query.columns) else 269, "the number of columns does not match")
+            raise HanaError(
+                270 if len(names) > len(query.columns) else 269, "the number of columns does not match"
+            )
         return [
             syntax.ColumnDef(name, column.type or types.nvarchar(), not_null=False)
             for name, column in zip(names, query.columns, strict=True)
@@ -188,7 +190,9 @@ class DdlRunner:
         found = self.environment.table(name.schema, name.name, name.position)
         if not isinstance(found, TableInfo):
             raise HanaError(259, f"invalid table name: {name.name} is no table", name.position)
-        if found.temporary != "LOCAL" and not self.catalog.allowed(self.environment.user, privilege, found.schema, found.name):
+        if found.temporary != "LOCAL" and not self.catalog.allowed(
+            self.environment.user, privilege, found.schema, found.name
+        ):
             raise no_privilege()
         return found
 
@@ -201,7 +205,7 @@ class DdlRunner:
             column = builder.add_column(new, definition)
             create_sequences(self.connection, [(column, definition.start, definition.increment)])
             values[column.name] = self._new_value(old, column)
-        self._put_table(rebuild(self.connection, self.catalog, old, new, self.environment, values))
+        self._put_table(rebuild(self.connection, old, new, self.environment, values))
 
     def _new_value(self, old: TableInfo, column: ColumnInfo) -> str:
         binder = expression_binder(self.environment)
@@ -224,7 +228,7 @@ class DdlRunner:
             new.indexes = [item for item in new.indexes if name not in [column for column, _ in item.columns]]
         if not new.columns:
             raise HanaError(311, "cannot drop all columns in a table")
-        self._put_table(rebuild(self.connection, self.catalog, old, new, self.environment, {}))
+        self._put_table(rebuild(self.connection, old, new, self.environment, {}))
 
     def _altercolumns(self, statement: syntax.AlterColumns) -> None:
         old = self._existing(statement.table, "ALTER")
@@ -243,13 +247,13 @@ class DdlRunner:
                 column.nullable = not definition.not_null
             if definition.default is not None:
                 column.default = definition.default_sql
-        self._put_table(rebuild(self.connection, self.catalog, old, new, self.environment, values))
+        self._put_table(rebuild(self.connection, old, new, self.environment, values))
 
     def _addconstraint(self, statement: syntax.AddConstraint) -> None:
         old = self._existing(statement.table, "ALTER")
         new = copy.deepcopy(old)
         TableBuilder(self.catalog, self.environment).add_constraint(new, statement.constraint)
-        table = rebuild(self.connection, self.catalog, old, new, self.environment, {})
+        table = rebuild(self.connection, old, new, self.environment, {})
         if new.constraints[-1].kind == "FOREIGN":
             self.session.check_foreign_keys(table, "TRUE")
         self._put_table(table)
@@ -265,7 +269,7 @@ class DdlRunner:
         if doomed is None:
             raise HanaError(397, f"invalid object name: {statement.name or 'PRIMARY KEY'}")
         new.constraints.remove(doomed)
-        self._put_table(rebuild(self.connection, self.catalog, old, new, self.environment, {}))
+        self._put_table(rebuild(self.connection, old, new, self.environment, {}))
 
     def _alternothing(self, statement: syntax.AlterNothing) -> None:
         self._existing(statement.table, "ALTER")
@@ -320,7 +324,7 @@ class DdlRunner:
             and (other.schema, other.name) != (table.schema, table.name)
         ]  # fmt: skip
 
-    # --- other objects ------------------------------------------------------------------------------------------------
+    # --- other objects ---
     def _drop(self, statement: syntax.Drop) -> None:
         getattr(self, f"_drop_{statement.kind.lower()}")(statement)
 
@@ -379,7 +383,9 @@ class DdlRunner:
         query = Binder(self.environment, parameters).top_query(statement.query)
         names = statement.columns or [column.name for column in query.columns]
         if len(names) != len(query.columns):
-            raise HanaError(270 if len(names) > len(query.columns) else 269, "the number of columns does not match")
+            raise HanaError(
+                270 if len(names) > len(query.columns) else 269, "the number of columns does not match"
+            )
         duplicate = next((item for item in names if names.count(item) > 1), None)
         if duplicate is not None:
             raise HanaError(272, f"duplicate column name: {duplicate}")
@@ -387,10 +393,19 @@ class DdlRunner:
             ColumnInfo(item, column.type or types.nvarchar(), column.nullable)
             for item, column in zip(names, query.columns, strict=True)
         ]
-        self.change.put.append(ViewInfo(
-            schema, name, self.catalog.new_oid(), statement.sql, columns, self.environment.user, self.environment.schema,
-            list(dict.fromkeys(self.environment.depends)), statement.comment,
-        ))  # fmt: skip
+        self.change.put.append(
+            ViewInfo(
+                schema,
+                name,
+                self.catalog.new_oid(),
+                statement.sql,
+                columns,
+                self.environment.user,
+                self.environment.schema,
+                list(dict.fromkeys(self.environment.depends)),
+                statement.comment,
+            )
+        )
 
     def _drop_view(self, statement: syntax.Drop) -> None:
         schema = statement.name.schema or self.environment.schema
@@ -430,7 +445,7 @@ class DdlRunner:
         inside: list[Any] = [
             entry
             for entries in (self.catalog.tables(), self.catalog.views(), self.catalog.sequences())
-            for entry in entries  # type: ignore[attr-defined]
+            for entry in entries
             if entry.schema == name
         ]
         if inside and statement.behavior != "CASCADE":
@@ -459,7 +474,9 @@ class DdlRunner:
         low = statement.minimum if statement.minimum is not None else (1 if up else -(2**63) + 1)
         high = statement.maximum if statement.maximum is not None else (2**63 - 1 if up else -1)
         start = statement.start if statement.start is not None else (low if up else high)
-        self.connection.execute(sequence_sql(physical, start, statement.increment, low, high, statement.cycle))
+        self.connection.execute(
+            sequence_sql(physical, start, statement.increment, low=low, high=high, cycle=statement.cycle)
+        )
         self.change.put.append(
             SequenceInfo(schema, name, oid, start, statement.increment, low, high, statement.cycle, physical)
         )
@@ -481,7 +498,9 @@ class DdlRunner:
             start = int(self.connection.execute(f"SELECT nextval('{old.physical}')").fetchall()[0][0])
         new.physical = f"hana.main.sequence_{self.catalog.new_oid()}"
         self.connection.execute(f"DROP SEQUENCE {old.physical}")
-        self.connection.execute(sequence_sql(new.physical, start, new.increment, old.minimum, old.maximum, old.cycle))
+        self.connection.execute(
+            sequence_sql(new.physical, start, new.increment, low=old.minimum, high=old.maximum, cycle=old.cycle)
+        )
         self.change.put.append(new)
 
     def _drop_sequence(self, statement: syntax.Drop) -> None:
@@ -509,12 +528,18 @@ class DdlRunner:
             if statement.kind == "HNSW" and not types.is_vector(column.type):
                 raise HanaError(264, f"invalid datatype: an HNSW index needs a vector column, not {name}")
         kind = "HNSW VECTOR" if statement.kind == "HNSW" else "INVERTED VALUE"
-        new.indexes.append(IndexInfo(
-            statement.name.name, statement.columns, statement.unique, kind + (" UNIQUE" if statement.unique else ""),
-            statement.similarity, schema,
-        ))  # fmt: skip
+        new.indexes.append(
+            IndexInfo(
+                statement.name.name,
+                statement.columns,
+                statement.unique,
+                kind + (" UNIQUE" if statement.unique else ""),
+                statement.similarity,
+                schema,
+            )
+        )
         if statement.unique:
-            new = rebuild(self.connection, self.catalog, old, new, self.environment, {})
+            new = rebuild(self.connection, old, new, self.environment, {})
         self._put_table(new)
 
     def _drop_index(self, statement: syntax.Drop) -> None:
@@ -529,7 +554,7 @@ class DdlRunner:
         new = copy.deepcopy(old)
         new.indexes = [item for item in new.indexes if item.name != index.name]
         if index.unique:
-            new = rebuild(self.connection, self.catalog, old, new, self.environment, {})
+            new = rebuild(self.connection, old, new, self.environment, {})
         self._put_table(new)
 
     def _renameindex(self, statement: syntax.RenameIndex) -> None:

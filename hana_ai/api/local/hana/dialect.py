@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from sqlglot import exp, parser, tokens
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import ErrorLevel, TokenError
-from sqlglot.tokens import TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.errors import syntax, unsupported
@@ -102,12 +102,14 @@ class NamedArgument(exp.Expression):
     arg_types: ClassVar[dict[str, bool]] = {"name": True, "this": True}
 
 
-_KEYWORDS = (
-    "ALL AND ANY ASC BETWEEN CASE CROSS DEFAULT DELETE DESC DISTINCT DROP ELSE END ESCAPE EXCEPT EXISTS FALSE FOR "
-    "FROM FULL HAVING IN INNER INSERT INTERSECT INTO IS JOIN LATERAL LEFT LIKE LIMIT MERGE NATURAL NOT NULL "
-    "OFFSET ON OR ORDINALITY OUTER OVER RANGE RIGHT ROW ROWS SELECT SET SOME THEN TOP TRUE UNION UPDATE USING VALUES "
-    "WHEN WHERE WITH RECURSIVE"
-).split()
+_KEYWORDS = [
+    "ALL", "AND", "ANY", "ASC", "BETWEEN", "CASE", "CROSS", "DEFAULT", "DELETE", "DESC", "DISTINCT", "DROP",
+    "ELSE", "END", "ESCAPE", "EXCEPT", "EXISTS", "FALSE", "FOR", "FROM", "FULL", "HAVING", "IN", "INNER",
+    "INSERT", "INTERSECT", "INTO", "IS", "JOIN", "LATERAL", "LEFT", "LIKE", "LIMIT", "MERGE", "NATURAL", "NOT",
+    "NULL", "OFFSET", "ON", "OR", "ORDINALITY", "OUTER", "OVER", "RANGE", "RIGHT", "ROW", "ROWS", "SELECT",
+    "SET", "SOME", "THEN", "TOP", "TRUE", "UNION", "UPDATE", "USING", "VALUES", "WHEN", "WHERE", "WITH",
+    "RECURSIVE",
+]  # fmt: skip
 
 
 class HanaTokenizer(tokens.Tokenizer):
@@ -131,9 +133,7 @@ class HanaTokenizer(tokens.Tokenizer):
         "=>": TokenType.FARROW,
     }
     SINGLE_TOKENS: ClassVar[dict[str, TokenType]] = {
-        char: token
-        for char, token in tokens.Tokenizer.SINGLE_TOKENS.items()
-        if char not in "#$`\\&~|!^%@{}"
+        char: token for char, token in tokens.Tokenizer.SINGLE_TOKENS.items() if char not in "#$`\\&~|!^%@{}"
     }
     VAR_SINGLE_TOKENS: ClassVar[set[str]] = {"#", "$"}
     HEX_STRINGS: ClassVar[list[Any]] = [("x'", "'"), ("X'", "'")]
@@ -171,7 +171,13 @@ class HanaParser(parser.Parser):
         "BINNING": lambda self: self.parse_named_arguments("BINNING"),
         **{
             name: _one_argument(name)
-            for name in ("REPLACE_REGEXPR", "SUBSTRING_REGEXPR", "SUBSTR_REGEXPR", "OCCURRENCES_REGEXPR", "LOCATE_REGEXPR")
+            for name in (
+                "REPLACE_REGEXPR",
+                "SUBSTRING_REGEXPR",
+                "SUBSTR_REGEXPR",
+                "OCCURRENCES_REGEXPR",
+                "LOCATE_REGEXPR",
+            )
         },
     }
     RANGE_PARSERS: ClassVar[dict[TokenType, Any]] = {
@@ -200,10 +206,26 @@ class HanaParser(parser.Parser):
     ADJACENT_STRINGS_CANNOT_BE_CONNECTED = True
     # A keyword is no name unless it is quoted; these few are ordinary words in HANA.
     ID_VAR_TOKENS: ClassVar[set[TokenType]] = {
-        TokenType.VAR, TokenType.ROW, TokenType.ROWS, TokenType.RANGE, TokenType.OFFSET, TokenType.ESCAPE, TokenType.ALL,
-        TokenType.ANY, TokenType.SOME, TokenType.DEFAULT, TokenType.ORDINALITY, TokenType.MERGE, TokenType.DROP,
-        TokenType.UPDATE, TokenType.DELETE, TokenType.INSERT, TokenType.OVER, TokenType.END, TokenType.RECURSIVE,
-    }  # fmt: skip
+        TokenType.VAR,
+        TokenType.ROW,
+        TokenType.ROWS,
+        TokenType.RANGE,
+        TokenType.OFFSET,
+        TokenType.ESCAPE,
+        TokenType.ALL,
+        TokenType.ANY,
+        TokenType.SOME,
+        TokenType.DEFAULT,
+        TokenType.ORDINALITY,
+        TokenType.MERGE,
+        TokenType.DROP,
+        TokenType.UPDATE,
+        TokenType.DELETE,
+        TokenType.INSERT,
+        TokenType.OVER,
+        TokenType.END,
+        TokenType.RECURSIVE,
+    }
     TABLE_ALIAS_TOKENS: ClassVar[set[TokenType]] = {TokenType.VAR}
     ALIAS_TOKENS: ClassVar[set[TokenType]] = {TokenType.VAR}
     COMMENT_TABLE_ALIAS_TOKENS: ClassVar[set[TokenType]] = {TokenType.VAR}
@@ -488,7 +510,7 @@ class Hana(Dialect):
     CONCAT_COALESCE = False
 
 
-def tokenize(sql: str) -> list[tokens.Token]:
+def tokenize(sql: str) -> list[Token]:
     """Tokens, without a closing semicolon."""
     try:
         found = HanaTokenizer(dialect=Hana()).tokenize(sql)
@@ -503,7 +525,7 @@ def tokenize(sql: str) -> list[tokens.Token]:
     return list(found)
 
 
-def _refuse_script(found: list[tokens.Token]) -> None:
+def _refuse_script(found: list[Token]) -> None:
     """SQLScript holds semicolons: say that it is refused rather than that it is wrong."""
     words = [token.text.upper() for token in found[:4]]
     if words[0] in REFUSED_STATEMENTS:

@@ -52,7 +52,6 @@ class Run:
         text = clean(sql)
         return self.session.connection.execute(text, self.session.named(text, self.values, self.parameters, extra))
 
-
     def number(self, sql: str, **extra: Any) -> int:
         """Run generated SQL that answers with one number, such as how many rows it changed."""
         rows = self.execute(sql, **extra).fetchall()
@@ -77,7 +76,9 @@ def parse_expression(text: str) -> exp.Expr:
 def default_value(binder: Binder, column: ColumnInfo) -> Bound:
     """What a column gets when nothing is given for it."""
     if column.identity and column.sequence:
-        return Bound(f"CAST(nextval('{column.sequence}') AS {types.storage(column.type)})", column.type, exact=True)
+        return Bound(
+            f"CAST(nextval('{column.sequence}') AS {types.storage(column.type)})", column.type, exact=True
+        )
     if column.default is not None:
         return assign(binder, binder.bind(parse_expression(column.default), Scope()), column.type, column.name)
     return Bound(f"CAST(NULL AS {types.storage(column.type)})", column.type, exact=True)
@@ -153,7 +154,9 @@ def run_insert(run: Run, statement: syntax.Insert, environment: Environment) -> 
         count: int | None = run.count
         first = run.first if run.batch else run.session.engine.reserve_rids(1)
     else:
-        table = environment.base_table(statement.table.schema, statement.table.name, "INSERT", statement.table.position)
+        table = environment.base_table(
+            statement.table.schema, statement.table.name, "INSERT", statement.table.position
+        )
         run.session.ensure_temporary(table)
         source, count, first = insert_source(run, statement, environment, table)
         names = ", ".join([*(quoted(column) for column in table.columns), "_rid"])
@@ -219,7 +222,8 @@ def note_identity(run: Run, table: TableInfo, first: int, last: int) -> None:
     column = next((item for item in table.columns if item.identity), None)
     if column is not None:
         run.session.state.last_identity = run.number(
-            f"SELECT arg_max({quoted(column)}, _rid) FROM {table.sql} WHERE _rid BETWEEN {first} AND {last} HAVING count(*) > 0"
+            f"SELECT arg_max({quoted(column)}, _rid) FROM {table.sql} "
+            f"WHERE _rid BETWEEN {first} AND {last} HAVING count(*) > 0"
         )
 
 
@@ -266,7 +270,9 @@ def set_clause(target: Target, alias: str, assigned: dict[str, str]) -> str:
 
 def run_update(run: Run, statement: syntax.Update, environment: Environment) -> tuple[list[int], list[Effect]]:
     """UPDATE."""
-    table = environment.base_table(statement.table.schema, statement.table.name, "UPDATE", statement.table.position)
+    table = environment.base_table(
+        statement.table.schema, statement.table.name, "UPDATE", statement.table.position
+    )
     run.session.ensure_temporary(table)
     binder = Binder(environment, run.parameters)
     alias = binder.alias()
@@ -285,7 +291,8 @@ def run_update(run: Run, statement: syntax.Update, environment: Environment) -> 
     if keys & assigned.keys() and not source:
         rids = _replace_rows(run, target, alias, assigned, where)
     else:
-        sql = f"UPDATE {table.sql} AS {alias} SET {set_clause(target, alias, assigned)}{source}{where} RETURNING _rid"
+        changes = set_clause(target, alias, assigned)
+        sql = f"UPDATE {table.sql} AS {alias} SET {changes}{source}{where} RETURNING _rid"
         rids = changed_rids(run, sql)
     run.session.check_foreign_keys(table, BY_RIDS, rids=rids)
     effects = [Effect(table.sql, removed=rids, added=BY_RIDS)] if rids else []
@@ -320,7 +327,9 @@ def _replace_rows(run: Run, target: Target, alias: str, assigned: dict[str, str]
 
 def run_delete(run: Run, statement: syntax.Delete, environment: Environment) -> tuple[list[int], list[Effect]]:
     """DELETE."""
-    table = environment.base_table(statement.table.schema, statement.table.name, "DELETE", statement.table.position)
+    table = environment.base_table(
+        statement.table.schema, statement.table.name, "DELETE", statement.table.position
+    )
     run.session.ensure_temporary(table)
     binder = Binder(environment, run.parameters)
     alias = binder.alias()
@@ -333,12 +342,16 @@ def run_delete(run: Run, statement: syntax.Delete, environment: Environment) -> 
 
 def run_upsert(run: Run, statement: syntax.Insert, environment: Environment) -> tuple[list[int], list[Effect]]:
     """UPSERT and REPLACE: by primary key, or where a condition finds rows."""
-    table = environment.base_table(statement.table.schema, statement.table.name, "INSERT", statement.table.position)
+    table = environment.base_table(
+        statement.table.schema, statement.table.name, "INSERT", statement.table.position
+    )
     environment.check("UPDATE", table)
     key = table.primary_key()
     if statement.where is not None:
         assert statement.values is not None
-        columns = Target(Binder(environment, run.parameters), table).columns(statement.columns, len(statement.values))
+        columns = Target(Binder(environment, run.parameters), table).columns(
+            statement.columns, len(statement.values)
+        )
         assignments = [([c.name], v) for c, v in zip(columns, statement.values, strict=False)]
         update = syntax.Update(statement.table, None, assignments, None, statement.where)
         counts, effects = run_update(run, update, environment)

@@ -42,8 +42,20 @@ class Model:
 
 
 MODELS = (
-    Model("WORDLLAMA.L2_256", "EMBEDDING", 256, "SAP_NEB.*, SAP_GXY.*", "WordLlama, in place of SAP's embedding models"),
-    Model("WORDLLAMA.L2_256.COSINE", "CROSS_ENCODER", 0, "SAP_CER.*", "cosine of WordLlama vectors, in place of SAP's"),
+    Model(
+        "WORDLLAMA.L2_256",
+        "EMBEDDING",
+        256,
+        "SAP_NEB.*, SAP_GXY.*",
+        "WordLlama, in place of SAP's embedding models",
+    ),
+    Model(
+        "WORDLLAMA.L2_256.COSINE",
+        "CROSS_ENCODER",
+        0,
+        "SAP_CER.*",
+        "cosine of WordLlama vectors, in place of SAP's",
+    ),
 )
 
 _PREFIXES = {"EMBEDDING": ("SAP_NEB.", "SAP_GXY."), "CROSS_ENCODER": ("SAP_CER.",)}
@@ -65,7 +77,7 @@ class WordLlamaModel:
     def _loaded(self) -> Any:
         with self._lock:
             if self._model is None:
-                import wordllama
+                import wordllama  # type: ignore[import-untyped]
 
                 folder = Path(wordllama.__file__).parent
                 self._model = wordllama.WordLlama.load(cache_dir=folder, disable_download=True)

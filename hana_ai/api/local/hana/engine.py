@@ -87,7 +87,7 @@ class DuckDBEngine:
             raise HanaError(1888, "general error: the database is closed")
         return self._root.cursor()
 
-    # --- Engine -------------------------------------------------------------------------------------------------------
+    # --- Engine ---
     def session(self, user: str, connection_id: int) -> DuckDBSession:
         """A session for a user that has proved who they are."""
         if self.catalog.user(user) is None:
@@ -123,7 +123,7 @@ class DuckDBEngine:
             self._closed = True
             self._root.close()
 
-    # --- for sessions -------------------------------------------------------------------------------------------------
+    # --- for sessions ---
     def reserve_rids(self, count: int) -> int:
         """Set aside row numbers; gives the first."""
         with self._rid_lock:
@@ -144,4 +144,6 @@ class DuckDBEngine:
     def wait_for_ending(self, seen: int, deadline: float) -> bool:
         """Wait until a transaction has ended since `seen`; False when the deadline has passed."""
         with self._ended:
-            return self._ended.wait_for(lambda: self.endings != seen, timeout=max(0.0, deadline - time.monotonic()))
+            return self._ended.wait_for(
+                lambda: self.endings != seen, timeout=max(0.0, deadline - time.monotonic())
+            )

@@ -58,7 +58,8 @@ _RULES: tuple[tuple[str, int, str], ...] = (
     (r"Casting value .* failed", 314, "numeric overflow"),
     (r"(?:date|timestamp|time) field value out of range", 303, "invalid DATE, TIME or TIMESTAMP value"),
     (r"invalid (?:date|timestamp|time)[a-z ]* field", 303, "invalid DATE, TIME or TIMESTAMP value"),
-    (r"Could not (?:convert string|parse|cast).*(?:to|as) (?:DATE|TIME|TIMESTAMP)", 303, "invalid DATE, TIME or TIMESTAMP value"),
+    (r"Could not (?:convert string|parse|cast).*(?:to|as) (?:DATE|TIME|TIMESTAMP)", 303,
+     "invalid DATE, TIME or TIMESTAMP value"),
     (r"Could not convert string .* to BOOL", 339, "invalid boolean value"),
     (r"Could not convert", 339, "invalid number"),
     (r"[Oo]ut [Oo]f [Mm]emory", 4, "cannot allocate enough memory"),
@@ -67,7 +68,8 @@ _RULES: tuple[tuple[str, int, str], ...] = (
     (r"More than one row returned by a subquery", 305, "single-row query returns more than one row"),
     (r"needs to be equal length|same (?:size|dimension|length)|[Ll]ist dimensions must be equal",
      2048, "column store error: the vectors have different dimensions"),
-    (r"(?:[Rr]egex|missing \)|invalid perl|bad repetition|missing argument to repetition)", 1024, "invalid regular expression"),
+    (r"(?:[Rr]egex|missing \)|invalid perl|bad repetition|missing argument to repetition)", 1024,
+     "invalid regular expression"),
 )  # fmt: skip
 
 _COMPILED = tuple((re.compile(pattern, re.DOTALL), code, text) for pattern, code, text in _RULES)
@@ -78,14 +80,14 @@ def from_duckdb(error: duckdb.Error) -> HanaError:
     text = str(error)
     at = text.find(MARK)
     if at >= 0:
-        code, _, message = text[at + len(MARK) :].partition(":")
-        return HanaError(int(code), message.split("\n")[0])
+        number, _, detail = text[at + len(MARK) :].partition(":")
+        return HanaError(int(number), detail.split("\n")[0])
     if isinstance(error, duckdb.TransactionException) and "onflict" in text:
         return HanaError(138, f"transaction serialization failure: {text}")
     for pattern, code, message in _COMPILED:
         found = pattern.search(text)
         if found:
-            detail = found.groupdict().get("what", "")
+            detail = found.groupdict().get("what") or ""
             if code == 287 and detail:
                 # DuckDB names the column after its own table.
                 detail = decode(detail.split("\n")[0].rpartition(".")[2].strip('"'))

@@ -92,7 +92,7 @@ class ExpressionBinder:
             return list(bounds), None
         return [self.coerce(bound, kind) for bound in bounds], kind
 
-    # --- leaves -------------------------------------------------------------------------------------------------
+    # --- leaves ---
     def _literal(self, node: exp.Expr, scope: Scope) -> Bound:
         text = str(node.this)
         if node.args.get("is_string"):
@@ -158,7 +158,7 @@ class ExpressionBinder:
                 return niladic(self, [], scope)
         raise unknown_column(f"{table}.{name}" if table else name, position)
 
-    # --- operators ----------------------------------------------------------------------------------------------
+    # --- operators ---
     def _paren(self, node: exp.Expr, scope: Scope) -> Bound:
         inner = self.bind(node.this, scope)
         if inner.parameter is not None:
@@ -359,7 +359,7 @@ class ExpressionBinder:
         query = self.bind_query(node.this, scope)
         return Bound(f"EXISTS ({query.sql})", BOOLEAN, False)
 
-    # --- calls --------------------------------------------------------------------------------------------------
+    # --- calls ---
     def _call(self, node: exp.Expr, scope: Scope) -> Bound:
         assert isinstance(node, exp.Anonymous)
         name = function_name(node)
@@ -415,9 +415,7 @@ class ExpressionBinder:
 
     def order_items(self, order: exp.Expr, scope: Scope) -> str:
         """The items of an ORDER BY inside a call or a window."""
-        return ", ".join(
-            f"{self.bind(item.this, scope).sql}{direction(item)}" for item in order.expressions
-        )
+        return ", ".join(f"{self.bind(item.this, scope).sql}{direction(item)}" for item in order.expressions)
 
     def _within_group(self, node: exp.Expr, scope: Scope) -> Bound:
         inner = node.this
@@ -437,7 +435,9 @@ class ExpressionBinder:
 
     def _string_agg(self, node: exp.Expr, scope: Scope) -> Bound:
         distinct = isinstance(node.this, exp.Distinct)
-        value = self.coerce(self.bind(node.this.expressions[0] if distinct else node.this, scope), types.nvarchar())
+        value = self.coerce(
+            self.bind(node.this.expressions[0] if distinct else node.this, scope), types.nvarchar()
+        )
         separator = node.args.get("separator")
         mark = self.bind(separator, scope).sql if separator is not None else "''"
         order = node.args.get("order")
@@ -453,7 +453,11 @@ class ExpressionBinder:
 
     def _trim(self, node: exp.Expr, scope: Scope) -> Bound:
         value = self.coerce(self.bind(node.this, scope), types.nvarchar())
-        chars = self.coerce(self.bind(node.args["chars"], scope), types.nvarchar()).sql if node.args.get("chars") else "' '"
+        chars = (
+            self.coerce(self.bind(node.args["chars"], scope), types.nvarchar()).sql
+            if node.args.get("chars")
+            else "' '"
+        )
         function = {"BOTH": "trim", "LEADING": "ltrim", "TRAILING": "rtrim"}[node.args["side"]]
         return Bound(f"{function}({value.sql}, {chars})", value.type)
 
@@ -507,4 +511,3 @@ def direction(item: exp.Expr) -> str:
     """DESC and the place of NULLs, always spelled out: HANA's default differs from DuckDB's."""
     descending = " DESC" if item.args.get("desc") else ""
     return f"{descending} NULLS {'FIRST' if item.args.get('nulls_first') else 'LAST'}"
-

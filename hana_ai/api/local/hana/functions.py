@@ -40,9 +40,17 @@ AGGREGATES: dict[str, Handler] = {}
 NILADIC: dict[str, Handler] = {}
 
 _KINDS: dict[str, SqlType] = {
-    "s": nvarchar(), "d": DOUBLE, "i": INTEGER, "b": BIGINT, "D": DATE, "T": TIMESTAMP, "t": TIME, "v": types.vector(),
-    "B": BOOLEAN, "y": types.BLOB,
-}  # fmt: skip
+    "s": nvarchar(),
+    "d": DOUBLE,
+    "i": INTEGER,
+    "b": BIGINT,
+    "D": DATE,
+    "T": TIMESTAMP,
+    "t": TIME,
+    "v": types.vector(),
+    "B": BOOLEAN,
+    "y": types.BLOB,
+}
 
 
 def wrong_arguments(name: str) -> HanaError:
@@ -113,7 +121,7 @@ def function(*names: str) -> Callable[[Handler], Handler]:
     return register
 
 
-# --- text -----------------------------------------------------------------------------------------------------------
+# --- text ---
 define("UPPER UCASE", "s", "0", "upper({0})")
 define("LOWER LCASE", "s", "0", "lower({0})")
 define("INITCAP", "s", "0", "hana_initcap({0})")
@@ -186,7 +194,7 @@ def _locate(binder: ExpressionBinder, nodes: Sequence[exp.Expr], scope: Scope) -
     return Bound(f"hana_locate({text}, {needle}, {bounds[2].sql}, {occurrence})", INTEGER, exact=True)
 
 
-# --- numbers --------------------------------------------------------------------------------------------------------
+# --- numbers ---
 for _name in ("SQRT", "EXP", "LN", "SIN", "COS", "TAN", "ASIN", "ACOS", "ATAN", "SINH", "COSH", "TANH", "COT"):
     define(_name, "d", DOUBLE, f"{_name.lower()}({{0}})")
 define("ATAN2", "dd", DOUBLE, "atan2({0}, {1})")
@@ -265,7 +273,7 @@ def _extreme(name: str, operator: str) -> Handler:
 FUNCTIONS["GREATEST"], FUNCTIONS["LEAST"] = _extreme("GREATEST", ">="), _extreme("LEAST", "<=")
 
 
-# --- NULL and choice --------------------------------------------------------------------------------------------------
+# --- NULL and choice ---
 @function("IFNULL", "COALESCE", "NVL")
 def _coalesce(binder: ExpressionBinder, nodes: Sequence[exp.Expr], scope: Scope) -> Bound:
     if len(nodes) < 2:
@@ -301,7 +309,7 @@ def _map(binder: ExpressionBinder, nodes: Sequence[exp.Expr], scope: Scope) -> B
     return Bound(f"(CASE {' '.join(branches)} ELSE {values[-1].sql} END)", kind)
 
 
-# --- conversion -------------------------------------------------------------------------------------------------------
+# --- conversion ---
 def _conversion(target: SqlType | None, name: str) -> Handler:
     def handler(binder: ExpressionBinder, nodes: Sequence[exp.Expr], scope: Scope) -> Bound:
         if len(nodes) != 1 or target is None:
@@ -342,7 +350,7 @@ def constant_text(node: exp.Expr) -> str:
     raise HanaError(7, "feature not supported by the loopback server: a format that is no constant")
 
 
-# --- aggregates -------------------------------------------------------------------------------------------------------
+# --- aggregates ---
 def aggregate_argument(nodes: Sequence[exp.Expr], name: str) -> tuple[exp.Expr, str]:
     """The one argument of an aggregate, and DISTINCT if it was written."""
     if len(nodes) != 1:
@@ -467,15 +475,33 @@ def _offset(name: str) -> Handler:
     return handler
 
 
-AGGREGATES.update({
-    "COUNT": _count, "SUM": _sum, "AVG": _avg, "MIN": _min_max("MIN"), "MAX": _min_max("MAX"),
-    "STDDEV": _statistic("stddev_samp"), "STDDEV_SAMP": _statistic("stddev_samp"),
-    "STDDEV_POP": _statistic("stddev_pop"), "VAR": _statistic("var_samp"), "VAR_SAMP": _statistic("var_samp"),
-    "VAR_POP": _statistic("var_pop"), "MEDIAN": _median, "CORR": _pair("corr"),
-    "COVAR_POP": _pair("covar_pop"), "COVAR_SAMP": _pair("covar_samp"),
-    "FIRST_VALUE": _position_value("FIRST_VALUE"), "LAST_VALUE": _position_value("LAST_VALUE"),
-    "NTH_VALUE": _position_value("NTH_VALUE"),
-    "ROW_NUMBER": _rank("ROW_NUMBER", BIGINT), "RANK": _rank("RANK", BIGINT), "DENSE_RANK": _rank("DENSE_RANK", BIGINT),
-    "NTILE": _rank("NTILE", BIGINT), "PERCENT_RANK": _rank("PERCENT_RANK", DOUBLE),
-    "CUME_DIST": _rank("CUME_DIST", DOUBLE), "LAG": _offset("LAG"), "LEAD": _offset("LEAD"),
-})  # fmt: skip
+AGGREGATES.update(
+    {
+        "COUNT": _count,
+        "SUM": _sum,
+        "AVG": _avg,
+        "MIN": _min_max("MIN"),
+        "MAX": _min_max("MAX"),
+        "STDDEV": _statistic("stddev_samp"),
+        "STDDEV_SAMP": _statistic("stddev_samp"),
+        "STDDEV_POP": _statistic("stddev_pop"),
+        "VAR": _statistic("var_samp"),
+        "VAR_SAMP": _statistic("var_samp"),
+        "VAR_POP": _statistic("var_pop"),
+        "MEDIAN": _median,
+        "CORR": _pair("corr"),
+        "COVAR_POP": _pair("covar_pop"),
+        "COVAR_SAMP": _pair("covar_samp"),
+        "FIRST_VALUE": _position_value("FIRST_VALUE"),
+        "LAST_VALUE": _position_value("LAST_VALUE"),
+        "NTH_VALUE": _position_value("NTH_VALUE"),
+        "ROW_NUMBER": _rank("ROW_NUMBER", BIGINT),
+        "RANK": _rank("RANK", BIGINT),
+        "DENSE_RANK": _rank("DENSE_RANK", BIGINT),
+        "NTILE": _rank("NTILE", BIGINT),
+        "PERCENT_RANK": _rank("PERCENT_RANK", DOUBLE),
+        "CUME_DIST": _rank("CUME_DIST", DOUBLE),
+        "LAG": _offset("LAG"),
+        "LEAD": _offset("LEAD"),
+    }
+)

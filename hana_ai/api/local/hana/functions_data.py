@@ -12,7 +12,16 @@ from sqlglot import exp
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.conversions import cast, convert
 from hana_ai.api.local.hana.errors import raising, unsupported
-from hana_ai.api.local.hana.functions import FUNCTIONS, NILADIC, Handler, argument, bind_arguments, define, function, wrong_arguments
+from hana_ai.api.local.hana.functions import (
+    FUNCTIONS,
+    NILADIC,
+    Handler,
+    argument,
+    bind_arguments,
+    define,
+    function,
+    wrong_arguments,
+)
 from hana_ai.api.local.hana.interface import HanaError, SqlType, TypeCode
 from hana_ai.api.local.hana.names import literal
 from hana_ai.api.local.hana.scope import Bound, Scope
@@ -22,9 +31,11 @@ if TYPE_CHECKING:
     from hana_ai.api.local.hana.environment import SessionState
     from hana_ai.api.local.hana.expressions import ExpressionBinder
 
-# --- vectors ----------------------------------------------------------------------------------------------------------
+# --- vectors ---
 define("L2NORM", "v", DOUBLE, "sqrt(CAST(list_inner_product({0}, {0}) AS DOUBLE))")
-define("L2NORMALIZE", "v", "0", "list_transform({0}, lambda x: CAST(x / sqrt(list_inner_product({0}, {0})) AS FLOAT))")
+define(
+    "L2NORMALIZE", "v", "0", "list_transform({0}, lambda x: CAST(x / sqrt(list_inner_product({0}, {0})) AS FLOAT))"
+)
 define("CARDINALITY", "v", BIGINT, "len({0})")
 define("MEMBER_AT", "vi", types.REAL, "list_extract({0}, {1})")
 define("SUBVECTOR", "vii", vector(), "list_slice({0}, {1}, {1} + {2} - 1)")
@@ -35,7 +46,9 @@ def _distance(name: str, sql: str) -> Handler:
         left, right = bind_arguments(binder, name, "vv", nodes, scope)
         sizes = [bound.type.length for bound in (left, right) if bound.type is not None and bound.type.length]
         if len(set(sizes)) > 1:
-            raise HanaError(2048, f"column store error: the vectors have different dimensions: {sizes[0]} and {sizes[1]}")
+            raise HanaError(
+                2048, f"column store error: the vectors have different dimensions: {sizes[0]} and {sizes[1]}"
+            )
         return Bound(f"CAST({sql.format(left.sql, right.sql)} AS DOUBLE)", DOUBLE, exact=True)
 
     return handler
@@ -95,7 +108,7 @@ FUNCTIONS["TO_REAL_VECTOR"] = _to_vector(False)
 FUNCTIONS["TO_HALF_VECTOR"] = _to_vector(True)
 
 
-# --- models -----------------------------------------------------------------------------------------------------------
+# --- models ---
 @function("VECTOR_EMBEDDING")
 def _embedding(binder: ExpressionBinder, nodes: Sequence[exp.Expr], scope: Scope) -> Bound:
     if len(nodes) not in {3, 5}:
@@ -112,7 +125,7 @@ def _cross_encode(binder: ExpressionBinder, nodes: Sequence[exp.Expr], scope: Sc
     return Bound(f"hana_cross({', '.join(bound.sql for bound in bounds)})", DOUBLE, exact=True)
 
 
-# --- search -----------------------------------------------------------------------------------------------------------
+# --- search ---
 def _contains(columns: Sequence[Bound], query: Bound) -> str:
     text = " || ' ' || ".join(f"coalesce({column.sql}, '')" for column in columns)
     return f"hana_contains({text}, {query.sql})"
@@ -141,7 +154,7 @@ def _contains_call(binder: ExpressionBinder, nodes: Sequence[exp.Expr], scope: S
 define("SCORE", "", DOUBLE, "CAST(1 AS DOUBLE)")
 
 
-# --- JSON -------------------------------------------------------------------------------------------------------------
+# --- JSON ---
 def json_path(text: str) -> str:
     """A path as DuckDB reads it; HANA's modes are left out.
 
@@ -168,14 +181,14 @@ def _json_scalar(binder: ExpressionBinder, nodes: Sequence[exp.Expr], scope: Sco
     path = literal(json_path(path_bound.text))
     returning: SqlType = node.args.get("returning") or nvarchar()
     return json_access(
-        binder, document, path, node.args["name"] == "JSON_QUERY", returning, node.args.get("wrapper"),
-        node.args.get("on_empty"), node.args.get("on_error"), scope,
+        binder, document, path, scope, query=node.args["name"] == "JSON_QUERY", returning=returning,
+        wrapper=node.args.get("wrapper"), on_empty=node.args.get("on_empty"), on_error=node.args.get("on_error"),
     )  # fmt: skip
 
 
 def json_access(
-    binder: ExpressionBinder, document: str, path: str, query: bool, returning: SqlType, wrapper: str | None,
-    on_empty: object, on_error: object, scope: Scope,
+    binder: ExpressionBinder, document: str, path: str, scope: Scope, *, query: bool, returning: SqlType,
+    wrapper: str | None, on_empty: object, on_error: object,
 ) -> Bound:  # fmt: skip
     """The value at a path, with what happens when there is none."""
     failure = "NULL"
@@ -206,11 +219,13 @@ def json_access(
     elif isinstance(on_empty, str) and on_empty.startswith("EMPTY"):
         empty = "'[]'" if on_empty == "EMPTY ARRAY" else "'{}'"
         found = f"CASE WHEN {kind} IS NULL THEN {empty} ELSE {found} END"
-    sql = f"(CASE WHEN {document} IS NULL THEN NULL WHEN NOT json_valid({document}) THEN {failure} ELSE {found} END)"
+    sql = (
+        f"(CASE WHEN {document} IS NULL THEN NULL WHEN NOT json_valid({document}) THEN {failure} ELSE {found} END)"
+    )
     return cast(binder, Bound(sql, nvarchar(), exact=True), returning)
 
 
-# --- regular expressions ----------------------------------------------------------------------------------------------
+# --- regular expressions ---
 def _flags(node: exp.Expr | None) -> str:
     if node is None:
         return ""
@@ -249,7 +264,9 @@ def _regexpr(binder: ExpressionBinder, nodes: Sequence[exp.Expr], scope: Scope) 
     occurrence = argument(binder, occurrence_node, "i", scope).sql if occurrence_node is not None else None
     group = argument(binder, group_node, "i", scope).sql if group_node is not None else "0"
     if name == "REPLACE_REGEXPR":
-        replacement = argument(binder, node.args["replacement"], "s", scope).sql if node.args.get("replacement") else "''"
+        replacement = (
+            argument(binder, node.args["replacement"], "s", scope).sql if node.args.get("replacement") else "''"
+        )
         if occurrence not in {None, "1"}:
             raise unsupported("REPLACE_REGEXPR ... OCCURRENCE other than 1 or ALL")
         options = "" if occurrence == "1" else ", 'g'"
@@ -258,11 +275,13 @@ def _regexpr(binder: ExpressionBinder, nodes: Sequence[exp.Expr], scope: Scope) 
         return Bound(f"CAST(len(regexp_extract_all({text}, {pattern})) AS INTEGER)", INTEGER, exact=True)
     if name == "LOCATE_REGEXPR":
         begin = argument(binder, start, "i", scope).sql if start is not None else "1"
-        return Bound(f"hana_regex_locate({pattern}, {text}, {begin}, {occurrence or '1'}, {group})", INTEGER, exact=True)
+        return Bound(
+            f"hana_regex_locate({pattern}, {text}, {begin}, {occurrence or '1'}, {group})", INTEGER, exact=True
+        )
     return Bound(f"list_extract(regexp_extract_all({text}, {pattern}, {group}), {occurrence or '1'})", nvarchar())
 
 
-# --- session ----------------------------------------------------------------------------------------------------------
+# --- session ---
 def _session_text(attribute: str) -> Handler:
     def value(state: SessionState) -> object:
         return str(getattr(state, attribute))

@@ -30,10 +30,28 @@ if TYPE_CHECKING:
     from hana_ai.api.local.hana.expressions import ExpressionBinder
 
 _FORMAT = (
-    ("YYYY", "%Y"), ("MONTH", "%B"), ("MON", "%b"), ("HH24", "%H"), ("HH12", "%I"), ("DDD", "%j"), ("DAY", "%A"),
-    ("FF7", "%f0"), ("FF6", "%f"), ("FF3", "%g"), ("FF", "%f"), ("YY", "%y"), ("MM", "%m"), ("DD", "%d"), ("DY", "%a"),
-    ("HH", "%I"), ("MI", "%M"), ("SS", "%S"), ("AM", "%p"), ("PM", "%p"), ("WW", "%W"),
-)  # fmt: skip
+    ("YYYY", "%Y"),
+    ("MONTH", "%B"),
+    ("MON", "%b"),
+    ("HH24", "%H"),
+    ("HH12", "%I"),
+    ("DDD", "%j"),
+    ("DAY", "%A"),
+    ("FF7", "%f0"),
+    ("FF6", "%f"),
+    ("FF3", "%g"),
+    ("FF", "%f"),
+    ("YY", "%y"),
+    ("MM", "%m"),
+    ("DD", "%d"),
+    ("DY", "%a"),
+    ("HH", "%I"),
+    ("MI", "%M"),
+    ("SS", "%S"),
+    ("AM", "%p"),
+    ("PM", "%p"),
+    ("WW", "%W"),
+)
 
 
 def time_format(text: str) -> str:
@@ -156,7 +174,12 @@ define("QUARTER", "T?i", nvarchar(10),
        "(CAST(year({0}) AS VARCHAR) || '-Q' || CAST(quarter({0}) AS VARCHAR))",
        "(CAST(year({0} - to_months({1} - 1)) AS VARCHAR) || '-Q' || "
        "CAST(quarter({0} - to_months({1} - 1)) AS VARCHAR))")  # fmt: skip
-define("ISOWEEK", "T", nvarchar(10), "(CAST(isoyear({0}) AS VARCHAR) || '-W' || lpad(CAST(week({0}) AS VARCHAR), 2, '0'))")
+define(
+    "ISOWEEK",
+    "T",
+    nvarchar(10),
+    "(CAST(isoyear({0}) AS VARCHAR) || '-W' || lpad(CAST(week({0}) AS VARCHAR), 2, '0'))",
+)
 define("LAST_DAY", "D", DATE, "last_day({0})")
 define("NEXT_DAY", "D", DATE, "CAST({0} + to_days(1) AS DATE)")
 

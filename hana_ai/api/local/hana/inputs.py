@@ -24,7 +24,9 @@ _RANGES = {
 }
 _FLOATING_DIGITS = Decimal(10) ** 26
 _TWELVE_PLACES = Decimal("0.000000000001")
-_SECONDS_FORM = re.compile(r"(\d{1,4})-(\d{1,2})-(\d{1,2})(?:[T ](\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,9}))?)?)?$")
+_SECONDS_FORM = re.compile(
+    r"(\d{1,4})-(\d{1,2})-(\d{1,2})(?:[T ](\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,9}))?)?)?$"
+)
 _COMPACT_FORM = re.compile(r"(\d{4})(\d{2})(\d{2})(?:(\d{2})(\d{2})(\d{2}))?$")
 _TIME_FORM = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.\d+)?)?$")
 
@@ -43,7 +45,7 @@ def _number(value: Value, code: int = 339) -> Decimal:
                 return found
     except (InvalidOperation, ValueError):
         pass  # The error below tells the caller.
-    raise HanaError(code, f"invalid number: {str(value)[:40]!r}")
+    raise HanaError(code, f"invalid number: {repr(value)[:40]}")
 
 
 def _integer(value: Value, kind: SqlType) -> int:
@@ -52,7 +54,7 @@ def _integer(value: Value, kind: SqlType) -> int:
     else:
         exact = _number(value)
         if not exact.is_finite():
-            raise HanaError(314, f"numeric overflow: {value}")
+            raise HanaError(314, f"numeric overflow: {exact}")
         number = int(exact)
     low, high = _RANGES[kind.code]
     if not low <= number <= high:
@@ -63,13 +65,13 @@ def _integer(value: Value, kind: SqlType) -> int:
 def _decimal(value: Value, kind: SqlType) -> Decimal:
     number = _number(value)
     if not number.is_finite():
-        raise HanaError(314, f"numeric overflow: {value}")
+        raise HanaError(314, f"numeric overflow: {number}")
     if kind.scale == types.FLOATING:
         if abs(number) >= _FLOATING_DIGITS:
-            raise HanaError(314, f"numeric overflow: {value}")
+            raise HanaError(314, f"numeric overflow: {number}")
         return number.quantize(_TWELVE_PLACES, ROUND_HALF_UP) if number.as_tuple().exponent < -12 else number  # type: ignore[operator]
     if abs(number) >= Decimal(10) ** (kind.length - kind.scale):
-        raise HanaError(314, f"numeric overflow: {value} does not fit into {types.shown(kind)}")
+        raise HanaError(314, f"numeric overflow: {number} does not fit into {types.shown(kind)}")
     if number.as_tuple().exponent < -kind.scale:  # type: ignore[operator]
         number = number.quantize(Decimal(1).scaleb(-kind.scale), ROUND_HALF_UP)
     return number
@@ -110,7 +112,9 @@ def _text(value: Value, kind: SqlType) -> str:
     else:
         text = str(value)
     if kind.code not in types.LOBS and len(text) * 2 > kind.length and utf16_length(text) > kind.length:
-        raise HanaError(274, f"inserted value too large for column: {utf16_length(text)} characters, {types.shown(kind)}")
+        raise HanaError(
+            274, f"inserted value too large for column: {utf16_length(text)} characters, {types.shown(kind)}"
+        )
     return text
 
 
@@ -132,8 +136,8 @@ def parse_timestamp(text: str) -> datetime:
     parts = found.groups()
     fraction = parts[6] if len(parts) > 6 and parts[6] else "0"
     try:
-        numbers = [int(part or 0) for part in parts[:6]]
-        return datetime(*numbers, int(fraction[:6].ljust(6, "0")))  # type: ignore[arg-type]
+        year, month, day, hour, minute, second = (int(part or 0) for part in parts[:6])
+        return datetime(year, month, day, hour, minute, second, int(fraction[:6].ljust(6, "0")))
     except ValueError:
         raise _wrong_date(text) from None
 
@@ -169,7 +173,8 @@ def _time(value: Value, kind: SqlType) -> time:
         found = _TIME_FORM.match(value.strip())
         if found:
             try:
-                return time(*(int(part or 0) for part in found.groups()))
+                hour, minute, second = (int(part or 0) for part in found.groups())
+                return time(hour, minute, second)
             except ValueError:
                 raise _wrong_date(value) from None
         return parse_timestamp(value).time().replace(microsecond=0)

@@ -34,7 +34,7 @@ class Effect:
     """The table in DuckDB SQL."""
     removed: list[int] = field(default_factory=list)
     added: str | None = None
-    """A condition that finds the added rows as long as nothing else has happened; ``$rids`` are those of `removed`."""
+    """A condition that finds the added rows until the next statement; ``$rids`` are those of `removed`."""
     everything: bool = False
     """All rows were removed (TRUNCATE)."""
     rows: list[tuple[Any, ...]] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
@@ -26,34 +27,49 @@ def _elements(document: str, path: str) -> str:
     return f"(CASE WHEN json_exists({document}, {marked}) THEN [json_extract({document}, {marked})] ELSE [] END)"
 
 
-def _columns(
-    binder: Binder, nodes: list[exp.Expr], row: str, scope: Scope, items: list[str], joins: list[str], out: list[OutColumn]
-) -> None:
+@dataclass(slots=True)
+class _Parts:
+    """What the columns of a JSON_TABLE add to the generated SELECT."""
+
+    items: list[str] = field(default_factory=list)
+    joins: list[str] = field(default_factory=list)
+    rows: list[str] = field(default_factory=list)
+    out: list[OutColumn] = field(default_factory=list)
+
+
+def _columns(binder: Binder, nodes: list[exp.Expr], row: str, scope: Scope, parts: _Parts) -> None:
+    parts.rows.append(row)
     for node in nodes:
         nested = node.args.get("nested")
-        path_node = node.args.get("path")
+        path_node = node.args.get("path") or exp.Null()
         if nested is not None:
             inner = binder.alias()
             elements = _elements(f"{row}.v", json_path(constant_text(path_node)))
-            joins.append(
+            parts.joins.append(
                 f" LEFT JOIN LATERAL (SELECT unnest(l) AS v, generate_subscripts(l, 1) AS o "
                 f"FROM (SELECT {elements} AS l)) AS {inner} ON TRUE"
             )
-            _columns(binder, nested, inner, scope, items, joins, out)
+            _columns(binder, nested, inner, scope, parts)
             continue
-        name, sql_name = name_of(node.args["name"]), f"c{len(out) + 1}"
+        name, sql_name = name_of(node.args["name"]), f"c{len(parts.out) + 1}"
         if node.args.get("ordinality"):
-            items.append(f"CAST({row}.o AS BIGINT) AS {sql_name}")
-            out.append(OutColumn(name, types.BIGINT, sql_name))
+            parts.items.append(f"CAST({row}.o AS BIGINT) AS {sql_name}")
+            parts.out.append(OutColumn(name, types.BIGINT, sql_name))
             continue
         kind = node.args["to"]
-        query = bool(node.args.get("format_json"))
         value = json_access(
-            binder, f"CAST({row}.v AS VARCHAR)", literal(json_path(constant_text(path_node))), query, kind, None,
-            node.args.get("on_empty"), node.args.get("on_error"), scope,
-        )  # fmt: skip
-        items.append(f"{value.sql} AS {sql_name}")
-        out.append(OutColumn(name, kind, sql_name))
+            binder,
+            f"CAST({row}.v AS VARCHAR)",
+            literal(json_path(constant_text(path_node))),
+            scope,
+            query=bool(node.args.get("format_json")),
+            returning=kind,
+            wrapper=None,
+            on_empty=node.args.get("on_empty"),
+            on_error=node.args.get("on_error"),
+        )
+        parts.items.append(f"{value.sql} AS {sql_name}")
+        parts.out.append(OutColumn(name, kind, sql_name))
 
 
 def json_table(binder: Binder, node: exp.Expr, scope: Scope, alias: str, name: str | None) -> str:
@@ -64,12 +80,9 @@ def json_table(binder: Binder, node: exp.Expr, scope: Scope, alias: str, name: s
         raise unsupported("a JSON path that is no constant")
     elements = _elements(document, json_path(constant_text(path_node)))
     row = binder.alias()
-    items: list[str] = []
-    joins: list[str] = []
-    out: list[OutColumn] = []
-    _columns(binder, node.args["columns"], row, scope, items, joins, out)
-    scope.relations.append(Relation(alias, out, name))
-    orders = [join.split("AS ")[-1].split(" ON")[0] for join in joins]
-    rows = f"(SELECT unnest(l) AS v, generate_subscripts(l, 1) AS o FROM (SELECT {elements} AS l)) AS {row}"
-    order = ", ".join(f"{name}.o" for name in [row, *orders])
-    return f"(SELECT {', '.join(items)} FROM {rows}{''.join(joins)} ORDER BY {order}) AS {alias}"
+    parts = _Parts()
+    _columns(binder, node.args["columns"], row, scope, parts)
+    scope.relations.append(Relation(alias, parts.out, name))
+    source = f"(SELECT unnest(l) AS v, generate_subscripts(l, 1) AS o FROM (SELECT {elements} AS l)) AS {row}"
+    order = ", ".join(f"{name}.o" for name in parts.rows)
+    return f"(SELECT {', '.join(parts.items)} FROM {source}{''.join(parts.joins)} ORDER BY {order}) AS {alias}"

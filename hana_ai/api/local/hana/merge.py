@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from hana_ai.api.local.hana import syntax
-from hana_ai.api.local.hana.dml import BY_RIDS, Run, Target, assigned_values, bind_values, changed_rids, clean, set_clause
+from hana_ai.api.local.hana.dml import (
+    BY_RIDS,
+    Run,
+    Target,
+    assigned_values,
+    bind_values,
+    changed_rids,
+    clean,
+    set_clause,
+)
 from hana_ai.api.local.hana.environment import Environment
 from hana_ai.api.local.hana.interface import HanaError
 from hana_ai.api.local.hana.journal import Effect
@@ -29,7 +38,8 @@ def run_merge(run: Run, statement: syntax.Merge, environment: Environment) -> tu
     source_relations = list(inner.relations)
     relation = binder.relation(table, alias, statement.alias)
     condition = binder.condition(statement.condition, Scope([relation, *source_relations]))
-    items, staged = [], []
+    items: list[str] = []
+    staged: list[Relation] = []
     for one in source_relations:
         columns = []
         for column in one.columns:
@@ -42,12 +52,14 @@ def run_merge(run: Run, statement: syntax.Merge, environment: Environment) -> tu
         f"CREATE TEMP TABLE merge_rows AS SELECT {', '.join(items)}, {alias}._rid AS _target, "
         f"row_number() OVER () AS _source FROM {source} LEFT JOIN {table.sql} AS {alias} ON {condition}"
     )
-    twice = run.execute(f"SELECT 1 FROM {_STAGE} WHERE _target IS NOT NULL GROUP BY _target HAVING count(*) > 1 LIMIT 1")
+    twice = run.execute(
+        f"SELECT 1 FROM {_STAGE} WHERE _target IS NOT NULL GROUP BY _target HAVING count(*) > 1 LIMIT 1"
+    )
     if twice.fetchall():
         raise HanaError(305, "MERGE: a row of the target matches more than one row of the source")
     total, effects = 0, []
     for when in statement.whens:
-        done, new = _when(run, when, environment, Target(binder, table), relation, staged)
+        done, new = _when(run, when, Target(binder, table), relation, staged)
         total += done
         effects += new
     run.execute(f"DROP TABLE {_STAGE}")
@@ -57,7 +69,11 @@ def run_merge(run: Run, statement: syntax.Merge, environment: Environment) -> tu
 
 
 def _when(
-    run: Run, when: syntax.MergeWhen, environment: Environment, target: Target, relation: Relation, staged: list[Relation]
+    run: Run,
+    when: syntax.MergeWhen,
+    target: Target,
+    relation: Relation,
+    staged: list[Relation],
 ) -> tuple[int, list[Effect]]:
     binder, table, alias = target.binder, target.table, relation.alias
     scope = Scope([relation, *staged] if when.matched else list(staged))
@@ -75,7 +91,9 @@ def _when(
         return done, [Effect(table.sql, added=added)] if done else []
     matched = f"{alias}._rid = m._target{extra}"
     if when.action == "DELETE":
-        rids = changed_rids(run, f"DELETE FROM {table.sql} AS {alias} USING {_STAGE} AS m WHERE {matched} RETURNING {alias}._rid")
+        rids = changed_rids(
+            run, f"DELETE FROM {table.sql} AS {alias} USING {_STAGE} AS m WHERE {matched} RETURNING {alias}._rid"
+        )
         effect = Effect(table.sql, removed=rids)
     else:
         assigned = assigned_values(binder, table, when.assignments, scope)

@@ -116,11 +116,16 @@ def make_plan(session: DuckDBSession, sql: str, made_for: tuple[object, ...]) ->
     parameters = Parameters(marks)
     environment = Environment(session.engine.catalog, session.state)
     if isinstance(statement, syntax.Query):
-        return _query_plan(session, sql, statement, parameters, environment, made_for)
-    plan = Plan(sql, statement, _CODES.get(type(statement), FunctionCode.DDL), made_for, parameters_bound=parameters)
+        plan = Plan(sql, statement, FunctionCode.SELECT, made_for, parameters_bound=parameters)
+        return _query_plan(session, plan, statement, environment)
+    plan = Plan(
+        sql, statement, _CODES.get(type(statement), FunctionCode.DDL), made_for, parameters_bound=parameters
+    )
     if type(statement) in _CODES:
         _check_change(session, statement, parameters, environment)
-        plan.bulk = isinstance(statement, syntax.Insert) and statement.values is not None and statement.where is None
+        plan.bulk = (
+            isinstance(statement, syntax.Insert) and statement.values is not None and statement.where is None
+        )
     _finish_parameters(plan)
     return plan
 
@@ -139,25 +144,23 @@ def _check_change(
         run_merge(run, statement, environment)
 
 
-def _query_plan(
-    session: DuckDBSession, sql: str, statement: syntax.Query, parameters: Parameters, environment: Environment,
-    made_for: tuple[object, ...],
-) -> Plan:  # fmt: skip
-    binder = Binder(environment, parameters)
+def _query_plan(session: DuckDBSession, plan: Plan, statement: syntax.Query, environment: Environment) -> Plan:
+    binder = Binder(environment, plan.parameters_bound)
     query = binder.top_query(statement.query)
-    code = FunctionCode.SELECT_FOR_UPDATE if statement.for_update else FunctionCode.SELECT
+    if statement.for_update:
+        plan.function_code = FunctionCode.SELECT_FOR_UPDATE
     columns = []
     for out in query.columns:
-        schema, table = out.origin or (None, None)
-        columns.append(Column(out.name, out.type or types.nvarchar(), out.nullable, table, schema))
-    plan = Plan(sql, statement, code, made_for, columns=tuple(columns), parameters_bound=parameters)
+        home, table = out.origin or (None, None)
+        columns.append(Column(out.name, out.type or types.nvarchar(), out.nullable, table, home))
+    plan.columns = tuple(columns)
     plan.query_sql = query.sql
     plan.uses_sequence = binder.uses_sequence
     plan.outputs = inputs.output_converters([column.type for column in columns])
     plan.temporary = [
-        table
+        found
         for schema, name in environment.depends
-        if (table := session.engine.catalog.table(schema, name)) is not None and table.temporary == "GLOBAL"
+        if (found := session.engine.catalog.table(schema, name)) is not None and found.temporary == "GLOBAL"
     ]
     _finish_parameters(plan)
     return plan

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlglot import exp
+from sqlglot.errors import ErrorLevel
 
 from hana_ai.api.local.hana import dialect, functions_data, functions_time, types
 from hana_ai.api.local.hana.catalog import ColumnInfo, TableInfo, ViewInfo
@@ -46,11 +47,17 @@ def label_of(node: exp.Expr) -> str:
     for special in list(copied.find_all(exp.Placeholder)):
         special.set("this", None)
     try:
-        text = copied.sql(dialect=dialect.Hana, normalize_functions="upper", unsupported_level=None)
+        text = copied.sql(dialect=dialect.Hana, normalize_functions="upper", unsupported_level=ErrorLevel.IGNORE)
     except (ValueError, AttributeError, KeyError):
         # sqlglot cannot write the dialect's own nodes; any name will do for them.
         return type(node).__name__.upper()
-    return text.replace(", ", ",").replace(" + ", "+").replace(" - ", "-").replace(" * ", "*").replace(" / ", "/")[:127]
+    return (
+        text.replace(", ", ",")
+        .replace(" + ", "+")
+        .replace(" - ", "-")
+        .replace(" * ", "*")
+        .replace(" / ", "/")[:127]
+    )
 
 
 class Binder(ExpressionBinder):
@@ -76,7 +83,7 @@ class Binder(ExpressionBinder):
         self._counter[0] += 1
         return f"r{self._counter[0]}"
 
-    # --- whole queries ------------------------------------------------------------------------------------------------
+    # --- whole queries ---
     def top_query(self, node: exp.Expr) -> BoundQuery:
         """Translate a query whose rows go to the client; every column gets a type."""
         bound = self.bind_query(node, None)
@@ -147,8 +154,12 @@ class Binder(ExpressionBinder):
 
     def _combined(self, node: exp.Expr, left: BoundQuery, right: BoundQuery) -> BoundQuery:
         if len(left.columns) != len(right.columns):
-            raise HanaError(270, "not enough values: the queries of a set operation have different numbers of columns")
-        word = {exp.Union: "UNION", exp.Except: "EXCEPT", exp.Intersect: "INTERSECT"}[type(node)]
+            raise HanaError(
+                270, "not enough values: the queries of a set operation have different numbers of columns"
+            )
+        word = (
+            "UNION" if isinstance(node, exp.Union) else "EXCEPT" if isinstance(node, exp.Except) else "INTERSECT"
+        )
         every = " ALL" if not node.args.get("distinct", True) else ""
         kinds = [types.common(a.type, b.type) for a, b in zip(left.columns, right.columns, strict=True)]
         columns = [
@@ -206,7 +217,7 @@ class Binder(ExpressionBinder):
             parts.append(f" {word} {bound.sql}")
         return "".join(parts)
 
-    # --- SELECT -------------------------------------------------------------------------------------------------------
+    # --- SELECT ---
     def _select(self, node: exp.Expr, outer: Scope) -> BoundQuery:
         scope = Scope(parent=outer)
         from_node = node.args.get("from_")
@@ -231,7 +242,8 @@ class Binder(ExpressionBinder):
         distinct = "DISTINCT " if node.args.get("distinct") else ""
         limit = self._limit(node)
         return BoundQuery(
-            f"SELECT {distinct}{', '.join(written)} FROM {source}{condition}{group}{filtered}{order}{limit}", columns
+            f"SELECT {distinct}{', '.join(written)} FROM {source}{condition}{group}{filtered}{order}{limit}",
+            columns,
         )
 
     def _group(self, node: exp.Expr, scope: Scope) -> str:
@@ -304,7 +316,7 @@ class Binder(ExpressionBinder):
             parts.append(f"{sql}{direction(item)}")
         return f" ORDER BY {', '.join(parts)}"
 
-    # --- FROM ---------------------------------------------------------------------------------------------------------
+    # --- FROM ---
     def _from(self, from_node: exp.Expr, joins: list[exp.Expr], scope: Scope) -> str:
         sql = self.source(from_node.this, scope)
         for join in joins:
@@ -412,7 +424,8 @@ class Binder(ExpressionBinder):
         """A table as an entry of FROM."""
         origin = (table.schema, table.name)
         columns = [
-            OutColumn(column.name, column.type, quoted(column), column.nullable, origin) for column in table.columns
+            OutColumn(column.name, column.type, quoted(column), column.nullable, origin)
+            for column in table.columns
         ]
         return Relation(alias, columns, name or table.name, table.schema, row_id=True)
 
@@ -453,7 +466,9 @@ class Binder(ExpressionBinder):
         if current:
             state = self.environment.state
             if sequence.physical not in state.sequences_used:
-                raise HanaError(326, f"CURRVAL of given sequence is not yet defined in this session: {name}", position)
+                raise HanaError(
+                    326, f"CURRVAL of given sequence is not yet defined in this session: {name}", position
+                )
             return Bound(f"currval('{sequence.physical}')", types.BIGINT, False, exact=True)
         self.environment.state.sequences_used.add(sequence.physical)
         self.uses_sequence = True

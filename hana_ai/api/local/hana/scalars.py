@@ -5,10 +5,13 @@ from __future__ import annotations
 import decimal
 import re
 import struct
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import duckdb
 import numpy as np
+from duckdb.func import NATIVE
 
 from hana_ai.api.local.hana.embedding import CrossEncodeFunction, EmbeddingFunction, known_model
 from hana_ai.api.local.hana.errors import MARK
@@ -127,7 +130,9 @@ def register(
         if kind.upper() not in {"DOCUMENT", "QUERY"}:
             raise _fail(339, f"VECTOR_EMBEDDING: text type must be DOCUMENT or QUERY, not {kind}")
         if not known_model(model, "EMBEDDING"):
-            raise _fail(2048, f"VECTOR_EMBEDDING: unknown model {model}; SYS.LOOPBACK_MODELS lists those there are")
+            raise _fail(
+                2048, f"VECTOR_EMBEDDING: unknown model {model}; SYS.LOOPBACK_MODELS lists those there are"
+            )
         return [float(value) for value in embedding([text], kind.upper())[0]]
 
     def cross(text: str, query: str, model: str) -> float:
@@ -136,7 +141,7 @@ def register(
         return cross_encode(text, query)
 
     decimals = "DECIMAL(38, 12)"
-    for name, function, parameters, result in (
+    functions: tuple[tuple[str, Callable[..., Any], list[str], str], ...] = (
         ("hana_initcap", initcap, ["VARCHAR"], "VARCHAR"),
         ("hana_locate", locate, ["VARCHAR", "VARCHAR", "INTEGER", "INTEGER"], "INTEGER"),
         ("hana_regex_locate", regex_locate, ["VARCHAR", "VARCHAR", "INTEGER", "INTEGER", "INTEGER"], "INTEGER"),
@@ -148,5 +153,6 @@ def register(
         ("hana_injection_safe", injection_safe, ["VARCHAR", "INTEGER"], "INTEGER"),
         ("hana_embed", embed, ["VARCHAR", "VARCHAR", "VARCHAR"], "FLOAT[]"),
         ("hana_cross", cross, ["VARCHAR", "VARCHAR", "VARCHAR"], "DOUBLE"),
-    ):
-        connection.create_function(name, function, parameters, result, type="native")
+    )
+    for name, function, parameters, result in functions:
+        connection.create_function(name, function, list(parameters), result, type=NATIVE)

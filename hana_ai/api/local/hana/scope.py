@@ -119,7 +119,9 @@ class Scope:
         hits = []
         named = False
         for relation in self.relations:
-            if table is not None and (relation.name != table or (schema and relation.schema not in {None, schema})):
+            if table is not None and (
+                relation.name != table or (schema and relation.schema not in {None, schema})
+            ):
                 continue
             named = True
             if name == "$rowid$" and relation.row_id:

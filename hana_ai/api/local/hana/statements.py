@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlglot import exp
 from sqlglot.errors import ParseError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from hana_ai.api.local.hana import syntax as ast
 from hana_ai.api.local.hana.dialect import IMMEDIATE, Hana, HanaParser, tokenize
@@ -110,9 +110,10 @@ class StatementParser(DdlParser, HanaParser):
     def _value(self) -> exp.Expr:
         if self._match(TokenType.DEFAULT):
             return exp.Var(this="DEFAULT")
+        token = self._curr
         value = self._parse_disjunction()
         if value is None:
-            self.raise_error("Expected a value")
+            raise syntax(f'"{token.text}"' if token else "end of statement", token.start + 1 if token else 0)
         return value
 
     def _alias(self) -> str | None:
@@ -123,10 +124,8 @@ class StatementParser(DdlParser, HanaParser):
     def _assignments(self) -> list[tuple[list[str], exp.Expr]]:
         found = []
         while True:
-            if self._match(TokenType.L_PAREN):
-                columns = self.parse_name_list_open()
-            else:
-                columns = [self._qualified_column()]
+            wrapped = self._match(TokenType.L_PAREN)
+            columns = self.parse_name_list_open() if wrapped else [self._qualified_column()]
             self.expect(TokenType.EQ, "=")
             found.append((columns, self._value()))
             if not self._match(TokenType.COMMA):
@@ -181,7 +180,7 @@ class StatementParser(DdlParser, HanaParser):
         while self._match(TokenType.WHEN):
             whens.append(self._when())
         if not whens or source is None or condition is None:
-            self.raise_error("Expected WHEN")
+            raise syntax("end of statement: WHEN is missing", len(self.sql))
         return ast.Merge(table, alias, source, condition, whens)
 
     def _when(self) -> ast.MergeWhen:
@@ -283,9 +282,7 @@ class StatementParser(DdlParser, HanaParser):
 
     def _privilege(self) -> str:
         words = []
-        while self._curr and not self._match_set(
-            (TokenType.COMMA, TokenType.ON, TokenType.FROM), advance=False
-        ):
+        while self._curr and not self._match_set((TokenType.COMMA, TokenType.ON, TokenType.FROM), advance=False):
             if self._curr.text.upper() == "TO":
                 break
             words.append(self._curr.text.upper())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
-from sqlglot.tokens import TokenType
+from sqlglot.tokenizer_core import TokenType
 
 from hana_ai.api.local.hana import syntax as ast
 from hana_ai.api.local.hana.errors import syntax, unsupported
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-_STORAGE_WORDS = (
-    "UNLOAD PARTITION PARTITIONS COMPRESSED LOGGING NO WITHOUT AUTO AUTOMERGE GROUP NUMA PAGE COLUMN LOB PRELOAD "
-    "FULLTEXT HAS FUZZY MEMORY LOAD LOADABLE UNIT PERSISTENT CS PERSISTENCE RESET TTL"
-).split()
+_STORAGE_WORDS = [
+    "UNLOAD", "PARTITION", "PARTITIONS", "COMPRESSED", "LOGGING", "NO", "WITHOUT", "AUTO", "AUTOMERGE", "GROUP",
+    "NUMA", "PAGE", "COLUMN", "LOB", "PRELOAD", "FULLTEXT", "HAS", "FUZZY", "MEMORY", "LOAD", "LOADABLE",
+    "UNIT", "PERSISTENT", "CS", "PERSISTENCE", "RESET", "TTL",
+]  # fmt: skip
 
 
 class DdlParser(_Base):
@@ -32,7 +33,9 @@ class DdlParser(_Base):
             self._advance()
             return token.text
         if token.token_type not in self.ID_VAR_TOKENS:
-            raise syntax(f'"{token.text}"' if token else "end of statement", (token.start + 1) if token else len(self.sql))
+            raise syntax(
+                f'"{token.text}"' if token else "end of statement", (token.start + 1) if token else len(self.sql)
+            )
         self._advance()
         return token.text.upper()
 
@@ -64,7 +67,7 @@ class DdlParser(_Base):
         start = self._curr
         expression = self._parse_disjunction()
         if expression is None:
-            self.raise_error("Expected an expression")
+            raise syntax(f'"{self._curr.text}"', start.start + 1)
         return expression, self._find_sql(start, self._prev)
 
     def _if(self, *words: str) -> bool:

@@ -87,12 +87,16 @@ class Statement:
 
 @dataclass(slots=True)
 class Query(Statement):
+    """A query as a statement of its own."""
+
     query: exp.Expr
     for_update: bool = False
 
 
 @dataclass(slots=True)
 class CreateTable(Statement):
+    """CREATE TABLE in all its forms."""
+
     name: Name
     kind: str = "COLUMN"
     temporary: str | None = None
@@ -109,6 +113,8 @@ class CreateTable(Statement):
 
 @dataclass(slots=True)
 class CreateView(Statement):
+    """CREATE VIEW."""
+
     name: Name
     columns: list[str]
     query: exp.Expr
@@ -119,6 +125,8 @@ class CreateView(Statement):
 
 @dataclass(slots=True)
 class CreateSchema(Statement):
+    """CREATE SCHEMA."""
+
     name: str
     owner: str | None = None
     if_not_exists: bool = False
@@ -126,6 +134,8 @@ class CreateSchema(Statement):
 
 @dataclass(slots=True)
 class CreateSequence(Statement):
+    """CREATE SEQUENCE."""
+
     name: Name
     start: int | None = None
     increment: int = 1
@@ -136,6 +146,8 @@ class CreateSequence(Statement):
 
 @dataclass(slots=True)
 class CreateIndex(Statement):
+    """CREATE INDEX, vector indexes too."""
+
     name: Name
     table: Name
     columns: list[tuple[str, bool]]
@@ -147,18 +159,24 @@ class CreateIndex(Statement):
 
 @dataclass(slots=True)
 class CreateUser(Statement):
+    """CREATE USER."""
+
     name: str
     password: str
 
 
 @dataclass(slots=True)
 class AlterUser(Statement):
+    """ALTER USER ... PASSWORD."""
+
     name: str
     password: str
 
 
 @dataclass(slots=True)
 class Drop(Statement):
+    """DROP of anything."""
+
     kind: str
     name: Name
     behavior: str | None = None
@@ -167,30 +185,40 @@ class Drop(Statement):
 
 @dataclass(slots=True)
 class AddColumns(Statement):
+    """ALTER TABLE ... ADD (columns)."""
+
     table: Name
     columns: list[ColumnDef]
 
 
 @dataclass(slots=True)
 class DropColumns(Statement):
+    """ALTER TABLE ... DROP (columns)."""
+
     table: Name
     columns: list[str]
 
 
 @dataclass(slots=True)
 class AlterColumns(Statement):
+    """ALTER TABLE ... ALTER (columns)."""
+
     table: Name
     columns: list[ColumnDef]
 
 
 @dataclass(slots=True)
 class AddConstraint(Statement):
+    """ALTER TABLE ... ADD CONSTRAINT."""
+
     table: Name
     constraint: Constraint
 
 
 @dataclass(slots=True)
 class DropConstraint(Statement):
+    """ALTER TABLE ... DROP CONSTRAINT or PRIMARY KEY."""
+
     table: Name
     name: str | None
     """None drops the primary key."""
@@ -205,12 +233,16 @@ class AlterNothing(Statement):
 
 @dataclass(slots=True)
 class RenameTable(Statement):
+    """RENAME TABLE."""
+
     table: Name
     new: str
 
 
 @dataclass(slots=True)
 class RenameColumn(Statement):
+    """RENAME COLUMN."""
+
     table: Name
     column: str
     new: str
@@ -218,12 +250,16 @@ class RenameColumn(Statement):
 
 @dataclass(slots=True)
 class RenameIndex(Statement):
+    """RENAME INDEX."""
+
     index: Name
     new: str
 
 
 @dataclass(slots=True)
 class AlterSequence(Statement):
+    """ALTER SEQUENCE."""
+
     name: Name
     restart: int | None = None
     increment: int | None = None
@@ -231,11 +267,15 @@ class AlterSequence(Statement):
 
 @dataclass(slots=True)
 class Truncate(Statement):
+    """TRUNCATE TABLE."""
+
     table: Name
 
 
 @dataclass(slots=True)
 class Comment(Statement):
+    """COMMENT ON."""
+
     kind: str
     name: Name
     column: str | None
@@ -257,6 +297,8 @@ class Insert(Statement):
 
 @dataclass(slots=True)
 class Update(Statement):
+    """UPDATE."""
+
     table: Name
     alias: str | None
     assignments: list[tuple[list[str], exp.Expr]]
@@ -266,13 +308,17 @@ class Update(Statement):
 
 @dataclass(slots=True)
 class Delete(Statement):
+    """DELETE."""
+
     table: Name
     alias: str | None
     where: exp.Expr | None
 
 
 @dataclass(slots=True)
-class MergeWhen(Statement):
+class MergeWhen:
+    """One WHEN of MERGE."""
+
     matched: bool
     condition: exp.Expr | None
     action: str
@@ -284,6 +330,8 @@ class MergeWhen(Statement):
 
 @dataclass(slots=True)
 class Merge(Statement):
+    """MERGE INTO."""
+
     table: Name
     alias: str | None
     source: exp.Expr
@@ -293,11 +341,15 @@ class Merge(Statement):
 
 @dataclass(slots=True)
 class SetSchema(Statement):
+    """SET SCHEMA."""
+
     name: str
 
 
 @dataclass(slots=True)
 class SetVariable(Statement):
+    """SET 'variable' = 'value', or UNSET."""
+
     name: str
     value: str | None
 
@@ -309,16 +361,22 @@ class SetNothing(Statement):
 
 @dataclass(slots=True)
 class EndTransaction(Statement):
+    """COMMIT or ROLLBACK as SQL text."""
+
     commit: bool
 
 
 @dataclass(slots=True)
 class LockTable(Statement):
+    """LOCK TABLE."""
+
     table: Name
 
 
 @dataclass(slots=True)
 class Grant(Statement):
+    """GRANT and REVOKE."""
+
     privileges: list[str]
     kind: str
     """SCHEMA, OBJECT, or empty for a system privilege."""

@@ -91,9 +91,24 @@ def _column_row(schema: str, name: str, oid: int, position: int, column: ColumnI
     elif column.identity:
         generation = f"{column.identity} AS IDENTITY"
     return (
-        schema, name, oid, column.name, position, int(column.type.code), column.type.name, length, scale,
-        _flag(column.nullable), default, None, column.comment, "FALSE", generation, column.generated, oid * 1000 + position,
-    )  # fmt: skip
+        schema,
+        name,
+        oid,
+        column.name,
+        position,
+        int(column.type.code),
+        column.type.name,
+        length,
+        scale,
+        _flag(column.nullable),
+        default,
+        None,
+        column.comment,
+        "FALSE",
+        generation,
+        column.generated,
+        oid * 1000 + position,
+    )
 
 
 def _table_column_rows(env: Environment) -> Rows:
@@ -112,7 +127,18 @@ def _view_column_rows(env: Environment) -> Rows:
 def _view_rows(env: Environment) -> Rows:
     for view in env.catalog.views():
         if env.catalog.visible(env.user, view.schema, view.name):
-            yield view.schema, view.name, view.oid, "ROW", view.comment, view.definition, "TRUE", "FALSE", "TRUE", view.owner
+            yield (
+                view.schema,
+                view.name,
+                view.oid,
+                "ROW",
+                view.comment,
+                view.definition,
+                "TRUE",
+                "FALSE",
+                "TRUE",
+                view.owner,
+            )
 
 
 def _schema_rows(env: Environment) -> Rows:
@@ -134,9 +160,16 @@ def _constraint_rows(env: Environment) -> Rows:
             primary, unique = item.kind == "PRIMARY", item.kind in {"PRIMARY", "UNIQUE"}
             for position, column in enumerate(item.columns or [None], 1):
                 yield (
-                    table.schema, table.name, table.oid, column, position, item.name, _flag(primary), _flag(unique),
+                    table.schema,
+                    table.name,
+                    table.oid,
+                    column,
+                    position,
+                    item.name,
+                    _flag(primary),
+                    _flag(unique),
                     item.condition,
-                )  # fmt: skip
+                )
 
 
 def _foreign_rows(env: Environment) -> Rows:
@@ -196,10 +229,11 @@ def _overview(env: Environment) -> Rows:
     yield "System", "Loopback", "OK", "this is not SAP HANA: a local server with DuckDB as engine"
 
 
-_DATA_TYPES = (
-    "TINYINT SMALLINT INTEGER BIGINT SMALLDECIMAL DECIMAL REAL DOUBLE BOOLEAN VARCHAR NVARCHAR CHAR NCHAR ALPHANUM "
-    "SHORTTEXT DATE TIME SECONDDATE TIMESTAMP BINARY VARBINARY BLOB CLOB NCLOB TEXT REAL_VECTOR HALF_VECTOR"
-).split()
+_DATA_TYPES = [
+    "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "SMALLDECIMAL", "DECIMAL", "REAL", "DOUBLE", "BOOLEAN",
+    "VARCHAR", "NVARCHAR", "CHAR", "NCHAR", "ALPHANUM", "SHORTTEXT", "DATE", "TIME", "SECONDDATE", "TIMESTAMP",
+    "BINARY", "VARBINARY", "BLOB", "CLOB", "NCLOB", "TEXT", "REAL_VECTOR", "HALF_VECTOR",
+]  # fmt: skip
 
 
 def _data_types(env: Environment) -> Rows:
@@ -276,7 +310,8 @@ SYSTEM_VIEWS: dict[str, SystemView] = {
         tuple((name.replace("TABLE_", "VIEW_"), kind) for name, kind in _TABLE_COLUMNS), _view_column_rows
     ),
     "VIEWS": SystemView(_columns(
-        "SCHEMA_NAME VIEW_NAME VIEW_OID:b VIEW_TYPE COMMENTS:s DEFINITION:c IS_VALID HAS_PARAMETERS IS_READ_ONLY OWNER_NAME"
+        "SCHEMA_NAME VIEW_NAME VIEW_OID:b VIEW_TYPE COMMENTS:s DEFINITION:c IS_VALID HAS_PARAMETERS IS_READ_ONLY "
+        "OWNER_NAME"
     ), _view_rows),
     "SCHEMAS": SystemView(_columns("SCHEMA_NAME SCHEMA_OWNER HAS_PRIVILEGES"), _schema_rows),
     "CONSTRAINTS": SystemView(_columns(
@@ -284,8 +319,8 @@ SYSTEM_VIEWS: dict[str, SystemView] = {
         "CHECK_CONDITION:s"
     ), _constraint_rows),
     "REFERENTIAL_CONSTRAINTS": SystemView(_columns(
-        "SCHEMA_NAME TABLE_NAME COLUMN_NAME POSITION:i CONSTRAINT_NAME REFERENCED_SCHEMA_NAME REFERENCED_TABLE_NAME "
-        "REFERENCED_COLUMN_NAME REFERENCED_CONSTRAINT_NAME UPDATE_RULE DELETE_RULE"
+        "SCHEMA_NAME TABLE_NAME COLUMN_NAME POSITION:i CONSTRAINT_NAME REFERENCED_SCHEMA_NAME "
+        "REFERENCED_TABLE_NAME REFERENCED_COLUMN_NAME REFERENCED_CONSTRAINT_NAME UPDATE_RULE DELETE_RULE"
     ), _foreign_rows),
     "INDEXES": SystemView(_columns(
         "SCHEMA_NAME TABLE_NAME TABLE_OID:b INDEX_NAME INDEX_OID:b INDEX_TYPE CONSTRAINT"
@@ -350,9 +385,13 @@ def system_view(name: str, environment: Environment) -> tuple[list[OutColumn], s
         for column, (_, kind) in zip(columns, view.columns, strict=True)
     )
     if not rows:
-        nothing = ", ".join(f"CAST(NULL AS {types.storage(kind)}) AS {c.sql}" for c, (_, kind) in zip(columns, view.columns, strict=True))
+        nothing = ", ".join(
+            f"CAST(NULL AS {types.storage(kind)}) AS {c.sql}"
+            for c, (_, kind) in zip(columns, view.columns, strict=True)
+        )
         return columns, f"SELECT {nothing} WHERE FALSE"
     values = ", ".join(
-        "(" + ", ".join(_cell(value, kind) for value, (_, kind) in zip(row, view.columns, strict=True)) + ")" for row in rows
+        "(" + ", ".join(_cell(value, kind) for value, (_, kind) in zip(row, view.columns, strict=True)) + ")"
+        for row in rows
     )
     return columns, f"SELECT {casts} FROM (VALUES {values}) AS s({names})"

@@ -127,14 +127,27 @@ class TableBuilder:
         key = parent.primary_key()
         referenced = constraint.referenced or (list(key.columns) if key else [])
         unique = [item.columns for item in parent.constraints if item.kind in {"PRIMARY", "UNIQUE"}]
-        if len(referenced) != len(constraint.columns) or sorted(referenced) not in [sorted(item) for item in unique]:
-            raise HanaError(463, f"foreign key: {parent.name}({', '.join(referenced)}) is no primary or unique key")
+        if len(referenced) != len(constraint.columns) or sorted(referenced) not in [
+            sorted(item) for item in unique
+        ]:
+            raise HanaError(
+                463, f"foreign key: {parent.name}({', '.join(referenced)}) is no primary or unique key"
+            )
         if constraint.on_update not in {"RESTRICT", "CASCADE"} or constraint.on_update == "CASCADE":
             raise HanaError(7, "feature not supported by the loopback server: ON UPDATE other than RESTRICT")
-        table.constraints.append(ConstraintInfo(
-            constraint.name or f"_SYS_CONSTRAINT_{table.oid}_#{number + 1}_#F0", "FOREIGN", list(constraint.columns),
-            None, parent.schema, parent.name, referenced, constraint.on_delete, constraint.on_update,
-        ))  # fmt: skip
+        table.constraints.append(
+            ConstraintInfo(
+                constraint.name or f"_SYS_CONSTRAINT_{table.oid}_#{number + 1}_#F0",
+                "FOREIGN",
+                list(constraint.columns),
+                None,
+                parent.schema,
+                parent.name,
+                referenced,
+                constraint.on_delete,
+                constraint.on_update,
+            )
+        )
 
     @staticmethod
     def _column(table: TableInfo, name: str) -> ColumnInfo:
@@ -173,15 +186,24 @@ def create_physical(connection: duckdb.DuckDBPyConnection, table: TableInfo, env
     connection.execute(f"CREATE {word} {table.sql} ({', '.join(items)})")
 
 
-def create_sequences(connection: duckdb.DuckDBPyConnection, columns: Sequence[tuple[ColumnInfo, int, int]]) -> None:
+def create_sequences(
+    connection: duckdb.DuckDBPyConnection, columns: Sequence[tuple[ColumnInfo, int, int]]
+) -> None:
     """Make the sequences of identity columns, given as (column, start, increment)."""
     for column, start, increment in columns:
         if column.sequence:
             connection.execute(sequence_sql(column.sequence, start, increment))
 
 
-def sequence_sql(name: str, start: int | None, increment: int, low: int | None = None, high: int | None = None,
-                 cycle: bool = False) -> str:  # fmt: skip
+def sequence_sql(
+    name: str,
+    start: int | None,
+    increment: int,
+    *,
+    low: int | None = None,
+    high: int | None = None,
+    cycle: bool = False,
+) -> str:
     """CREATE SEQUENCE for DuckDB."""
     low = low if low is not None else (1 if increment > 0 else -(2**63) + 1)
     high = high if high is not None else (2**63 - 1 if increment > 0 else -1)
@@ -193,7 +215,6 @@ def sequence_sql(name: str, start: int | None, increment: int, low: int | None =
 
 def rebuild(
     connection: duckdb.DuckDBPyConnection,
-    catalog: Catalog,
     old: TableInfo,
     new: TableInfo,
     environment: Environment,
@@ -203,7 +224,7 @@ def rebuild(
 
     DuckDB cannot alter a table that has constraints in the way that HANA can.
     """
-    fresh = replace(new, physical=physical_name(new.schema, new.name, catalog.new_oid()))
+    fresh = replace(new, physical=physical_name(new.schema, new.name, environment.catalog.new_oid()))
     create_physical(connection, fresh, environment)
     items = []
     for column in fresh.columns:

@@ -233,7 +233,9 @@ def common(left: SqlType | None, right: SqlType | None) -> SqlType | None:
     if left.code in BINARIES and right.code in BINARIES:
         return BLOB if TypeCode.BLOB in (left.code, right.code) else varbinary(max(left.length, right.length))
     if left.code in VECTORS and right.code in VECTORS:
-        return vector(left.length if left.length == right.length else 0, left.code == right.code == TypeCode.HALF_VECTOR)
+        return vector(
+            left.length if left.length == right.length else 0, left.code == right.code == TypeCode.HALF_VECTOR
+        )
     # A string meets something else: HANA converts the string.
     if left.code in STRINGS:
         return right
@@ -261,5 +263,7 @@ def _common_string(left: SqlType, right: SqlType) -> SqlType:
     length = max(left.length, right.length)
     if left.code == right.code:
         return SqlType(left.code, left.name, length)
-    national = TypeCode.VARCHAR if {left.code, right.code} <= {TypeCode.CHAR, TypeCode.VARCHAR} else TypeCode.NVARCHAR
+    national = (
+        TypeCode.VARCHAR if {left.code, right.code} <= {TypeCode.CHAR, TypeCode.VARCHAR} else TypeCode.NVARCHAR
+    )
     return SqlType(national, national.name, length)

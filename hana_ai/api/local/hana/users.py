@@ -14,11 +14,27 @@ from hana_ai.api.local.hana.interface import HanaError
 if TYPE_CHECKING:
     from hana_ai.api.local.hana.connection import DuckDBSession
 
-OBJECT_PRIVILEGES = frozenset({
-    "SELECT", "INSERT", "UPDATE", "DELETE", "ALTER", "DROP", "INDEX", "REFERENCES", "TRIGGER", "EXECUTE", "CREATE ANY",
-    "ALL PRIVILEGES", "DEBUG", "CREATE TEMPORARY TABLE", "CREATE VECTOR INDEX", "CREATE VIRTUAL TABLE",
-    "SELECT METADATA",
-})  # fmt: skip
+OBJECT_PRIVILEGES = frozenset(
+    {
+        "SELECT",
+        "INSERT",
+        "UPDATE",
+        "DELETE",
+        "ALTER",
+        "DROP",
+        "INDEX",
+        "REFERENCES",
+        "TRIGGER",
+        "EXECUTE",
+        "CREATE ANY",
+        "ALL PRIVILEGES",
+        "DEBUG",
+        "CREATE TEMPORARY TABLE",
+        "CREATE VECTOR INDEX",
+        "CREATE VIRTUAL TABLE",
+        "SELECT METADATA",
+    }
+)
 SYSTEM_PRIVILEGES = frozenset({"CREATE SCHEMA", "USER ADMIN", "CATALOG READ", "DATA ADMIN", "CREATE R SCRIPT"})
 
 
@@ -94,8 +110,10 @@ def _grant(environment: Environment, statement: syntax.Grant) -> Change:
     for privilege in statement.privileges:
         wanted = "ALL PRIVILEGES" if privilege == "ALL" else privilege
         if wanted not in known:
-            raise unsupported(f"roles and the privilege {wanted}") if not statement.kind else HanaError(
-                334, f"invalid user privilege: {wanted}"
+            raise (
+                unsupported(f"roles and the privilege {wanted}")
+                if not statement.kind
+                else HanaError(334, f"invalid user privilege: {wanted}")
             )
         if not _may_grant(environment, wanted, schema, name):
             raise no_privilege()
@@ -135,7 +153,9 @@ def drop_user(session: DuckDBSession, statement: syntax.Drop) -> Change:
             return Change()
         raise HanaError(332, f"invalid user name: {name}")
     owned = [schema for schema in catalog.schemas() if schema.owner == name]
-    filled = {entry.schema for entries in (catalog.tables(), catalog.views(), catalog.sequences()) for entry in entries}  # type: ignore[attr-defined]
+    filled = {
+        entry.schema for entries in (catalog.tables(), catalog.views(), catalog.sequences()) for entry in entries
+    }
     if statement.behavior != "CASCADE" and any(schema.name in filled for schema in owned):
         raise HanaError(419, f"cannot drop user {name}: there are objects in the user's schema")
     change = Change(drop=[key_of(user)])

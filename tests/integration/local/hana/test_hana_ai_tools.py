@@ -54,9 +54,13 @@ def test_the_vector_engine_finds_knowledge(context: ConnectionContext) -> None:
     from hana_ai.vectorstore.hana_vector_engine import HANAMLinVectorEngine
 
     engine = HANAMLinVectorEngine(context, "KNOWLEDGE")
-    engine.upsert_knowledge({
-        "id": ["1", "2"], "description": ["time series forecast", "image classification"], "example": ["ts()", "img()"],
-    })  # fmt: skip
+    engine.upsert_knowledge(
+        {
+            "id": ["1", "2"],
+            "description": ["time series forecast", "image classification"],
+            "example": ["ts()", "img()"],
+        }
+    )
     engine.upsert_knowledge({"id": ["2"], "description": ["classify images"], "example": ["new()"]})
     assert engine.query("forecast sales over time") == "ts()"
     assert engine.query("classify pictures") == "new()"
@@ -75,7 +79,11 @@ def test_a_query_becomes_a_table(context: ConnectionContext) -> None:
     from hana_ai.tools.hana_ml_tools.select_statement_to_table_tools import SelectStatementToTableTool
 
     SelectStatementToTableTool(context).run(
-        {"select_statement": "SELECT G, SUM(Y) AS TOTAL FROM SERIES GROUP BY G", "table_name": "TOTALS", "force": "True"}
+        {
+            "select_statement": "SELECT G, SUM(Y) AS TOTAL FROM SERIES GROUP BY G",
+            "table_name": "TOTALS",
+            "force": "True",
+        }
     )
     assert sorted(context.table("TOTALS").collect()["TOTAL"].tolist()) == [20.0, 25.0]
 
@@ -107,7 +115,13 @@ def test_future_tables(context: ConnectionContext, table: str) -> None:
     from hana_ai.tools.hana_ml_tools.ts_make_predict_table import TSMakeFutureTableTool
 
     answer = TSMakeFutureTableTool(context).run(
-        {"train_table": table, "key": "ID", "periods": 3, "increment_type": "days", "predict_table": f"NEXT_{table}"}
+        {
+            "train_table": table,
+            "key": "ID",
+            "periods": 3,
+            "increment_type": "days",
+            "predict_table": f"NEXT_{table}",
+        }
     )
     assert "failed" not in answer.lower()
     assert context.table(f"NEXT_{table}").count() == 3
@@ -124,9 +138,14 @@ def test_future_tables_for_many_groups(context: ConnectionContext) -> None:
 def test_charts_and_reports(context: ConnectionContext, tmp_path: Path) -> None:
     from hana_ai.tools.hana_ml_tools.ts_visualizer_tools import ForecastLinePlot
 
-    answer = ForecastLinePlot(context).run({
-        "predict_result": "NUMBERED", "actual_table_name": "NUMBERED", "confidence": None, "output_dir": str(tmp_path),
-    })  # fmt: skip
+    answer = ForecastLinePlot(context).run(
+        {
+            "predict_result": "NUMBERED",
+            "actual_table_name": "NUMBERED",
+            "confidence": None,
+            "output_dir": str(tmp_path),
+        }
+    )
     assert Path(json.loads(answer)["html_file"]).exists()
 
 

@@ -88,7 +88,14 @@ def _starts(store: HanaDB, condition: dict[str, Any]) -> list[int]:
         ({"quality": {"$ne": None}}, [1, 2, 3, 5]),
         ({"day": {"type": "date", "date": "2020-01-01"}}, [1]),
         ({"day": {"$gt": {"type": "date", "date": "2020-12-31"}}}, [2, 3]),
-        ({"day": {"$between": ({"type": "date", "date": "2020-01-01"}, {"type": "date", "date": "2020-12-31"})}}, [1, 5]),
+        (
+            {
+                "day": {
+                    "$between": ({"type": "date", "date": "2020-01-01"}, {"type": "date", "date": "2020-12-31"})
+                }
+            },
+            [1, 5],
+        ),
         ({"$and": [{"start": {"$gt": 1}}, {"ready": True}]}, [3, 5]),
         ({"$or": [{"start": 1}, {"name": {"$like": "Bob%"}}]}, [1, 2, 4]),
         ({"$and": [{"$or": [{"start": 1}, {"start": 2}]}, {"ready": False}]}, [2]),
@@ -160,7 +167,10 @@ def test_specific_metadata_columns(local_hana_connection: dbapi.Connection) -> N
             '"quality" NVARCHAR(50), "start" INTEGER)'
         )
     store = HanaDB(
-        local_hana_connection, HashEmbeddings(), table_name="SPECIFIC", specific_metadata_columns=["quality", "start"]
+        local_hana_connection,
+        HashEmbeddings(),
+        table_name="SPECIFIC",
+        specific_metadata_columns=["quality", "start"],
     )
     store.add_texts(TEXTS, METADATA)
     assert _starts(store, {"quality": "good"}) == [1, 5]
@@ -195,7 +205,9 @@ def test_embeddings_inside_the_database(local_hana_connection: dbapi.Connection)
     _drop(local_hana_connection, "INTERNAL")
     embeddings = HanaInternalEmbeddings(internal_embedding_model_id="SAP_NEB.20240715")
     store = HanaDB(local_hana_connection, embeddings, table_name="INTERNAL")
-    store.add_texts(["a cat sat on the mat", "the stock market fell", "dogs bark at night"], [{"n": n} for n in range(3)])
+    store.add_texts(
+        ["a cat sat on the mat", "the stock market fell", "dogs bark at night"], [{"n": n} for n in range(3)]
+    )
     assert store.similarity_search("kitten on a rug", k=1)[0].metadata == {"n": 0}
     assert store.similarity_search("shares lost value", k=1)[0].metadata == {"n": 1}
     assert len(store.max_marginal_relevance_search("puppy", k=2, fetch_k=3)) == 2
@@ -208,14 +220,18 @@ def test_an_unknown_embedding_model_is_refused(local_hana_connection: dbapi.Conn
 
 def test_reranking(store: HanaDB, local_hana_connection: dbapi.Connection) -> None:
     reranker = HanaReranker(connection=local_hana_connection, model_id="SAP_CER.20250701")
-    documents = [Document(page_content=text, metadata={"title": text}) for text in ("stock market", "a small cat", "bread")]
+    documents = [
+        Document(page_content=text, metadata={"title": text}) for text in ("stock market", "a small cat", "bread")
+    ]
     ranked = reranker.rerank(documents, "kitten", top_n=2)
     assert ranked[0][2].page_content == "a small cat"
     assert ranked[0][1] >= ranked[1][1]
     assert reranker.rerank(documents, "kitten", top_n=1, rank_fields=["title"])[0][0] == 1
     assert reranker.compress_documents(documents, "kitten")[0].metadata["relevance_score"] > 0
     found = store.similarity_search(
-        "foo", k=3, rerank_config={"query": "cat", "top_n": 2, "model_id": "SAP_CER.20250701", "rank_fields": ["name"]}
+        "foo",
+        k=3,
+        rerank_config={"query": "cat", "top_n": 2, "model_id": "SAP_CER.20250701", "rank_fields": ["name"]},
     )
     assert len(found) == 2
 

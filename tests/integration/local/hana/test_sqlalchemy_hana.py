@@ -69,10 +69,20 @@ def tables(engine: sa.Engine) -> Iterator[sa.Engine]:
 def test_an_orm_round_trip(tables: sa.Engine) -> None:
     with orm.Session(tables) as session:
         author = Author(name="Ann", born=dt.date(1970, 2, 3))
-        author.books.append(Book(
-            title="Astral 😀", pages=7, price=decimal.Decimal("12.50"), rating=4.5, bound=True, text="x" * 20_000,
-            raw=b"\x00\xff", bought=dt.datetime(2024, 2, 29, 1, 2, 3, 456000), at=dt.time(4, 5, 6), vector=[1.0, 2.0, 0.5],
-        ))  # fmt: skip
+        author.books.append(
+            Book(
+                title="Astral 😀",
+                pages=7,
+                price=decimal.Decimal("12.50"),
+                rating=4.5,
+                bound=True,
+                text="x" * 20_000,
+                raw=b"\x00\xff",
+                bought=dt.datetime(2024, 2, 29, 1, 2, 3, 456000),
+                at=dt.time(4, 5, 6),
+                vector=[1.0, 2.0, 0.5],
+            )
+        )
         author.books.append(Book(title="Second"))
         session.add(author)
         session.commit()
@@ -111,14 +121,26 @@ def test_queries(tables: sa.Engine) -> None:
         ).all()
         assert sorted((int(row[0]), row[1]) for row in grouped) == [(0, 5), (1, 5)]
         assert session.scalar(sa.select(sa.func.count()).where(Book.title.like("Book 1%"))) == 2
-        assert session.scalars(sa.select(Book.pages).where(Book.pages.in_([2, 3])).order_by(Book.pages)).all() == [2, 3]
-        numbered = sa.select(Book.pages, sa.func.row_number().over(order_by=Book.pages.desc()).label("n")).subquery()
+        assert session.scalars(sa.select(Book.pages).where(Book.pages.in_([2, 3])).order_by(Book.pages)).all() == [
+            2,
+            3,
+        ]
+        numbered = sa.select(
+            Book.pages, sa.func.row_number().over(order_by=Book.pages.desc()).label("n")
+        ).subquery()
         assert session.scalar(sa.select(numbered.c.pages).where(numbered.c.n == 1)) == 10
-        case = sa.case((Book.pages > sa.literal_column("5"), sa.literal_column("'thick'")), else_=sa.literal_column("'thin'"))
-        assert sorted(session.execute(sa.select(case, sa.func.count()).group_by(case)).all()) == [("thick", 5), ("thin", 5)]
+        case = sa.case(
+            (Book.pages > sa.literal_column("5"), sa.literal_column("'thick'")), else_=sa.literal_column("'thin'")
+        )
+        assert sorted(session.execute(sa.select(case, sa.func.count()).group_by(case)).all()) == [
+            ("thick", 5),
+            ("thin", 5),
+        ]
         exists = sa.exists().where(Book.pages == 4)
         assert session.scalar(sa.select(sa.literal(1)).where(exists)) == 1
-        union = sa.union_all(sa.select(Book.pages).where(Book.pages == 1), sa.select(Book.pages).where(Book.pages == 2))
+        union = sa.union_all(
+            sa.select(Book.pages).where(Book.pages == 1), sa.select(Book.pages).where(Book.pages == 2)
+        )
         assert sorted(session.scalars(union)) == [1, 2]
         cte = sa.select(Book.pages).where(Book.pages > 8).cte("big")
         assert session.scalar(sa.select(sa.func.count()).select_from(cte)) == 2
