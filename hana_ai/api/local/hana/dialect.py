@@ -118,6 +118,8 @@ class HanaTokenizer(tokens.Tokenizer):
     KEYWORDS: ClassVar[dict[str, TokenType]] = {
         **{word: TokenType[word] for word in _KEYWORDS},
         "AS": TokenType.ALIAS,
+        "CUBE": TokenType.CUBE,
+        "ROLLUP": TokenType.ROLLUP,
         "GROUP BY": TokenType.GROUP_BY,
         "GROUPING SETS": TokenType.GROUPING_SETS,
         "LIKE_REGEXPR": TokenType.RLIKE,

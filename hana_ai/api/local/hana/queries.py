@@ -250,20 +250,20 @@ class Binder(ExpressionBinder):
         group = node.args.get("group")
         if group is None:
             return ""
-        parts = [self.bind(item, scope).sql for item in group.expressions]
-        for key in ("cube", "rollup"):
-            for part in group.args.get(key) or []:
-                inner = ", ".join(self.bind(item, scope).sql for item in part.expressions)
-                parts.append(f"{key.upper()} ({inner})")
-        for sets in group.args.get("grouping_sets") or []:
-            written = []
-            for item in sets.expressions:
-                members = item.expressions if isinstance(item, exp.Tuple) else [item.unnest()]
-                written.append("(" + ", ".join(self.bind(member, scope).sql for member in members) + ")")
-            parts.append(f"GROUPING SETS ({', '.join(written)})")
+        parts = [self._grouping(item, scope) for item in group.expressions]
         if not parts:
             raise syntax('"GROUP BY"', position_of(node))
         return f" GROUP BY {', '.join(parts)}"
+
+    def _grouping(self, item: exp.Expr, scope: Scope) -> str:
+        """One element of GROUP BY: an expression, ROLLUP, CUBE or GROUPING SETS."""
+        words = {exp.Rollup: "ROLLUP", exp.Cube: "CUBE", exp.GroupingSets: "GROUPING SETS"}
+        word = words.get(type(item))
+        if word is not None:
+            return f"{word} ({', '.join(self._grouping(member, scope) for member in item.expressions)})"
+        if isinstance(item, exp.Tuple):
+            return f"({', '.join(self.bind(member, scope).sql for member in item.expressions)})"
+        return self.bind(item, scope).sql
 
     def _items(self, node: exp.Expr, scope: Scope) -> list[tuple[str, Bound]]:
         items: list[tuple[str, Bound]] = []
