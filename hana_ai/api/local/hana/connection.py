@@ -96,8 +96,9 @@ class DuckDBSession:
 
     def commit(self) -> None:
         """Make the changes permanent and visible to others."""
-        self._drain()
+        # A result outside a transaction can stay in DuckDB: there is nothing to commit that would end it.
         if self.transaction.active:
+            self._drain()
             try:
                 for table in self._cleared_on_commit():
                     self.connection.execute(f"DELETE FROM {table.sql}")
@@ -107,8 +108,8 @@ class DuckDBSession:
 
     def rollback(self) -> None:
         """Undo the changes since the last commit."""
-        self._drain()
         if self.transaction.active:
+            self._drain()
             self.transaction.rollback()
             self.engine.transaction_ended()
 
@@ -400,15 +401,20 @@ def _rows(
                 return
             yield rows
 
-    for chunk in chunks():
-        if not outputs:
-            yield from chunk
-            continue
-        for row in chunk:
-            changed = list(row)
-            for index, convert in outputs:
-                changed[index] = convert(changed[index])
-            yield changed
+    try:
+        for chunk in chunks():
+            if not outputs:
+                yield from chunk
+                continue
+            for row in chunk:
+                changed = list(row)
+                for index, convert in outputs:
+                    changed[index] = convert(changed[index])
+                yield changed
+    finally:
+        # Whoever stops reading does not want the rest: it must not be drained for them.
+        opened.rest = []
+        opened.buffered.clear()
 
 
 __all__ = ["DuckDBSession", "no_privilege"]
