@@ -109,10 +109,13 @@ D = Decimal
         ("CASE 3 WHEN 1 THEN 'a' WHEN 3 THEN 'c' END", "c"),
         ("CASE WHEN 1 = 2 THEN 1 END", None),
         ("INITCAP('hello wORLD')", "Hello World"),
-        ("HASH_SHA256(TO_BINARY('a'))", bytes.fromhex("ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb")),
+        (
+            "HASH_SHA256(TO_BINARY('a'))",
+            bytes.fromhex("ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"),
+        ),
         ("X'00FF'", b"\x00\xff"),
         ("BINTOHEX(X'00FF')", "00FF"),
-        ("JSON_VALUE('{\"a\": {\"b\": \"x\"}}', '$.a.b')", "x"),
+        ('JSON_VALUE(\'{"a": {"b": "x"}}\', \'$.a.b\')', "x"),
         ("JSON_VALUE('{\"a\": [1, 2]}', '$.a[1]')", "2"),
         ("JSON_VALUE('{\"a\": {}}', '$.a')", None),
         ("JSON_VALUE('{\"a\": true}', '$.a')", "true"),
@@ -208,7 +211,9 @@ def test_error_positions(sql: Sql) -> None:
 
 
 def test_result_columns_are_named_as_hana_names_them(sql: Sql) -> None:
-    names = sql.names("SELECT DUMMY, DUMMY AS \"low\", COUNT(*), MAX(DUMMY), 1, 'x', 1 + 2, UPPER(dummy) FROM DUMMY GROUP BY DUMMY")
+    names = sql.names(
+        "SELECT DUMMY, DUMMY AS \"low\", COUNT(*), MAX(DUMMY), 1, 'x', 1 + 2, UPPER(dummy) FROM DUMMY GROUP BY DUMMY"
+    )
     assert names == ["DUMMY", "low", "COUNT(*)", "MAX(DUMMY)", "1", "'x'", "1+2", "UPPER(DUMMY)"]
 
 
@@ -355,10 +360,21 @@ def test_nulls_sort_first(sql: Sql) -> None:
 def test_joins_subqueries_and_windows(sql: Sql) -> None:
     sql.done("CREATE TABLE T (ID INTEGER, G NVARCHAR(1), N INTEGER)")
     sql.done("INSERT INTO T VALUES (?, ?, ?)", (1, "a", 5), (2, "a", 3), (3, "b", 7))
-    assert sql.rows("SELECT X.ID, Y.ID FROM T X LEFT JOIN T Y ON X.N < Y.N AND Y.G = 'b' ORDER BY 1") == [(1, 3), (2, 3), (3, None)]
-    assert sql.rows("SELECT ID FROM T X WHERE N = (SELECT MAX(N) FROM T Y WHERE Y.G = X.G) ORDER BY ID") == [(1,), (3,)]
+    assert sql.rows("SELECT X.ID, Y.ID FROM T X LEFT JOIN T Y ON X.N < Y.N AND Y.G = 'b' ORDER BY 1") == [
+        (1, 3),
+        (2, 3),
+        (3, None),
+    ]
+    assert sql.rows("SELECT ID FROM T X WHERE N = (SELECT MAX(N) FROM T Y WHERE Y.G = X.G) ORDER BY ID") == [
+        (1,),
+        (3,),
+    ]
     assert sql.rows("SELECT G, SUM(N) FROM T GROUP BY G HAVING COUNT(*) > 1") == [("a", 8)]
-    assert sql.rows("SELECT ID, ROW_NUMBER() OVER (PARTITION BY G ORDER BY N DESC) FROM T ORDER BY ID") == [(1, 1), (2, 2), (3, 1)]
+    assert sql.rows("SELECT ID, ROW_NUMBER() OVER (PARTITION BY G ORDER BY N DESC) FROM T ORDER BY ID") == [
+        (1, 1),
+        (2, 2),
+        (3, 1),
+    ]
     assert sql.rows("SELECT ID, SUM(N) OVER (ORDER BY ID ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM T ORDER BY ID") == [
         (1, 5), (2, 8), (3, 10),
     ]  # fmt: skip
@@ -366,10 +382,19 @@ def test_joins_subqueries_and_windows(sql: Sql) -> None:
     assert sql.value("SELECT COUNT(DISTINCT G) FROM T") == 2
     assert sql.rows("SELECT G FROM T INTERSECT SELECT 'b' FROM DUMMY") == [("b",)]
     assert sql.rows("SELECT G FROM T EXCEPT SELECT 'b' FROM DUMMY") == [("a",)]
-    assert sql.rows("WITH A AS (SELECT ID FROM T), B AS (SELECT ID + 1 AS J FROM A) SELECT MAX(J) FROM B") == [(4,)]
-    assert sql.rows("SELECT (SELECT COUNT(*) FROM T Y WHERE Y.N > X.N) FROM T X ORDER BY X.ID") == [(1,), (2,), (0,)]
+    assert sql.rows("WITH A AS (SELECT ID FROM T), B AS (SELECT ID + 1 AS J FROM A) SELECT MAX(J) FROM B") == [
+        (4,)
+    ]
+    assert sql.rows("SELECT (SELECT COUNT(*) FROM T Y WHERE Y.N > X.N) FROM T X ORDER BY X.ID") == [
+        (1,),
+        (2,),
+        (0,),
+    ]
     assert sql.rows("SELECT G, COUNT(*) FROM T GROUP BY ROLLUP (G) ORDER BY 1") == [(None, 3), ("a", 2), ("b", 1)]
-    assert sql.rows("SELECT ID FROM T WHERE (G, N) IN (SELECT G, MAX(N) FROM T GROUP BY G) ORDER BY ID") == [(1,), (3,)]
+    assert sql.rows("SELECT ID FROM T WHERE (G, N) IN (SELECT G, MAX(N) FROM T GROUP BY G) ORDER BY ID") == [
+        (1,),
+        (3,),
+    ]
     assert sql.rows("SELECT ID FROM T WHERE N > ALL (SELECT N FROM T WHERE G = 'a')") == [(3,)]
     assert sql.rows("SELECT FIRST_VALUE(ID ORDER BY N), LAST_VALUE(ID ORDER BY N) FROM T") == [(2, 3)]
     assert sql.rows("SELECT MEDIAN(N), CORR(N, ID) FROM T")[0][0] == D(5)
@@ -395,7 +420,9 @@ def test_changes_by_condition_and_source(sql: Sql) -> None:
     assert sql.done("DELETE FROM T WHERE ID > ?", (10,)) == [3]
     assert sql.rows("SELECT * FROM T ORDER BY ID") == [(2, 7, "a"), (3, 7, "b"), (4, 7, None)]
     assert sql.done("UPDATE T SET N = DEFAULT, S = NULL WHERE ID = 2") == [1]
-    assert sql.done("UPDATE T X SET X.N = Y.M FROM T X, (SELECT 3 AS K, 30 AS M FROM DUMMY) Y WHERE X.ID = Y.K") == [1]
+    assert sql.done(
+        "UPDATE T X SET X.N = Y.M FROM T X, (SELECT 3 AS K, 30 AS M FROM DUMMY) Y WHERE X.ID = Y.K"
+    ) == [1]
     assert sql.value("SELECT N FROM T WHERE ID = 3") == 30
     assert sql.code("INSERT INTO T VALUES (1)") == 270
     assert sql.code("INSERT INTO T VALUES (1, 2, 'x', 4)") == 269
@@ -406,7 +433,11 @@ def test_changes_by_condition_and_source(sql: Sql) -> None:
 def test_upsert(sql: Sql) -> None:
     sql.done("CREATE TABLE T (ID INTEGER PRIMARY KEY, A NVARCHAR(9), B INTEGER DEFAULT 5)")
     assert sql.done("UPSERT T (ID, A) VALUES (1, 'a') WITH PRIMARY KEY") == [1]
-    assert sql.done("UPSERT T VALUES (?, ?, ?) WITH PRIMARY KEY", (1, "x", 1), (2, "y", 2), (2, "z", 3)) == [1, 1, 1]
+    assert sql.done("UPSERT T VALUES (?, ?, ?) WITH PRIMARY KEY", (1, "x", 1), (2, "y", 2), (2, "z", 3)) == [
+        1,
+        1,
+        1,
+    ]
     assert sql.rows("SELECT * FROM T ORDER BY ID") == [(1, "x", 1), (2, "z", 3)]
     assert sql.done("UPSERT T (ID, A) SELECT ID + 1, 'n' FROM T") == [2]
     assert sql.rows("SELECT * FROM T ORDER BY ID") == [(1, "x", 1), (2, "n", 3), (3, "n", 5)]

@@ -225,7 +225,9 @@ os.kill(os.getpid(), 9)
 def test_a_file_survives_kill_minus_9(tmp_path: Path) -> None:
     path = tmp_path / "data.duckdb"
     for _ in range(2):
-        done = subprocess.run([sys.executable, "-c", _CHILD, str(path)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", _CHILD, str(path)], capture_output=True, text=True, check=False
+        )
         if _ == 0:
             assert done.returncode == -9, done.stderr
     engine = DuckDBEngine(str(path))
@@ -235,7 +237,7 @@ def test_a_file_survives_kill_minus_9(tmp_path: Path) -> None:
         assert sql.rows('SELECT ID, "text", C FROM T') == [(1, "kept", 1)]
         assert sql.types("SELECT * FROM T") == ["INTEGER", "NVARCHAR(10)", "REAL_VECTOR(2)", "BIGINT"]
         assert sql.rows("SELECT * FROM W") == [("kept",)]
-        sql.done('INSERT INTO T (ID, "text") VALUES (3, \'new\')')
+        sql.done("INSERT INTO T (ID, \"text\") VALUES (3, 'new')")
         assert sql.value("SELECT COUNT(*) FROM T") == 2
         assert sql.code("INSERT INTO T (ID) VALUES (1)") == 301
         assert sql.value("SELECT S.NEXTVAL FROM DUMMY") >= 10
