@@ -135,7 +135,6 @@ def test_a_bug_in_the_engine_rolls_back_and_kills_nothing(connect: Connect, scri
         {"packetSize": 5_000_000},
         {"reconnect": True},
         {"databaseName": "X"},
-        {"cursorHoldabilityType": "NONE"},
     ],
 )
 def test_connect_properties_change_nothing(connect: Connect, scripted: Scripted, options: dict[str, Any]) -> None:
