@@ -222,9 +222,7 @@ def json_access(
     elif isinstance(on_empty, str) and on_empty.startswith("EMPTY"):
         empty = "'[]'" if on_empty == "EMPTY ARRAY" else "'{}'"
         found = f"CASE WHEN {kind} IS NULL THEN {empty} ELSE {found} END"
-    sql = (
-        f"(CASE WHEN {given} IS NULL THEN NULL WHEN NOT json_valid({given}) THEN {failure} ELSE {found} END)"
-    )
+    sql = f"(CASE WHEN {given} IS NULL THEN NULL WHEN NOT json_valid({given}) THEN {failure} ELSE {found} END)"
     return cast(binder, Bound(sql, nvarchar(), exact=True), returning)
 
 

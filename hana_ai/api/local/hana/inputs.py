@@ -71,10 +71,11 @@ def _decimal(value: Value, kind: SqlType) -> Decimal:
     if kind.scale == types.FLOATING:
         if number.copy_abs() >= _FLOATING_DIGITS:
             raise HanaError(314, f"numeric overflow: {number}")
-        return number.quantize(_TWELVE_PLACES, ROUND_HALF_UP, _WIDE) if number.as_tuple().exponent < -12 else number  # type: ignore[operator]
+        digits = -int(number.as_tuple().exponent)
+        return number.quantize(_TWELVE_PLACES, ROUND_HALF_UP, _WIDE) if digits > 12 else number
     if number.copy_abs() >= Decimal(10) ** (kind.length - kind.scale):
         raise HanaError(314, f"numeric overflow: {number} does not fit into {types.shown(kind)}")
-    if number.as_tuple().exponent < -kind.scale:  # type: ignore[operator]
+    if -int(number.as_tuple().exponent) > kind.scale:
         number = number.quantize(Decimal(1).scaleb(-kind.scale), ROUND_HALF_UP, _WIDE)
     return number
 
@@ -281,7 +282,7 @@ def _decimal_out(value: Any) -> Any:
     if value is None:
         return None
     found = value.normalize(_WIDE)
-    return found.quantize(Decimal(1), context=_WIDE) if found.as_tuple().exponent > 0 else found
+    return found.quantize(Decimal(1), context=_WIDE) if int(found.as_tuple().exponent) > 0 else found
 
 
 def output_converters(kinds: Sequence[SqlType]) -> list[tuple[int, Callable[[Any], Any]]]:

@@ -257,7 +257,11 @@ class Binder(ExpressionBinder):
 
     def _grouping(self, item: exp.Expr, scope: Scope) -> str:
         """One element of GROUP BY: an expression, ROLLUP, CUBE or GROUPING SETS."""
-        words = {exp.Rollup: "ROLLUP", exp.Cube: "CUBE", exp.GroupingSets: "GROUPING SETS"}
+        words: dict[type[exp.Expr], str] = {
+            exp.Rollup: "ROLLUP",
+            exp.Cube: "CUBE",
+            exp.GroupingSets: "GROUPING SETS",
+        }
         word = words.get(type(item))
         if word is not None:
             return f"{word} ({', '.join(self._grouping(member, scope) for member in item.expressions)})"

@@ -26,8 +26,10 @@ def test_names_can_be_read_back_and_stay_apart(first: str, second: str) -> None:
 
 def test_defaults_identities_and_generated_columns(sql: Sql) -> None:
     sql.done(
-        "CREATE COLUMN TABLE T (ID BIGINT GENERATED ALWAYS AS IDENTITY (START WITH 5 INCREMENT BY 5), A INTEGER DEFAULT 3, "
-        "B NVARCHAR(20) DEFAULT 'it''s', C TIMESTAMP DEFAULT CURRENT_TIMESTAMP, D INTEGER GENERATED ALWAYS AS A * 2, "
+        "CREATE COLUMN TABLE T (ID BIGINT GENERATED ALWAYS AS IDENTITY (START WITH 5 INCREMENT BY 5), A "
+        "INTEGER DEFAULT 3, "
+        "B NVARCHAR(20) DEFAULT 'it''s', C TIMESTAMP DEFAULT CURRENT_TIMESTAMP, D INTEGER GENERATED "
+        "ALWAYS AS A * 2, "
         "E NVARCHAR(30) GENERATED ALWAYS AS (UPPER(B) || (A * 2)))"
     )
     sql.done("INSERT INTO T (A) VALUES (1)")
@@ -155,7 +157,8 @@ def test_views(sql: Sql) -> None:
     sql.done('CREATE VIEW V (X, Y) AS SELECT A * 2, "b" FROM T')
     sql.done("CREATE VIEW VV AS SELECT Y, X + 1 AS Z FROM V WHERE X > 0")
     assert sql.rows("SELECT * FROM VV") == [("x", 3)]
-    assert sql.rows("SELECT COLUMN_NAME, DATA_TYPE_NAME, LENGTH FROM VIEW_COLUMNS WHERE VIEW_NAME = 'V' ORDER BY POSITION") == [
+    assert sql.rows("SELECT COLUMN_NAME, DATA_TYPE_NAME, LENGTH FROM VIEW_COLUMNS WHERE VIEW_NAME = 'V' "
+    "ORDER BY POSITION") == [
         ("X", "INTEGER", 10), ("Y", "NVARCHAR", 5),
     ]  # fmt: skip
     assert sql.code("INSERT INTO V VALUES (1, 'y')") == 7
@@ -190,7 +193,8 @@ def test_indexes(sql: Sql) -> None:
     sql.done("CREATE TABLE T (A INTEGER, B NVARCHAR(5), V REAL_VECTOR(2))")
     sql.done("CREATE INDEX I ON T (A, B DESC)")
     sql.done(
-        "CREATE HNSW VECTOR INDEX H ON T (V) SIMILARITY FUNCTION COSINE_SIMILARITY BUILD CONFIGURATION '{\"M\": 8}' ONLINE"
+        "CREATE HNSW VECTOR INDEX H ON T (V) SIMILARITY FUNCTION COSINE_SIMILARITY BUILD CONFIGURATION "
+        "'{\"M\": 8}' ONLINE"
     )
     sql.done("CREATE UNIQUE INDEX U ON T (B)")
     sql.done("INSERT INTO T (B) VALUES ('x')")

@@ -212,14 +212,16 @@ def test_error_positions(sql: Sql) -> None:
 
 def test_result_columns_are_named_as_hana_names_them(sql: Sql) -> None:
     names = sql.names(
-        "SELECT DUMMY, DUMMY AS \"low\", COUNT(*), MAX(DUMMY), 1, 'x', 1 + 2, UPPER(dummy) FROM DUMMY GROUP BY DUMMY"
+        "SELECT DUMMY, DUMMY AS \"low\", COUNT(*), MAX(DUMMY), 1, 'x', 1 + 2, UPPER(dummy) FROM DUMMY "
+        "GROUP BY DUMMY"
     )
     assert names == ["DUMMY", "low", "COUNT(*)", "MAX(DUMMY)", "1", "'x'", "1+2", "UPPER(DUMMY)"]
 
 
 def test_types_follow_columns_through_projections(sql: Sql) -> None:
     sql.done(
-        "CREATE TABLE T (A NVARCHAR(7), B NCLOB, C SECONDDATE, D DECIMAL(10, 2), E TINYINT, V REAL_VECTOR(3), H HALF_VECTOR, "
+        "CREATE TABLE T (A NVARCHAR(7), B NCLOB, C SECONDDATE, D DECIMAL(10, 2), E TINYINT, V "
+        "REAL_VECTOR(3), H HALF_VECTOR, "
         "R REAL, X VARBINARY(9), F DECIMAL)"
     )
     inner = "SELECT * FROM (SELECT * FROM T UNION ALL SELECT * FROM T) WHERE 0 = 1"
@@ -375,7 +377,8 @@ def test_joins_subqueries_and_windows(sql: Sql) -> None:
         (2, 2),
         (3, 1),
     ]
-    assert sql.rows("SELECT ID, SUM(N) OVER (ORDER BY ID ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM T ORDER BY ID") == [
+    assert sql.rows("SELECT ID, SUM(N) OVER (ORDER BY ID ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM "
+    "T ORDER BY ID") == [
         (1, 5), (2, 8), (3, 10),
     ]  # fmt: skip
     assert sql.value("SELECT STRING_AGG(G, ',' ORDER BY ID DESC) FROM T") == "b,a,a"
@@ -466,7 +469,8 @@ def test_json_table(sql: Sql) -> None:
     sql.done("CREATE TABLE T (ID INTEGER, J NCLOB)")
     sql.done("INSERT INTO T VALUES (?, ?)", (1, '{"items": [{"n": 1, "s": "a"}, {"n": 2}]}'), (2, '{"items": []}'))
     rows = sql.rows(
-        "SELECT T.ID, X.O, X.N, X.S FROM T, JSON_TABLE(T.J, '$.items[*]' COLUMNS (O FOR ORDINALITY, N INTEGER PATH '$.n', "
+        "SELECT T.ID, X.O, X.N, X.S FROM T, JSON_TABLE(T.J, '$.items[*]' COLUMNS (O FOR ORDINALITY, N "
+        "INTEGER PATH '$.n', "
         "S NVARCHAR(5) PATH '$.s')) AS X ORDER BY 1, 2"
     )
     assert rows == [(1, 1, 1, "a"), (1, 2, 2, None)]
