@@ -174,10 +174,12 @@ class DuckDBSession:
         if self.transaction.active:
             self.transaction.prepare_for_failure()
         values = {f"p{index}": inputs.for_duckdb(value) for index, value in enumerate(row)}
+        plan.executions += 1
+        if plan.executions == 2:
+            plan.parsed = self.connection.extract_statements(plan.query_sql)[0]
+        named = self.named(plan.query_sql, values, plan.parameters_bound, {})
         try:
-            running = self.connection.execute(
-                plan.query_sql, self.named(plan.query_sql, values, plan.parameters_bound, {})
-            )
+            running = self.connection.execute(plan.parsed or plan.query_sql, named)
             first = running.fetchmany(_CHUNK)
             opened = _Open(running.fetchmany)
             if len(first) < _CHUNK:

@@ -75,8 +75,8 @@ class Binder(ExpressionBinder):
         self.environment = environment
         self.parameters = parameters
         self._counter = counter if counter is not None else [0]
-        self.volatile = False
         self.uses_sequence = False
+        self._dummy = ""
 
     def alias(self) -> str:
         """A DuckDB alias that nothing else has."""
@@ -240,11 +240,12 @@ class Binder(ExpressionBinder):
             written.append(f"{sql} AS {sql_name}")
         order = self._order(node, scope, items)
         distinct = "DISTINCT " if node.args.get("distinct") else ""
-        limit = self._limit(node)
-        return BoundQuery(
-            f"SELECT {distinct}{', '.join(written)} FROM {source}{condition}{group}{filtered}{order}{limit}",
-            columns,
-        )
+        rest = f"{condition}{group}{filtered}{order}{self._limit(node)}"
+        selected = f"SELECT {distinct}{', '.join(written)}"
+        if source == self._dummy and f"{scope.relations[0].alias}." not in selected + rest:
+            # One row without a table: DuckDB needs none, and is twice as fast.
+            return BoundQuery(selected + rest, columns)
+        return BoundQuery(f"{selected} FROM {source}{rest}", columns)
 
     def _group(self, node: exp.Expr, scope: Scope) -> str:
         group = node.args.get("group")
@@ -407,6 +408,8 @@ class Binder(ExpressionBinder):
             scope.relations.append(Relation(alias, columns, name or found.name, found.schema))
             return f"({query.sql}) AS {alias}"
         columns, sql = system_view(found, self.environment)
+        if found == "DUMMY":
+            self._dummy = f"({sql}) AS {alias}"
         scope.relations.append(Relation(alias, columns, name or found, "SYS"))
         return f"({sql}) AS {alias}"
 
