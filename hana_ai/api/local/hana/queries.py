@@ -13,7 +13,7 @@ from typing import Any
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel
 
-from hana_ai.api.local.hana import dialect, functions_data, functions_time, types
+from hana_ai.api.local.hana import dialect, functions_aggregate, functions_data, functions_time, nodes, types
 from hana_ai.api.local.hana.catalog import ColumnInfo, TableInfo, ViewInfo
 from hana_ai.api.local.hana.environment import Environment
 from hana_ai.api.local.hana.errors import syntax, unknown_table, unsupported
@@ -26,7 +26,7 @@ from hana_ai.api.local.hana.sysviews import system_view
 from hana_ai.api.local.hana.unsupported import REFUSED_FUNCTIONS
 
 # Importing them fills the function tables.
-_REGISTERED = (functions_data, functions_time)
+_REGISTERED = (functions_aggregate, functions_data, functions_time)
 
 
 def label_of(node: exp.Expr) -> str:
@@ -368,9 +368,9 @@ class Binder(ExpressionBinder):
             sql = f"({query.sql}) AS {alias}"
         elif isinstance(node, exp.Table):
             sql = self._table(node, scope, alias, name)
-        elif isinstance(node, dialect.JsonTable):
+        elif isinstance(node, nodes.JsonTable):
             sql = json_table(self, node, scope, alias, name)
-        elif isinstance(node, dialect.TableFunction):
+        elif isinstance(node, nodes.TableFunction):
             sql = self._table_function(node, scope, alias, name)
         elif isinstance(node, exp.Lateral):
             query = self.bind_query(node.this, scope)
