@@ -171,6 +171,8 @@ class DuckDBSession:
         assert plan.query_sql is not None and plan.columns is not None
         for table in plan.temporary:
             self.ensure_temporary(table)
+        if plan.lock is not None:
+            self._change(plan.lock, [list(row)])
         if self.transaction.active:
             self.transaction.prepare_for_failure()
         values = {f"p{index}": inputs.for_duckdb(value) for index, value in enumerate(row)}

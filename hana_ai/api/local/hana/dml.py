@@ -265,7 +265,8 @@ def set_clause(target: Target, alias: str, assigned: dict[str, str]) -> str:
         if column.name in assigned:
             items.append(f"{quoted(column)} = {assigned[column.name]}")
     items += [f"{quoted(column)} = {sql}" for column, sql in target.generated(alias, assigned)]
-    return ", ".join(items)
+    # SELECT ... FOR UPDATE changes nothing, but holds the row like a change.
+    return ", ".join(items) or f"_rid = {alias}._rid"
 
 
 def run_update(run: Run, statement: syntax.Update, environment: Environment) -> tuple[list[int], list[Effect]]:

@@ -134,6 +134,10 @@ def test_altering_tables(sql: Sql) -> None:
     assert sql.code("DROP TABLE NOTHING") == 259
     sql.done("DROP TABLE IF EXISTS NOTHING")
     sql.done("ALTER TABLE U PAGE LOADABLE CASCADE")
+    sql.done("INSERT INTO U (A, BB) VALUES (8, 'x')")
+    sql.done("ALTER TABLE U ADD (MADE TIMESTAMP DEFAULT CURRENT_TIMESTAMP, TXT NVARCHAR(9) DEFAULT '$p0 $h0')")
+    assert sql.rows("SELECT TXT FROM U WHERE MADE IS NOT NULL AND TXT = '$p0 $h0' AND A = ?", 8) == [("$p0 $h0",)]
+    assert sql.code("CREATE TABLE N (A DATE CHECK (A > CURRENT_DATE))") == 7
     sql.done("MERGE DELTA OF U")
 
 
