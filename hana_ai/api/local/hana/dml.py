@@ -250,6 +250,8 @@ def assigned_values(
         if len(values) != len(columns):
             raise HanaError(7, "feature not supported by the loopback server: SET (...) = (subquery)")
         for column, item in zip(columns, values, strict=True):
+            if column.name in found:
+                raise HanaError(272, f"duplicate column name: {column.name}")
             if isinstance(item, exp.Var):
                 bound = default_value(binder, column)
             else:

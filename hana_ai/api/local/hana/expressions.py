@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -99,6 +100,8 @@ class ExpressionBinder:
             return Bound(literal(text), types.nvarchar(max(1, conversions.utf16_length(text))), False, exact=True,
                          text=text, literal=True)  # fmt: skip
         if "e" in text.lower():
+            if math.isinf(float(text)):
+                raise HanaError(314, f"numeric overflow: {text}")
             return Bound(f"CAST({text} AS DOUBLE)", DOUBLE, False, exact=True, literal=True)
         if "." in text:
             whole, _, fraction = text.partition(".")

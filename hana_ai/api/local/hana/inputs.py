@@ -287,6 +287,13 @@ def _decimal_out(value: Any) -> Any:
     return found.quantize(Decimal(1), context=_WIDE) if int(found.as_tuple().exponent) > 0 else found
 
 
+def _moment_out(value: Any) -> Any:
+    if isinstance(value, str):
+        # What Python has no object for, DuckDB gives as text.
+        raise HanaError(314, f"numeric overflow: {value} is outside 0001-01-01 to 9999-12-31")
+    return value
+
+
 def output_converters(kinds: Sequence[SqlType]) -> list[tuple[int, Callable[[Any], Any]]]:
     """Which columns of a result need a conversion, and which."""
     found: list[tuple[int, Callable[[Any], Any]]] = []
@@ -295,4 +302,6 @@ def output_converters(kinds: Sequence[SqlType]) -> list[tuple[int, Callable[[Any
             found.append((index, _vector_out))
         elif kind.code in types.DECIMALS and kind.scale == types.FLOATING:
             found.append((index, _decimal_out))
+        elif kind.code in types.DATETIMES:
+            found.append((index, _moment_out))
     return found

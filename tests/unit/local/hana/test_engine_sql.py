@@ -182,6 +182,16 @@ def test_expressions(sql: Sql, expression: str, expected: Any) -> None:
         ("SELECT CAST(1 AS NONSENSE) FROM DUMMY", 264),
         ("SELECT DATE '2024-01-01' + TIME '10:00:00' FROM DUMMY", 266),
         ("SELECT S.NEXTVAL FROM DUMMY", 260),
+        ("SELECT SQRT(-1) FROM DUMMY", 2),
+        ("SELECT POWER(10, 400) FROM DUMMY", 314),
+        ("SELECT 1e400 FROM DUMMY", 314),
+        ("SELECT CAST(12345 AS DECIMAL(3, 1)) FROM DUMMY", 314),
+        ("SELECT TO_DATE('2020-01-01', 'YYYY/MM/DD') FROM DUMMY", 303),
+        ("SELECT ADD_MONTHS(DATE '9999-12-01', 5) FROM DUMMY", 314),
+        ("SELECT ROW_NUMBER() FROM DUMMY", 257),
+        ("SELECT DUMMY FROM DUMMY LIMIT -1", 257),
+        ("SELECT 1 FROM DUMMY, DUMMY", 271),
+        ("SELECT REPLACE_REGEXPR('(' IN 'a' WITH 'b') FROM DUMMY", 1024),
         ("CALL SOMETHING()", 7),
         ("DO BEGIN SELECT 1 FROM DUMMY; END", 7),
         ("CREATE PROCEDURE P() AS BEGIN SELECT 1 FROM DUMMY; END", 7),
@@ -330,6 +340,8 @@ def test_literals_and_selected_values_are_checked_too(sql: Sql) -> None:
     assert sql.code("INSERT INTO T (A) VALUES (UPPER(?))", ("abcd",)) == 274
     assert sql.code("INSERT INTO T (B) VALUES (300)") == 314
     assert sql.code("INSERT INTO T (V) VALUES (TO_REAL_VECTOR('[1,2,3]'))") == 2048
+    assert sql.code("INSERT INTO T (V) VALUES ('[1,x]')") == 339
+    assert sql.code("UPDATE T SET B = 1, B = 2") == 272
     assert sql.code("INSERT INTO T (V) VALUES (TO_REAL_VECTOR(?))", ("[1,2,3]",)) == 2048
     sql.done("INSERT INTO T (A) VALUES ('abc')")
     assert sql.code("UPDATE T SET A = A || 'd'") == 274
