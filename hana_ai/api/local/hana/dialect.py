@@ -199,6 +199,16 @@ class HanaParser(parser.Parser):
             self.raise_error("Expected an alias")
         return found
 
+    def _parse_csv(self, parse_method: Callable[[], Any], sep: TokenType = TokenType.COMMA) -> list[Any]:
+        first = parse_method()
+        items = [] if first is None else [first]
+        while self._match(sep):
+            item = parse_method() if items else None
+            if item is None:
+                self.raise_error("Expected something after the comma")
+            items.append(item)
+        return items
+
     def _parse_join(self, *args: Any, **kwargs: Any) -> Any:
         comma = self._match(TokenType.COMMA, advance=False)
         join = super()._parse_join(*args, **kwargs)
