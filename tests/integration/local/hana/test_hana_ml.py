@@ -11,9 +11,8 @@ from hana_ml.dataframe import ConnectionContext, DataFrame, create_dataframe_fro
 from hdbcli import dbapi
 
 from hana_ai.api.local.hana.process import LocalHana
-from hana_ai.api.local.hana.pytest_plugin import local_hana
 
-__all__ = ["local_hana"]
+pytest_plugins = ["hana_ai.api.local.hana.pytest_plugin"]
 
 PEOPLE = pd.DataFrame(
     {
