@@ -101,7 +101,8 @@ class DdlRunner(ObjectDdl):
             binder = Binder(self.environment, parameters)
             query = binder.top_query(statement.query)
             definitions = self._columns_of_query(statement, query)
-        if not definitions:
+        untyped = [item for item in definitions if item.type is None and item.generated is None]
+        if not definitions or untyped:
             raise HanaError(257, "sql syntax error: a table needs columns")
         table = builder.create(statement, schema, definitions)
         self._make(table, [(d.start, d.increment) for d in definitions])

@@ -142,6 +142,8 @@ class ExpressionBinder:
         identifier = node.this
         if isinstance(identifier, exp.Star):
             raise syntax('"*"', position_of(node))
+        if node.args.get("catalog"):
+            raise unknown_column(name_of(identifier), position_of(node))
         name = name_of(identifier)
         table = name_of(node.args["table"]) if node.args.get("table") else None
         schema = name_of(node.args["db"]) if node.args.get("db") else None
