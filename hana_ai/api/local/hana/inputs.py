@@ -259,6 +259,22 @@ _CONVERTERS: dict[TypeCode, Callable[[Value, SqlType], Any]] = {
 }
 
 
+def vectors_of(values: Sequence[Value], dimension: int) -> list[np.ndarray[Any, np.dtype[np.float32]]] | None:
+    """Vectors of a whole REAL_VECTOR column at once, where all are fvecs bytes of its dimension; else None.
+
+    One look at all numbers takes a tenth of the time of a look at each vector; what is out of the ordinary is left
+    to `vector_of`, which says what is wrong with it.
+    """
+    size = 4 + 4 * dimension
+    if not dimension or not all(isinstance(value, bytes) and len(value) == size for value in values):
+        return None
+    rows = np.frombuffer(b"".join(values), dtype=np.uint8).reshape(len(values), size)  # type: ignore[arg-type]
+    if (rows[:, :4] != np.frombuffer(struct.pack("<I", dimension), dtype=np.uint8)).any():
+        return None
+    found = np.ascontiguousarray(rows[:, 4:]).view("<f4")
+    return list(found) if np.isfinite(found).all() else None
+
+
 def converter(kind: SqlType, half: bool | None = None) -> Callable[[Value], Any]:
     """A function that checks and converts values for a parameter of this type.
 

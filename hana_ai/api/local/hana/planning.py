@@ -15,7 +15,7 @@ from hana_ai.api.local.hana.dml import Run, run_delete, run_insert, run_update, 
 from hana_ai.api.local.hana.environment import Environment
 from hana_ai.api.local.hana.errors import unsupported
 from hana_ai.api.local.hana.expressions import name_of
-from hana_ai.api.local.hana.interface import Column, FunctionCode, Parameter, SqlType
+from hana_ai.api.local.hana.interface import Column, FunctionCode, Parameter, SqlType, TypeCode
 from hana_ai.api.local.hana.journal import Effect
 from hana_ai.api.local.hana.merge import run_merge
 from hana_ai.api.local.hana.queries import Binder
@@ -40,6 +40,8 @@ class Plan:
     query_sql: str | None = None
     parameters_bound: Parameters = field(default_factory=lambda: Parameters({}))
     converters: list[Callable[[Any], Any]] = field(default_factory=list)
+    vectors: dict[int, int] = field(default_factory=dict)
+    """Parameters that are vectors of a fixed dimension: their place, and the dimension."""
     outputs: list[tuple[int, Callable[[Any], Any]]] = field(default_factory=list)
     bulk: bool = False
     """Whether many parameter rows run as one statement."""
@@ -206,4 +208,7 @@ def _finish_parameters(plan: Plan) -> None:
     kinds: list[SqlType] = [kind or types.nvarchar() for kind in bound.types]
     bound.types = list(kinds)
     plan.parameters = tuple(Parameter(kind) for kind in kinds)
+    plan.vectors = {
+        index: kind.length for index, kind in enumerate(kinds) if kind.code == TypeCode.REAL_VECTOR and kind.length
+    }
     plan.converters = [inputs.converter(kind, bound.vectors.get(index)) for index, kind in enumerate(kinds)]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import struct
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pytest
+
+from hana_ai.api.local.hana.interface import HanaError
 
 from .engine_support import Sql, engine, other, sql
 
@@ -519,3 +522,21 @@ def test_session_settings(sql: Sql) -> None:
     sql.done("CREATE TABLE T (A INTEGER)")
     assert sql.value("SELECT CURRENT_SCHEMA FROM DUMMY") == "ELSEWHERE"
     assert sql.value("SELECT SCHEMA_NAME FROM TABLES WHERE TABLE_NAME = 'T'") == "ELSEWHERE"
+
+
+def test_a_batch_of_vectors_is_checked_like_each_of_them(sql: Sql) -> None:
+    sql.run("CREATE TABLE BATCHED (ID INTEGER, V REAL_VECTOR(2))")
+    good = [(number, struct.pack("<I2f", 2, number, 1.0)) for number in range(5)]
+    sql.run("INSERT INTO BATCHED VALUES (?, ?)", *good)
+    found = sql.rows("SELECT ID, V FROM BATCHED ORDER BY ID")
+    assert [list(row[1]) for row in found] == [[float(number), 1.0] for number in range(5)]
+    for bad, code in (
+        (struct.pack("<I3f", 3, 1.0, 2.0, 3.0), 2048),
+        (struct.pack("<I2f", 2, float("nan"), 1.0), 314),
+        (bytes(12), 339),
+    ):
+        with pytest.raises(HanaError) as caught:
+            sql.run("INSERT INTO BATCHED VALUES (?, ?)", *good, (9, bad))
+        assert caught.value.code == code
+    sql.run("INSERT INTO BATCHED VALUES (?, ?)", (6, None), (7, "[1, 2]"), (8, good[0][1]))
+    assert sql.value("SELECT COUNT(*) FROM BATCHED") == 8
