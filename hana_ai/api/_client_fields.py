@@ -17,6 +17,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from hana_ai.api._usage_key import IN_MEMORY, UsageKey, usage_key
+from hana_ai.api.catalog import expect
 from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError
 from hana_ai.api.settings import TogetherAISettings, check_api_key, check_base_url
 from hana_ai.api.transport import Call, OnRetry, Transport, get_transport
@@ -102,6 +103,8 @@ class ClientFields(BaseModel):
             )
         if self.model is None:
             self.model = default_model(settings, self.kind)
+            if self.model is not None:
+                expect(self.base_url, self.kind, self.model)
         self.timeout = self.timeout or settings.together_timeout
         self.connect_timeout = self.connect_timeout or settings.together_connect_timeout
         self.stream_idle_timeout = self.stream_idle_timeout or settings.together_stream_idle_timeout

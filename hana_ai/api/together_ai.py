@@ -18,7 +18,9 @@ from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages.ai import UsageMetadata
 from typing_extensions import Self
 
+from hana_ai.api._client_fields import default_model
 from hana_ai.api._usage_key import UsageKey, usage_key
+from hana_ai.api.catalog import expect
 from hana_ai.api.errors import TogetherAIError
 from hana_ai.api.messages import chat_result, usage_from_wire
 from hana_ai.api.settings import TogetherAISettings
@@ -104,6 +106,9 @@ class TogetherAIClient:
     def __init__(self, settings: TogetherAISettings | None = None) -> None:
         self.settings = settings if settings is not None else TogetherAISettings()
         self.settings.require_api_key()
+        for kind in ("chat", "embedding", "rerank"):
+            if model := default_model(self.settings, kind):
+                expect(self.settings.together_base_url, kind, model)
 
     def __repr__(self) -> str:
         return f"TogetherAIClient({self.settings.together_base_url!r})"
