@@ -128,7 +128,8 @@ class Ledger:
             self._start()
         if not self._some.is_set():
             self._some.set()
-        if count >= FLUSH_ROWS:
+        if count >= FLUSH_ROWS or self.limited:
+            # With a budget, the other processes want to know at once.
             self._full.set()
             if self._store.shared and count >= MAX_PENDING and not self._complained:
                 self._write()

@@ -35,6 +35,7 @@ from hana_ai.api import (
 )
 from hana_ai.api.local.together import LocalModel, LocalTogether, Received, Reply, ScriptedEngine, Usage
 from hana_ai.api.usage import FLUSH_SECONDS, MAX_PENDING
+from hana_ai.api.usage import close_all as close_ledgers
 from tests.conftest import ScriptedTogether, eventually
 
 _ROOT = Path(__file__).parents[2]
@@ -561,6 +562,62 @@ def test_a_budget_says_that_it_can_not_count_what_has_no_price(
     assert sum(request.method == "GET" for request in priced.engine.requests) == 2
     totals = get_ledger().totals()
     assert (totals["total_cost_usd"], totals["unknown_cost_requests"]) == (None, 3)
+
+
+# --- in SAP HANA, by the real hdbcli against the loopback server ---
+
+
+def test_a_ledger_in_hana_is_shared_with_its_budget(
+    priced: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hana_ai.api.local.hana import LocalHana
+
+    priced.engine.always(_NINE)
+    with LocalHana() as hana:
+        for name, value in hana.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("TOGETHER_USAGE_DB", "hana:together_usage")
+        monkeypatch.setenv("TOGETHER_BUDGET_USD", "0.05")
+        chat = ChatTogetherAI(model=CHAT)
+        with usage_tags("täg"):
+            for _ in range(3):
+                chat.invoke("Hello")
+        # Another process of the same budget.
+        finish(child(SPENDER))
+        spent = posts(priced) * _COST
+        assert Decimal("0.05") <= spent < Decimal("0.05") + 4 * _COST
+        with pytest.raises(TogetherAIBudgetExceededError):
+            chat.invoke("Hello")
+        ledger = get_ledger()
+        assert ledger.totals()["total_cost_usd"] == spent
+        assert ledger.totals_by("tag")["täg"]["total_cost_usd"] == 3 * _COST
+        assert ledger.totals_by("day")[datetime.now(timezone.utc).date().isoformat()]["total_requests"] == posts(
+            priced
+        )
+        assert ledger.events()[0].cost_usd == _COST
+        connection = hana.connect()
+        cursor = connection.cursor()
+        cursor.execute("SELECT MODEL, SUM(TO_DECIMAL(COST_USD, 38, 12)) FROM TOGETHER_USAGE GROUP BY MODEL")
+        assert [tuple(row) for row in cursor.fetchall()] == [(CHAT, spent)]
+        cursor.close()
+        connection.close()
+        close_ledgers()
+
+
+def test_a_ledger_whose_database_is_gone_keeps_calls_and_says_so(
+    priced: ScriptedTogether, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TOGETHER_USAGE_DB", "hana:together_usage")
+    monkeypatch.setenv("HANA_ADDRESS", "127.0.0.1")
+    monkeypatch.setenv("HANA_PORT", "1")
+    monkeypatch.setenv("HANA_USER", "u")
+    monkeypatch.setenv("HANA_PASSWORD", "secret-password")
+    assert ChatTogetherAI(model=CHAT).invoke("Hello").content == "Hello"
+    get_ledger().flush()
+    assert caplog.text.count("calls are kept in memory") == 1
+    assert "secret-password" not in caplog.text
+    with pytest.raises(TogetherAIError, match="hana:together_usage can't be used"):
+        get_ledger().totals()
 
 
 def test_days_are_utc(priced: ScriptedTogether) -> None:

@@ -41,7 +41,7 @@ def show_usage(by: Literal["day", "model", "operation", "tag"], start: date | No
     if by == "tag":
         captions.append("A call with several tags is in the row of each.")
     if totals["unknown_cost_requests"]:
-        captions.append(f"The cost of {totals['unknown_cost_requests']:,} calls is unknown and not in the sums.")
+        captions.append(f"Calls of unknown cost, not in the sums: {totals['unknown_cost_requests']:,}.")
     if ledger.budget_usd is not None:
         share = 100 * ledger.spent_usd / ledger.budget_usd
         captions.append(
