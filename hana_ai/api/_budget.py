@@ -61,11 +61,14 @@ class Budget:
         self.period: Period = period
         self._lock = threading.Lock()
         self._callbacks: list[OnBudget] = []
-        self._first_day, self._ends = _bounds(time.time(), period)
+        self._uncounted_told = False
+        self._begin(time.time())
+
+    def _begin(self, now: float) -> None:
+        self._begins, self._ends = _bounds(now, self.period)
         self._own = Decimal(0)
         self._others = Decimal(0)
-        self._told: set[int] = set()
-        self._uncounted_told = False
+        self._thresholds = [(percent, self.limit * percent / 100) for percent in THRESHOLDS]
 
     def on_budget(self, callback: OnBudget) -> None:
         """Call this at 50, 80 and 100 percent."""
@@ -77,7 +80,7 @@ class Budget:
         """The day on which the period began."""
         with self._lock:
             self._turn()
-            return self._first_day
+            return utc_day(self._begins)
 
     @property
     def spent(self) -> Decimal:
@@ -94,15 +97,17 @@ class Budget:
         with self._lock:
             self._turn()
             # A call that began before midnight belongs to the day it is recorded under.
-            if utc_day(called_at) >= self._first_day:
+            if called_at >= self._begins:
                 self._own = EXACT.add(self._own, cost)
-        self._warn()
+            reached = EXACT.add(self._own, self._others) >= self._thresholds[0][1] if self._thresholds else False
+        if reached:
+            self._warn()
 
     def set_others(self, spent: Decimal, first_day: str) -> None:
         """Note what other processes have spent since the period's first day."""
         with self._lock:
             self._turn()
-            if first_day == self._first_day:
+            if first_day == utc_day(self._begins):
                 self._others = spent
         self._warn()
 
@@ -128,18 +133,15 @@ class Budget:
         """Begin a new period when the last one is over."""
         now = time.time()
         if now >= self._ends:
-            self._first_day, self._ends = _bounds(now, self.period)
-            self._own = self._others = Decimal(0)
-            self._told = set()
+            self._begin(now)
 
     def _warn(self) -> None:
         warnings: list[BudgetWarning] = []
         with self._lock:
             spent = EXACT.add(self._own, self._others)
-            for percent in THRESHOLDS:
-                if percent not in self._told and spent * 100 >= percent * self.limit:
-                    self._told.add(percent)
-                    warnings.append(BudgetWarning(percent, spent, self.limit, self.period))
+            while self._thresholds and spent >= self._thresholds[0][1]:
+                percent, _ = self._thresholds.pop(0)
+                warnings.append(BudgetWarning(percent, spent, self.limit, self.period))
             callbacks: Sequence[OnBudget] = tuple(self._callbacks)
         for warning in warnings:
             logger.warning(
@@ -166,14 +168,14 @@ class Budget:
             )
 
 
-def _bounds(now: float, period: Period) -> tuple[str, float]:
-    """The first day of the period that a time is in, and when the next period begins."""
+def _bounds(now: float, period: Period) -> tuple[float, float]:
+    """When the period that a time is in begins, and when the next one does."""
     first = datetime.fromtimestamp(now, timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
     if period == "day":
-        return first.date().isoformat(), (first + timedelta(days=1)).timestamp()
+        return first.timestamp(), (first + timedelta(days=1)).timestamp()
     first = first.replace(day=1)
     following = (first + timedelta(days=32)).replace(day=1)
-    return first.date().isoformat(), following.timestamp()
+    return first.timestamp(), following.timestamp()
 
 
 def _until(ends: float) -> str:

@@ -162,6 +162,12 @@ class Store:
 
         self._run(work)
 
+    def forget(self, sequence: int) -> None:
+        """Delete the calls up to a number; for a store that only one process writes."""
+        self._run(
+            lambda cursor, _: cursor.execute(f'DELETE FROM {self._table} WHERE "SEQUENCE" <= ?', (sequence,))
+        )
+
     def _has(self, cursor: Cursor, row: Row) -> bool:
         cursor.execute(
             f'SELECT COUNT(*) FROM {self._table} WHERE "PROCESS" = ? AND "SEQUENCE" = ?', (row[0], row[1])

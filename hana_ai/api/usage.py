@@ -21,7 +21,6 @@ import time
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
@@ -41,9 +40,9 @@ from hana_ai.api._usage_events import (
     time_range,
 )
 from hana_ai.api._usage_key import UsageKey, usage_key
+from hana_ai.api._usage_locks import RenewableLock, Turns
 from hana_ai.api._usage_record import UsageRecord, read_tokens, usage_tags
 from hana_ai.api._usage_store import Store, UsageStoreError, open_store
-from hana_ai.api.errors import TogetherAIError
 from hana_ai.api.settings import TogetherAISettings
 
 if TYPE_CHECKING:
@@ -99,8 +98,10 @@ class Ledger:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._complained = False
+        self._trimmed = 0
+        self._last_catalog: Catalog | None = None
         self._asking = threading.Lock()
-        self._turns = _Turns()
+        self._turns = Turns()
 
     def __repr__(self) -> str:
         return f"Ledger({self._store.name!r})"
@@ -145,8 +146,8 @@ class Ledger:
         if self._budget is None:
             return
         self._budget.check()
-        if catalog.cached is None:
-            # Once: without prices nothing could be counted.
+        if not catalog.fresh:
+            # Once an hour: without prices nothing could be counted.
             self._read_prices(catalog)
         if self._store.shared:
             self._turns.run(self._exchange)
@@ -157,7 +158,7 @@ class Ledger:
         if self._budget is None:
             return
         self._budget.check()
-        if catalog.cached is None or self._store.shared:
+        if self._store.shared or not catalog.fresh:
             await asyncio.to_thread(self.admit, catalog)
 
     # --- the budget ---
@@ -277,6 +278,19 @@ class Ledger:
             self._sequence = sequence
             self._spent.update(spent)
             self._unpriced.extend(unpriced)
+            self._last_catalog = taken[-1][0].catalog
+            self._trim()
+
+    def _trim(self) -> None:
+        """Bound the memory of a ledger that lives in it."""
+        if self._store.shared or self._sequence - self._trimmed < _MOST_KEPT + _IN_MEMORY_ROWS:
+            return
+        if not self._trimmed:
+            logger.warning(
+                "the ledger in memory keeps the newest %d calls; set TOGETHER_USAGE_DB to keep all", _MOST_KEPT
+            )
+        self._trimmed = self._sequence - _MOST_KEPT
+        self._store.forget(self._trimmed)
 
     def _spend(self, spent: dict[str, Decimal], record: UsageRecord, cost: Decimal) -> None:
         day = utc_day(record.called_at)
@@ -290,12 +304,15 @@ class Ledger:
 
     # --- prices ---
 
-    def _find_prices(self) -> None:
+    def _find_prices(self, *, in_background: bool = False) -> None:
         """Read catalogues that were not read yet, and price the calls that wait for them."""
         for catalog in {id(record.catalog): record.catalog for _, record in list(self._unpriced)}.values():
             if catalog.cached is None:
                 self._read_prices(catalog)
         with self._writing:
+            if in_background and self._closed:
+                # It was done by `close`, and nobody would close the database again.
+                return
             costs: list[tuple[str, str, int]] = []
             still: list[tuple[int, UsageRecord]] = []
             spent: dict[str, Decimal] = {}
@@ -326,15 +343,15 @@ class Ledger:
         return tried is None or time.monotonic() - tried > _RETRY_PRICES_SECONDS
 
     def _read_prices(self, catalog: Catalog) -> None:
-        """Read a catalogue for the first time, unless that failed a while ago; whoever comes meanwhile waits."""
+        """Read a catalogue that is not fresh, unless that failed a while ago; whoever comes meanwhile waits."""
         with self._asking:
-            if catalog.cached is not None or not self._may_ask(catalog):
+            if catalog.fresh or not self._may_ask(catalog):
                 return
             self._prices_tried[catalog] = time.monotonic()
             try:
                 catalog.models()
-            except TogetherAIError as exc:
-                # Costs stay unknown, which the totals show; the next try is some minutes later.
+            except RuntimeError as exc:
+                # A TogetherAIError, or httpx's word that the client was closed meanwhile. Costs stay unknown, which the totals show; the next try is some minutes later.
                 logger.debug("no prices for the ledger %s: %s", self._store.name, exc)
 
     # --- the thread ---
@@ -361,17 +378,26 @@ class Ledger:
             if self._closed:
                 return
             self._write()
-            if self._unpriced:
-                self._price_in_background()
+            self._price_in_background()
             if self._complained:
                 # The database is away: no busy loop over what can't be written.
                 time.sleep(FLUSH_SECONDS)
 
     def _price_in_background(self) -> None:
-        """Find prices in a thread of its own, since a slow catalogue must not hold up the writing."""
-        waiting = [record.catalog for _, record in list(self._unpriced)]
-        if any(catalog.cached is not None or self._may_ask(catalog) for catalog in waiting):
-            threading.Thread(target=self._find_prices, name="together-ai-prices", daemon=True).start()
+        """Find and renew prices in a thread of its own, since a slow catalogue must not hold up the writing."""
+        catalogs = {id(record.catalog): record.catalog for _, record in list(self._unpriced)}
+        if self._last_catalog is not None:
+            catalogs[id(self._last_catalog)] = self._last_catalog
+        old = [catalog for catalog in catalogs.values() if not catalog.fresh and self._may_ask(catalog)]
+        if not old and not any(catalog.cached is not None for catalog in catalogs.values() if self._unpriced):
+            return
+
+        def renew() -> None:
+            for catalog in old:
+                self._read_prices(catalog)
+            self._find_prices(in_background=True)
+
+        threading.Thread(target=renew, name="together-ai-prices", daemon=True).start()
 
     def close(self) -> None:
         """Write everything and close the database; a later question opens it again."""
@@ -381,51 +407,15 @@ class Ledger:
         self._write()
         if self._store.shared and self._unpriced:
             self._find_prices()
-        self._store.close()
-
-
-class _Turns:
-    """Does one thing at a time, and once for all who came while the last turn was being taken."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._begun = 0
-        self._ended = 0
-
-    def run(self, work: Callable[[], None]) -> None:
-        """Do it, or wait until another has done it."""
-        # Whoever comes now needs a turn that begins from now on; another's will do.
-        needed = self._begun + 1
-        with self._lock:
-            if self._ended >= needed:
-                return
-            self._begun += 1
-            turn = self._begun
-            work()
-            self._ended = turn
+        with self._writing:
+            self._store.close()
 
 
 # --- one ledger for all who ask for the same ---
 
 
-class _Lock:
-    """A lock that a forked child makes anew: its parent's may be held by a thread that the child lacks."""
-
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *exc: object) -> None:
-        self._lock.release()
-
-
 _ledgers: dict[UsageKey, Ledger] = {}
-_lock = _Lock()
+_lock = RenewableLock()
 _left_behind: list[Ledger] = []
 
 

@@ -39,6 +39,10 @@ class FakeCatalog:
         self.reads = 0
         self.fails = False
 
+    @property
+    def fresh(self) -> bool:
+        return self.cached is not None
+
     def models(self) -> dict[str, ModelInfo]:
         self.reads += 1
         if self.fails:
@@ -299,6 +303,22 @@ def test_records_of_many_threads_are_all_there(ledger: Ledger, catalog: FakeCata
     totals = ledger.totals()
     assert totals["total_requests"] == 4000
     assert totals["total_tokens"] == 8000
+
+
+def test_a_ledger_in_memory_keeps_the_newest_calls(
+    catalog: FakeCatalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("hana_ai.api.usage._MOST_KEPT", 100)
+    monkeypatch.setattr("hana_ai.api.usage._IN_MEMORY_ROWS", 10)
+    ledger = Ledger(sqlite_store(None))
+    for number in range(300):
+        ledger.record(record(catalog, request_id=str(number)))
+        if number % 10 == 9:
+            ledger.flush()
+    assert 100 <= ledger.totals()["total_requests"] < 111
+    assert ledger.events()[-1].request_id == "299"
+    assert caplog.text.count("keeps the newest 100 calls") == 1
+    ledger.close()
 
 
 def test_the_buffer_is_written_without_being_asked(tmp_path: Path, catalog: FakeCatalog) -> None:
