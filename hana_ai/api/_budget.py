@@ -101,15 +101,14 @@ class Budget:
                 self._own = EXACT.add(self._own, cost)
             reached = EXACT.add(self._own, self._others) >= self._thresholds[0][1] if self._thresholds else False
         if reached:
-            self._warn()
+            self.warn()
 
     def set_others(self, spent: Decimal, first_day: str) -> None:
-        """Note what other processes have spent since the period's first day."""
+        """Note what other processes have spent since the period's first day; `warn` is to follow."""
         with self._lock:
             self._turn()
             if first_day == utc_day(self._begins):
                 self._others = spent
-        self._warn()
 
     def check(self) -> None:
         """Refuse the next call, if the budget is spent.
@@ -135,7 +134,8 @@ class Budget:
         if now >= self._ends:
             self._begin(now)
 
-    def _warn(self) -> None:
+    def warn(self) -> None:
+        """Call the callbacks of thresholds that have been reached."""
         warnings: list[BudgetWarning] = []
         with self._lock:
             spent = EXACT.add(self._own, self._others)

@@ -30,7 +30,6 @@ Row = tuple[Any, ...]
 TABLE = "TOGETHER_USAGE"
 """Name of the table in SQLite."""
 
-_TRIES = 6
 _BUSY_SECONDS = 30.0
 
 LONGEST_MODEL, LONGEST_TAGS, LONGEST_TEXT = 512, 2000, 128
@@ -107,6 +106,8 @@ class Store:
         Statement that begins a transaction, where the driver does not do so by itself.
     shared : bool
         Whether other processes see it.
+    tries : int
+        How often a statement is tried before it counts as failed.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Store:
         name: str = "memory",
         begin: str | None = None,
         shared: bool = True,
+        tries: int = 6,
     ) -> None:
         self.name = name
         self.shared = shared
@@ -126,6 +128,7 @@ class Store:
         self._table = table
         self._spent_table = f'{table[:-1]}_SPENT"'
         self._begin = begin
+        self._tries = tries
         self._lock = threading.RLock()
         self._connection: Connection | None = None
 
@@ -226,13 +229,13 @@ class Store:
 
     def _run(self, work: Callable[[Cursor, bool], T], *, begin: bool = True) -> T:
         with self._lock:
-            for attempt in range(_TRIES):
+            for attempt in range(self._tries):
                 try:
                     with self._transaction(begin) as cursor:
                         return work(cursor, attempt > 0)
                 except self._errors as exc:
                     self._drop()
-                    if attempt + 1 == _TRIES:
+                    if attempt + 1 == self._tries:
                         raise UsageStoreError(f"The ledger {self.name} can't be used: {exc}") from exc
                     logger.debug("the ledger %s, try %d: %s", self.name, attempt + 1, exc)
                     time.sleep(0.05 * 2**attempt * random.uniform(0.5, 1.0))
@@ -407,7 +410,7 @@ def hana_store(table: str, where: HanaAddress) -> Store:
         connection: Connection = dbapi.connect(**arguments)
         return connection
 
-    return Store(connect, (dbapi.Error,), table=quoted, name=f"{HANA}{table}")
+    return Store(connect, (dbapi.Error,), table=quoted, name=f"{HANA}{table}", tries=2)
 
 
 def quote_table(table: str) -> str:

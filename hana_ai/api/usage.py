@@ -69,6 +69,7 @@ MAX_PENDING = 1024
 """Calls in the buffer at which a caller writes it itself, since the thread can't keep up."""
 
 _IN_MEMORY_ROWS = 8192
+_AWAY_SECONDS = 10.0
 _RETRY_PRICES_SECONDS = 600.0
 _MOST_UNPRICED = 100_000
 _MOST_KEPT = 100_000
@@ -98,6 +99,7 @@ class Ledger:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._complained = False
+        self._away_until = 0.0
         self._trimmed = 0
         self._last_catalog: Catalog | None = None
         self._asking = threading.Lock()
@@ -110,13 +112,15 @@ class Ledger:
 
     def record(self, record: UsageRecord) -> None:
         """Note a call that has ended."""
-        cost = None
-        if self._budget is not None:
-            # Counted at once: the next call is admitted by it.
+        budget = self._budget
+        if budget is None:
+            self._pending.append((record, None))
+        else:
             cost = cost_of(record, read_tokens(record.usage))
+            self._pending.append((record, cost))
             if cost is not None or may_cost(record):
-                self._budget.add(cost, record.called_at)
-        self._pending.append((record, cost))
+                # Counted at once: the next call is admitted by it.
+                budget.add(cost, record.called_at)
         count = len(self._pending)
         if self._closed:
             # After the end there is nobody else who would write.
@@ -151,6 +155,7 @@ class Ledger:
             self._read_prices(catalog)
         if self._store.shared:
             self._turns.run(self._exchange)
+            self._budget.warn()
             self._budget.check()
 
     async def aadmit(self, catalog: Catalog) -> None:
@@ -188,6 +193,9 @@ class Ledger:
     def _exchange(self) -> None:
         """Tell the other processes what this one spent, and ask what they did."""
         assert self._budget is not None
+        if time.monotonic() < self._away_until:
+            # Until the database is back, this process goes by what it knows.
+            return
         self._write()
         first_day = self._budget.first_day
         try:
@@ -244,6 +252,14 @@ class Ledger:
         self._write()
 
     def _write(self) -> None:
+        late = self._write_pending()
+        if self._budget is not None:
+            # Outside of the lock: a callback of the budget may ask the ledger something.
+            for cost, called_at in late:
+                self._budget.add(cost, called_at)
+
+    def _write_pending(self) -> list[tuple[Decimal, float]]:
+        """Write; costs that were not known when their calls ended, and when those began."""
         with self._writing:
             self._some.clear()
             self._full.clear()
@@ -251,7 +267,8 @@ class Ledger:
             while self._pending:
                 taken.append(self._pending.popleft())
             if not taken:
-                return
+                return []
+            late: list[tuple[Decimal, float]] = []
             spent: dict[str, Decimal] = {}
             rows, unpriced, sequence = [], [], self._sequence
             for record, known in taken:
@@ -262,8 +279,8 @@ class Ledger:
                     unpriced.append((sequence, record))
                 elif cost is not None:
                     self._spend(spent, record, cost)
-                    if known is None and self._budget is not None:
-                        self._budget.add(cost, record.called_at)
+                    if known is None:
+                        late.append((cost, record.called_at))
                 rows.append((self._process, sequence, *row_of(record, tokens, cost)))
             try:
                 self._store.write(rows, spent)
@@ -273,13 +290,14 @@ class Ledger:
                 self._some.set()
                 while len(self._pending) > _MOST_KEPT:
                     self._pending.popleft()
-                return
+                return []
             self._complained = False
             self._sequence = sequence
             self._spent.update(spent)
             self._unpriced.extend(unpriced)
             self._last_catalog = taken[-1][0].catalog
             self._trim()
+            return late
 
     def _trim(self) -> None:
         """Bound the memory of a ledger that lives in it."""
@@ -298,6 +316,7 @@ class Ledger:
         spent[day] = EXACT.add(before, cost)
 
     def _complain(self, exc: UsageStoreError) -> None:
+        self._away_until = time.monotonic() + _AWAY_SECONDS
         if not self._complained:
             self._complained = True
             logger.warning("%s; calls are kept in memory until it can be", exc)
@@ -351,7 +370,8 @@ class Ledger:
             try:
                 catalog.models()
             except RuntimeError as exc:
-                # A TogetherAIError, or httpx's word that the client was closed meanwhile. Costs stay unknown, which the totals show; the next try is some minutes later.
+                # A TogetherAIError, or httpx's word that the client was closed meanwhile. Costs stay unknown,
+                # which the totals show; the next try is some minutes later.
                 logger.debug("no prices for the ledger %s: %s", self._store.name, exc)
 
     # --- the thread ---
@@ -409,6 +429,8 @@ class Ledger:
             self._find_prices()
         with self._writing:
             self._store.close()
+        if self._pending:
+            logger.warning("%d calls could not be written to the ledger %s", len(self._pending), self._store.name)
 
 
 # --- one ledger for all who ask for the same ---

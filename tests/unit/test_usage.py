@@ -663,6 +663,43 @@ def test_a_restarted_process_knows_what_was_spent_before(tmp_path: Path, catalog
     second.close()
 
 
+def test_a_callback_may_ask_the_ledger(tmp_path: Path, catalog: FakeCatalog) -> None:
+    any_catalog: Any = catalog
+    seen: list[int] = []
+    for path in (None, tmp_path / "usage.db"):
+        other = Ledger(sqlite_store(path))
+        other.record(record(catalog))
+        other.flush()
+        ledger = Ledger(sqlite_store(path), budget=Budget(Decimal("0.06"), "month"))
+        ledger.on_budget(lambda _, asked=ledger: seen.append(asked.totals()["total_requests"]))  # type: ignore[misc]
+        for _ in range(2):
+            ledger.admit(any_catalog)
+            ledger.record(record(catalog))
+        other.record(record(catalog))
+        other.close()
+        if path is not None:
+            with pytest.raises(TogetherAIBudgetExceededError):
+                ledger.admit(any_catalog)
+        ledger.close()
+    assert seen == [2, 2, 3, 4]
+
+
+def test_a_database_that_is_away_does_not_hold_up_every_call(
+    catalog: FakeCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    any_catalog: Any = catalog
+    ledger = Ledger(store := UnreliableStore(), budget=Budget(Decimal("0.03"), "month"))
+    store.away = True
+    ledger.admit(any_catalog)
+    monkeypatch.setattr(store, "_transaction", lambda begin: pytest.fail("asked again"))
+    ledger.record(record(catalog))
+    ledger.admit(any_catalog)
+    ledger.record(record(catalog))
+    # What the process spent itself it knows.
+    with pytest.raises(TogetherAIBudgetExceededError):
+        ledger.admit(any_catalog)
+
+
 def test_with_a_budget_prices_are_asked_for_before_the_first_call() -> None:
     catalog: Any = FakeCatalog(PRICED, read=False)
     ledger = Ledger(sqlite_store(None), budget=Budget(Decimal("0.01"), "month"))
