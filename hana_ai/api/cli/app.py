@@ -18,6 +18,7 @@ app = App(
     help="Together AI as a model provider of SAP's Generative AI Toolkit for SAP HANA Cloud, and of LangChain.",
     version=__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 serve = App(name="serve", help="Run a loopback server: a small local stand-in for Together AI or SAP HANA.")
 app.command(serve)
@@ -75,7 +76,7 @@ def models(*, kind: str | None = None) -> int:
 @app.command
 def version() -> int:
     """Print the versions of this package and of what it works with."""
-    from .doctor import installed_versions
+    from .console import installed_versions
 
     print(f"hana-ai-together {__version__}")
     for name, found in installed_versions():
@@ -144,7 +145,7 @@ def _launch(
     except (TogetherAIError, Problem, OSError) as exc:
         if debug:
             raise
-        print(f"hana-ai-together: {exc}", file=sys.stderr)
+        print(f"hana-ai-together: {' '.join(str(exc).split())}", file=sys.stderr)
         return 1
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Iterator
 from decimal import Decimal
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +14,9 @@ if TYPE_CHECKING:
 
 WIDEST = 100
 """Columns; wider lines are hard to read."""
+
+
+_PACKAGES = ("together", "langchain-core", "hana-ai", "hana-ml", "hdbcli", "langchain-hana")
 
 
 class Problem(Exception):  # noqa: N818 - told to the person at the terminal, in these words
@@ -50,3 +56,13 @@ def dollars(cost: Decimal | None, *, local: bool = False) -> str:
 def duration(seconds: float) -> str:
     """A span of time for people."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def installed_versions() -> Iterator[tuple[str, str]]:
+    """Python, and the packages that this one works with."""
+    yield "python", platform.python_version()
+    for name in _PACKAGES:
+        try:
+            yield name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield name, "not installed"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hana_ai.api.settings import TogetherAISettings, is_loopback
-from hana_ai.api.together_ai import Completion, TogetherAIClient
 
 from .console import Problem, console, dollars, duration
 from .servers import local_together
@@ -21,14 +20,18 @@ if TYPE_CHECKING:
     from langchain_core.documents import Document
     from rich.console import Console
 
+    from hana_ai.api.together_ai import Completion, TogetherAIClient
+
 QUESTIONS = (
-    "How many texts does one embedding request carry?",
+    "What does the toolkit expect you to bring?",
     "Which variable holds the key of Together AI?",
-    "What happens when Together answers with 429?",
+    "Can vectors of two models be mixed in one column?",
 )
 """About this project's own documents."""
 
 _PASSAGE = 300
+"""Characters, at most."""
+_CODE = re.compile(r"^```.*?^```[^\n]*$", re.DOTALL | re.MULTILINE)
 _SUFFIXES = (".md", ".txt")
 _MOST_FILES = 2000
 
@@ -57,6 +60,9 @@ def run_demo(folder: Path | None, *, questions: Sequence[str] = (), interactive:
     root = folder if folder is not None else project_root()
     passages = split(read_documents(root, only_docs=folder is None))
     settings = TogetherAISettings()
+
+    from hana_ai.api.together_ai import TogetherAIClient
+
     with ExitStack() as stack:
         stand_in = settings.together_api_key is None and not is_loopback(settings.together_base_url)
         if stand_in:
@@ -135,7 +141,7 @@ def read_documents(root: Path, *, only_docs: bool = False) -> dict[str, str]:
 
 
 def split(texts: dict[str, str]) -> list[Document]:
-    """Passages of some hundred characters, with the file and the heading they stand under.
+    """Passages of some hundred characters, with the file and the heading they stand under; code is left out.
 
     Raises
     ------
@@ -154,7 +160,7 @@ def split(texts: dict[str, str]) -> list[Document]:
     )
     passages: list[Document] = []
     for name, text in texts.items():
-        for section in by_heading.split_text(text):
+        for section in by_heading.split_text(_CODE.sub("", text)):
             heading = next((section.metadata[key] for key in ("h3", "h2", "h1") if key in section.metadata), "")
             for passage in by_length.split_documents([section]):
                 passage.metadata = {"source": name, "heading": heading}
@@ -220,17 +226,16 @@ def _print_answer(
     from rich.text import Text
 
     demo.out.print(Padding(Text(" ".join(answer.text.split()) or "(no answer)", style="green"), (0, 0, 0, 3)))
+    named: set[str] = set()
     for rank, (passage, score) in enumerate(found):
         heading = f" > {passage.metadata['heading']}" if passage.metadata.get("heading") else ""
-        mark = "from" if rank < used else "also"
-        demo.out.print(
-            Padding(
-                Text(f"{mark} {passage.metadata['source']}{heading}  (similarity {score:.2f})", "cyan"),
-                (0, 0, 0, 3),
-            )
-        )
+        source = f"{passage.metadata['source']}{heading}"
         if rank < used:
+            demo.out.print(Padding(Text(f"from {source}  (similarity {score:.2f})", "cyan"), (0, 0, 0, 3)))
             demo.out.print(Padding(Text(_shown(passage.page_content), "dim"), (0, 0, 0, 8)))
+        elif source not in named:
+            demo.out.print(Padding(Text(f"also {source}  ({score:.2f})", "cyan"), (0, 0, 0, 3)))
+        named.add(source)
     usage = answer.usage
     tokens = f"{usage['input_tokens']} + {usage['output_tokens']} tokens" if usage else "tokens unknown"
     cost = dollars(answer.cost_usd, local=demo.stand_in)
@@ -270,7 +275,7 @@ def _explain(demo: Demo) -> None:
 
 
 def _shown(text: str) -> str:
-    words = " ".join(re.sub(r"[`*|]+", " ", text).split())
+    words = " ".join(re.sub(r"[`*]+", "", text).replace("|", " ").split())
     return words if len(words) <= 300 else words[:300].rsplit(" ", 1)[0] + " ..."
 
 

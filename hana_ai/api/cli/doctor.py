@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Literal
 
 from hana_ai.api.errors import TogetherAIError, TogetherAISettingsError
 from hana_ai.api.settings import TogetherAISettings, is_loopback
-from hana_ai.api.together_ai import TogetherAIClient
 
-from .console import Problem, console, duration, hanging
+from .console import Problem, console, duration, hanging, installed_versions
 from .vector_stores import hana_connection, hana_is_configured
 
 if TYPE_CHECKING:
     from hana_ai.api.catalog import Catalog
 
-_PACKAGES = ("together", "langchain-core", "hana-ai", "hana-ml", "hdbcli", "langchain-hana")
 _MARKS = {"ok": "[green]ok[/]  ", "note": "[yellow]note[/]", "bad": "[red]bad[/] "}
 
 
@@ -30,16 +26,6 @@ class Finding:
     state: Literal["ok", "note", "bad"]
     what: str
     todo: str = ""
-
-
-def installed_versions() -> Iterator[tuple[str, str]]:
-    """Python, and the packages that this one works with."""
-    yield "python", platform.python_version()
-    for name in _PACKAGES:
-        try:
-            yield name, metadata.version(name)
-        except metadata.PackageNotFoundError:
-            yield name, "not installed"
 
 
 def run_doctor() -> int:
@@ -80,6 +66,8 @@ def _enabled(settings: TogetherAISettings) -> Finding:
 
 
 def _together(settings: TogetherAISettings) -> Iterator[Finding]:
+    from hana_ai.api.together_ai import TogetherAIClient
+
     url = settings.together_base_url
     try:
         client = TogetherAIClient(settings)

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from hana_ai.api.together_ai import TogetherAIClient
-
 from .console import Problem, console
 
 if TYPE_CHECKING:
@@ -16,6 +14,8 @@ if TYPE_CHECKING:
 
 def list_models(kind: str | None) -> int:
     """Print the models of a kind; returns the exit status."""
+    from hana_ai.api.together_ai import TogetherAIClient
+
     client = TogetherAIClient()
     found = client.get_available_models(kind)
     if not found:

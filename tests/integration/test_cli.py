@@ -1,0 +1,309 @@
+"""The command line: what it prints, what it asks for, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import re
+import socket
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from hana_ai.api import __version__
+from hana_ai.api.cli import main
+from hana_ai.api.cli.app import run
+from hana_ai.api.cli.demo import run_demo
+from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
+from tests.conftest import ScriptedTogether
+
+SECRET = "key-that-must-not-be-shown"
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().out.split())
+
+
+# --- version, help ---
+
+
+def test_version_names_what_it_works_with(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["version"]) == 0
+    assert re.match(rf"hana-ai-together {__version__} python 3\.\d+\.\d+ together 3\.", said(capsys))
+
+
+def test_the_process_ends_with_the_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["hana-ai-together", "demo", "no-such-folder"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+
+
+def test_ctrl_c_ends_quietly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hana_ai.api.cli.demo.read_documents", interrupt)
+    assert run(["demo", "."]) == 130
+    assert capsys.readouterr().err == ""
+
+
+# --- models ---
+
+
+def test_models_are_listed_with_context_price_and_status(
+    together_environment: ScriptedTogether, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["models"]) == 0
+    text = said(capsys)
+    for name in (ScriptedEngine.CHAT, ScriptedEngine.EMBEDDING, ScriptedEngine.RERANK):
+        assert name in text
+    assert "8,192 0.00 0.00" in text
+    assert "3 models; prices in USD per 1M tokens" in text
+
+
+def test_models_of_one_kind(together_environment: ScriptedTogether, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "--kind", "rerank"]) == 0
+    text = said(capsys)
+    assert ScriptedEngine.RERANK in text
+    assert ScriptedEngine.CHAT not in text
+
+
+def test_a_kind_without_models_names_the_kinds_that_have_some(
+    together_environment: ScriptedTogether, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["models", "--kind", "video"]) == 1
+    assert "lists no video model; kinds: chat, embedding" in capsys.readouterr().err
+
+
+def test_an_unknown_price_is_not_shown_as_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    from hana_ai.api.catalog import ModelInfo
+    from hana_ai.api.cli.models import print_models
+
+    print_models([ModelInfo("a/model", "A model", frozenset({"chat"}))])
+    assert "a/model chat ? ? ? -" in said(capsys)
+
+
+# --- doctor ---
+
+
+def test_doctor_without_a_key_says_where_to_get_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor"]) == 1
+    text = said(capsys)
+    assert "bad no key" in text
+    assert "https://api.together.ai/settings/api-keys" in text
+    assert "ENABLE_TOGETHER_AI=true" in text
+    assert "HANA_ADDRESS and HANA_USERKEY are not set" in text
+
+
+def test_doctor_finds_nothing_wrong_with_a_whole_set_up(
+    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
+    monkeypatch.setenv("TOGETHER_DEFAULT_MODEL", ScriptedEngine.CHAT)
+    assert run(["doctor"]) == 0
+    text = said(capsys)
+    assert "the toolkit is routed to Together AI" in text
+    assert "lists 3 models" in text
+    assert f"chat: {ScriptedEngine.CHAT} " in text
+    assert f"embedding: {ScriptedEngine.EMBEDDING}, picked from the catalogue" in text
+    assert "is a server on this machine, not Together AI" in text
+    assert together_environment.api_key not in text
+
+
+def test_doctor_names_the_variable_with_a_bad_value(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOGETHER_TIMEOUT", "soon")
+    assert run(["doctor"]) == 1
+    assert "TOGETHER_TIMEOUT='soon'" in said(capsys)
+
+
+def test_doctor_reports_a_refused_key_without_showing_it(
+    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOGETHER_API_KEY", SECRET)
+    assert run(["doctor"]) == 1
+    text = said(capsys)
+    assert "Error code: 401" in text
+    assert "Check TOGETHER_API_KEY" in text
+    assert SECRET not in text
+
+
+def test_doctor_reports_an_address_where_nobody_answers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOGETHER_BASE_URL", f"http://127.0.0.1:{free_port()}")
+    assert run(["doctor"]) == 1
+    assert "does not answer as it should" in said(capsys)
+
+
+def test_doctor_looks_up_the_default_models(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = ScriptedEngine(models=[LocalModel("old/chat", "chat", deprecated=True)])
+    with ScriptedTogether(engine) as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("TOGETHER_DEFAULT_MODEL", "old/chat")
+        monkeypatch.setenv("TOGETHER_DEFAULT_EMBEDDING_MODEL", "my/endpoint")
+        assert run(["doctor"]) == 0
+    text = said(capsys)
+    assert "old/chat is about to be retired" in text
+    assert "TOGETHER_DEFAULT_EMBEDDING_MODEL=my/endpoint is not in the catalogue" in text
+    assert "no rerank model" in text
+
+
+def test_doctor_asks_for_the_rest_of_the_database_settings(
+    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HANA_ADDRESS", "127.0.0.1")
+    monkeypatch.setenv("HANA_USER", "ME")
+    assert run(["doctor"]) == 1
+    assert "Set HANA_PASSWORD." in said(capsys)
+
+
+def test_doctor_reports_a_database_that_does_not_answer(
+    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    for name, value in {"ADDRESS": "127.0.0.1", "PORT": str(port), "USER": "ME", "PASSWORD": SECRET}.items():
+        monkeypatch.setenv(f"HANA_{name}", value)
+    assert run(["doctor"]) == 1
+    text = said(capsys)
+    assert "no connection to SAP HANA" in text
+    assert "Check HANA_ADDRESS" in text
+    assert SECRET not in text
+
+
+# --- demo ---
+
+
+@pytest.fixture
+def pumps(tmp_path: Path) -> Path:
+    folder = tmp_path / "pumps"
+    (folder / ".hidden").mkdir(parents=True)
+    (folder / ".hidden" / "secret.md").write_text("Not for the demo.")
+    (folder / "care.md").write_text(
+        "# Care\n\n## Filter\n\nThe filter is cleaned every month.\n\n```\ncode\n```\n"
+    )
+    (folder / "empty.md").write_text(" \n")
+    (folder / "picture.png").write_bytes(b"\x89PNG")
+    return folder
+
+
+def test_the_demo_asks_for_a_question_where_there_is_a_terminal(
+    together_environment: ScriptedTogether,
+    pumps: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("How often is the [filter] cleaned?\n"))
+    assert run_demo(pumps, questions=["What is cleaned?"], interactive=True) == 0
+    text = said(capsys)
+    assert "Read 1 files, split them into 1 passages" in text
+    assert "1 What is cleaned?" in text
+    assert "Your own question (Enter to skip): 2 How often is the [filter] cleaned?" in text
+    assert text.count("from care.md > Filter") == 2
+    assert "tokens, $0, found in" in text
+
+
+@pytest.mark.parametrize("typed", ["\n", ""])
+def test_no_question_is_an_answer_too(
+    together_environment: ScriptedTogether,
+    pumps: Path,
+    typed: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    assert run_demo(pumps, questions=["What is cleaned?"], interactive=True) == 0
+    assert "2 " not in said(capsys).partition("Enter to skip")[2]
+
+
+def test_the_demo_says_when_tokens_and_cost_are_unknown(
+    together_environment: ScriptedTogether, pumps: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = {"role": "assistant", "content": ""}
+    together_environment.check_answers = False
+    together_environment.engine.on(
+        "/v1/chat/completions",
+        Reply(body={"id": "x", "choices": [{"index": 0, "finish_reason": "stop", "message": message}]}),
+    )
+    assert run_demo(pumps, questions=["What is cleaned?"]) == 0
+    text = said(capsys)
+    assert "(no answer)" in text
+    assert "tokens unknown, cost unknown" in text
+
+
+def test_the_demo_runs_with_the_real_small_models(pumps: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["demo", str(pumps), "--question", "How often is the filter cleaned?", "--no-input"]) == 0
+    text = said(capsys)
+    assert "local/SmolLM2-135M-Instruct" in text
+    assert "month" in text
+    assert "free (local)" in text
+
+
+def test_an_installed_package_without_documents_asks_for_a_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hana_ai.api.cli.demo.__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
+    assert run(["demo"]) == 1
+    assert "name a folder: hana-ai-together demo FOLDER" in capsys.readouterr().err
+
+
+def test_the_demo_says_what_to_install_when_the_weights_are_missing(
+    pumps: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOGETHER_LOCAL_GGUF", str(pumps / "none.gguf"))
+    assert run(["demo", str(pumps)]) == 1
+    assert "TOGETHER_LOCAL_GGUF names" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["langchain_text_splitters", "xllamacpp", "hdbcli", "langchain_hana"])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    missing: str, pumps: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == missing]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    if missing in ("hdbcli", "langchain_hana"):
+        monkeypatch.setenv("HANA_ADDRESS", "127.0.0.1")
+    if missing == "langchain_hana":
+        monkeypatch.setattr("hana_ai.api.cli.vector_stores.hana_connection", nullcontext)
+    assert run(["demo", str(pumps), "--no-input"]) == 1
+    error = capsys.readouterr().err
+    assert "pip install 'hana-ai-together[" in error
+
+
+# --- serve ---
+
+
+def test_serve_passes_its_arguments_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr("hana_ai.api.local.together.__main__.main", lambda arguments: seen.append(arguments) or 0)
+    assert run(["serve", "together", "--port", "8123", "--gguf", str(tmp_path / "m.gguf")]) == 0
+    assert seen == [
+        ["--host", "127.0.0.1", "--port", "8123", "--engine", "llama", "--gguf", str(tmp_path / "m.gguf")]
+    ]
+
+
+def test_a_taken_port_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert run(["serve", "together", "--engine", "scripted", "--port", str(port)]) == 1
+    assert "Address already in use" in capsys.readouterr().err

@@ -1,0 +1,161 @@
+"""What the documents promise: examples run, commands exist, settings and errors are the code's own."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import SecretStr
+
+from hana_ai.api.local.together import Received, Reply, ScriptedEngine
+from hana_ai.api.settings import TogetherAISettings
+from tests.conftest import ScriptedTogether
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+VARIABLES = {name.upper() for name in TogetherAISettings.model_fields}
+
+_FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for found, text in _FENCE.findall(page.read_text()) if found == language]
+
+
+def names(pages: list[Path]) -> list[str]:
+    return [str(page.relative_to(ROOT)) for page in pages]
+
+
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
+
+
+@pytest.fixture
+def environment(together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch) -> ScriptedTogether:
+    for name, value in {**together.environment(), "ENABLE_TOGETHER_AI": "true"}.items():
+        monkeypatch.setenv(name, value)
+    return together
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=names(WITH_PYTHON))
+def test_the_examples_of_a_page_run_from_top_to_bottom(page: Path, environment: ScriptedTogether) -> None:
+    namespace: dict[str, object] = {"__name__": "example"}
+    for number, block in enumerate(blocks(page, "python"), 1):
+        exec(compile(block, f"{page.name}, example {number}", "exec"), namespace)
+    if page.name not in ("settings.md", "migration.md", "local.md"):
+        assert environment.engine.requests, "the page's examples asked nothing"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=names(WITH_PYTHON))
+def test_the_examples_run_with_the_real_small_models(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hana_ai.api.cli.servers import local_together
+
+    with local_together() as server:
+        for name, value in {**server.environment(), "ENABLE_TOGETHER_AI": "true"}.items():
+            monkeypatch.setenv(name, value)
+        namespace: dict[str, object] = {"__name__": "example"}
+        for number, block in enumerate(blocks(page, "python"), 1):
+            exec(compile(block, f"{page.name}, example {number}", "exec"), namespace)
+
+
+def test_every_command_in_the_documents_exists() -> None:
+    from hana_ai.api.cli.app import app
+
+    targets = set(re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    seen = set()
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        text = page.read_text()
+        for target in re.findall(r"(?:^|`)make ([\w-]+)", text, re.MULTILINE):
+            assert target in targets, f"{page.name}: make {target}"
+        for block in blocks(page, "bash"):
+            for line in re.findall(r"^hana-ai-together (.*)$", block, re.MULTILINE):
+                app.parse_args(line.split(), exit_on_error=False, print_error=False)
+                seen.add(line.split()[0])
+    assert {"doctor", "models", "serve"} <= seen
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/settings.md"])
+def test_the_tables_have_every_setting_and_no_other(page: str) -> None:
+    rows = re.findall(r"^\| ([A-Z_]+) \|", (ROOT / page).read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(VARIABLES)
+
+
+def test_the_table_of_settings_has_the_defaults_of_the_code() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    rows = dict(re.findall(r"^\| ([A-Z_]+) \|[^|]*\|([^|\n]*)\|$", text, re.MULTILINE))
+    wrong = {
+        name: (shown.strip(), default)
+        for name, shown in rows.items()
+        if shown.strip() != (default := _shown(TogetherAISettings.model_fields[name.lower()].default))
+    }
+    assert wrong == {}
+
+
+def test_the_example_of_an_environment_file_has_every_setting_with_its_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = (ROOT / ".env.example").read_text()
+    assert sorted(re.findall(r"^([A-Z_]+)=", example, re.MULTILINE)) == sorted(VARIABLES)
+
+    (tmp_path / ".env").write_text(example)
+    monkeypatch.chdir(tmp_path)
+    assert TogetherAISettings() == TogetherAISettings(_env_file=None)
+
+
+def test_errors_are_listed_by_words_that_the_code_says() -> None:
+    headings = re.findall(r"^## `(.+)`$", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    code = "".join(path.read_text() for path in (ROOT / "hana_ai" / "api").rglob("*.py"))
+    # A message may be written as several literals, with values in between.
+    said = re.sub(r"\{[^{}\n]*\}", "#", re.sub(r'"\s*\n\s*f?"', "", code))
+
+    assert len(headings) > 10
+    unsaid = [
+        heading
+        for heading in headings
+        if not any(
+            form in said for form in (heading, re.sub(r"\d+", "#", heading), heading.replace("rerank", "#"))
+        )
+    ]
+    assert unsaid == []
+
+
+def test_links_between_the_documents_lead_somewhere() -> None:
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        for target in _LINK.findall(page.read_text()):
+            if "://" not in target and not target.startswith("#"):
+                assert (page.parent / target.split("#")[0]).exists(), f"{page.name}: {target}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = {
+        page for entry in yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"] for page in entry.values()
+    }
+    assert listed == {page.name for page in PAGES[1:]}
+
+
+def test_the_first_429_of_the_troubleshooting_page_is_waited_out(
+    together: ScriptedTogether, engine: ScriptedEngine
+) -> None:
+    from hana_ai.api import ChatTogetherAI
+
+    def refuse(request: Received) -> Reply | None:
+        return None if len(engine.requests) > 1 else Reply(status=429, headers={"x-ratelimit-reset": "0.05"})
+
+    engine.on("/v1/chat/completions", refuse)
+    answer = ChatTogetherAI(model=engine.CHAT, **together.client).invoke("Hello")
+    assert answer.content == "Hello"
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, (float, int, Decimal)):
+        return f"{default:g}"
+    if isinstance(default, SecretStr) or default is None:
+        return ""
+    assert isinstance(default, str)
+    return default
