@@ -33,8 +33,12 @@ if TYPE_CHECKING:
         TogetherAIStructuredOutputError,
         TogetherAITimeoutError,
     )
+    from hana_ai.api.hana.vector_engine import TogetherVectorEngine
+    from hana_ai.api.hana.vector_store import TogetherHanaDB
     from hana_ai.api.llms import TogetherAI
     from hana_ai.api.rerankers import TogetherAIRerank
+    from hana_ai.api.routing import activate, deactivate
+    from hana_ai.api.routing.gen_ai_hub import init_embedding_model, init_llm
     from hana_ai.api.settings import TogetherAISettings
     from hana_ai.api.together_ai import TogetherAIClient, get_together_ai_client
     from hana_ai.api.transport import RetryEvent
@@ -49,7 +53,13 @@ _MODULES = {
     "TogetherAIEmbeddings": "embeddings",
     "TogetherAIRerank": "rerankers",
     "TogetherAISettings": "settings",
+    "TogetherHanaDB": "hana.vector_store",
+    "TogetherVectorEngine": "hana.vector_engine",
+    "activate": "routing",
+    "deactivate": "routing",
     "get_together_ai_client": "together_ai",
+    "init_embedding_model": "routing.gen_ai_hub",
+    "init_llm": "routing.gen_ai_hub",
 }
 
 __all__ = [
@@ -80,7 +90,13 @@ __all__ = [
     "TogetherAIStreamError",
     "TogetherAIStructuredOutputError",
     "TogetherAITimeoutError",
+    "TogetherHanaDB",
+    "TogetherVectorEngine",
+    "activate",
+    "deactivate",
     "get_together_ai_client",
+    "init_embedding_model",
+    "init_llm",
 ]
 
 
@@ -96,3 +112,17 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(ipython: object) -> None:
+    """Route the toolkit to Together AI, for ``%load_ext hana_ai.api``; the same as `routing.activate`."""
+    from hana_ai.api.routing import activate
+
+    activate()
+
+
+def unload_ipython_extension(ipython: object) -> None:
+    """Restore the toolkit, for ``%unload_ext hana_ai.api``."""
+    from hana_ai.api.routing import deactivate
+
+    deactivate()

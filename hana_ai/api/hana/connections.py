@@ -37,7 +37,7 @@ def connect(settings: TogetherAISettings | None = None, **properties: Any) -> Co
     hdbcli.dbapi.Error
         The database refuses.
     """
-    from hdbcli import dbapi
+    from hdbcli import dbapi  # type: ignore[import-untyped, unused-ignore]
 
     return dbapi.connect(**{**connection_properties(settings or TogetherAISettings()), **properties})
 

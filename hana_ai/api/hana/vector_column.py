@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import re
+import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hana_ai.api.errors import TogetherAIInputError
@@ -62,7 +63,7 @@ class VectorColumn:
     type: str
     """REAL_VECTOR or HALF_VECTOR."""
     width: int
-    """Numbers in a vector; 0 takes any."""
+    """Numbers in a vector, declared or, without a recorded model, found in a row; 0 takes any."""
     comment: str = ""
 
     @property
@@ -108,7 +109,9 @@ class VectorColumn:
         if model is None:
             stay = "Either embed with the model that wrote the table"
         elif model.startswith("SAP_"):
-            stay = 'Either stay with it (embedding="hana" embeds in the database; TOGETHER_ROUTE_EMBEDDINGS=off for '
+            stay = (
+                'Either stay with it (embedding="hana" embeds in the database; TOGETHER_ROUTE_EMBEDDINGS=off for '
+            )
             stay += "the toolkit's own classes)"
         else:
             stay = f"Either stay with it (model={model!r} or TOGETHER_DEFAULT_EMBEDDING_MODEL={model})"
@@ -129,10 +132,23 @@ def read_vector_column(connection: Any, schema: str, table: str, column: str) ->
     type_name, width, comment = row
     if type_name not in ("REAL_VECTOR", "HALF_VECTOR"):
         raise TogetherAIInputError(
-            f"{quoted(table)}.{quoted(column)} is a {type_name}, not a REAL_VECTOR or HALF_VECTOR. Name the vector "
-            "column with vector_column=..., or take another table."
+            f"{quoted(table)}.{quoted(column)} is a {type_name}, not a REAL_VECTOR or HALF_VECTOR. Name the "
+            "vector column with vector_column=..., or take another table."
         )
-    return VectorColumn(schema, table, column, type_name, max(int(width or 0), 0), comment or "")
+    found = VectorColumn(schema, table, column, type_name, max(width, 0), comment or "")
+    if found.width == 0 and found.model is None:
+        # Written by others and of any width: what is in it tells the width that it has to keep.
+        found = replace(found, width=_width_in_use(connection, found))
+    return found
+
+
+def _width_in_use(connection: Any, column: VectorColumn) -> int:
+    table = ".".join(quoted(part) for part in (column.schema, column.table) if part)
+    name = quoted(column.column)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT TOP 1 CARDINALITY({name}) FROM {table} WHERE {name} IS NOT NULL")
+        row = cursor.fetchone()
+    return int(row[0]) if row else 0
 
 
 def read_column(connection: Any, schema: str, table: str, column: str) -> tuple[str, int, str | None] | None:
@@ -160,7 +176,7 @@ def record_model(connection: Any, column: VectorColumn, model: str) -> None:
     """
     if column.model is not None:
         return
-    from hdbcli import dbapi
+    from hdbcli import dbapi  # type: ignore[import-untyped]
 
     comment = record(model, column.comment)
     try:
@@ -204,3 +220,8 @@ def width_of(vectors: Sequence[Sequence[float]]) -> int:
     if len(widths) > 1:
         raise TogetherAIInputError(f"The vectors have several widths: {sorted(widths)}.")
     return widths.pop() if widths else 0
+
+
+def packed(vector: Sequence[float], type: str) -> bytes:
+    """A vector in the form in which hdbcli binds it to a column of this type: its width, then the numbers."""
+    return struct.pack(f"<I{len(vector)}{'e' if type == 'HALF_VECTOR' else 'f'}", len(vector), *vector)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice, zip_longest
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.documents import Document
@@ -18,6 +17,7 @@ from langchain_hana.vectorstores.hana_db import HANA_DISTANCE_FUNCTION, INTERMED
 from langchain_hana.vectorstores.utils import _sanitize_metadata_keys
 
 from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.hana._rows import LONGEST_ID, Row, read_rows
 from hana_ai.api.hana.connections import Connections, LeasingConnection, connect, transaction
 from hana_ai.api.hana.vector_column import (
     IN_DATABASE_MODEL,
@@ -25,6 +25,7 @@ from hana_ai.api.hana.vector_column import (
     in_schema,
     literal,
     model_name,
+    packed,
     quoted,
     read_column,
     read_vector_column,
@@ -39,17 +40,7 @@ if TYPE_CHECKING:
 BATCH_SIZE = 1024
 """Rows that are embedded, written and committed together."""
 
-_LONGEST_ID = 255
 _IDS_AT_ONCE = 500
-_END = object()
-
-
-@dataclass
-class _Row:
-    id: str
-    text: str
-    metadata: dict[str, Any]
-    vector: Sequence[float] | None
 
 
 class TogetherHanaDB(HanaDB):
@@ -101,7 +92,7 @@ vector_column_type, specific_metadata_columns
     '1'
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the parameters of HanaDB, in its order
         self,
         connection: Connection | None = None,
         embedding: Embeddings | str | None = None,
@@ -196,7 +187,7 @@ vector_column_type, specific_metadata_columns
             + f" COMMENT {literal(record(self._model_name()))}",
         ]
         if self.id_column is not None:
-            columns.insert(0, f'"{self.id_column}" NVARCHAR({_LONGEST_ID}) PRIMARY KEY')
+            columns.insert(0, f'"{self.id_column}" NVARCHAR({LONGEST_ID}) PRIMARY KEY')
         with self.connection.cursor() as cursor:
             cursor.execute(f"CREATE TABLE {self._table_ref} ({', '.join(columns)})")
 
@@ -239,7 +230,7 @@ vector_column_type, specific_metadata_columns
 
     # --- writing ---
 
-    def add_texts(  # type: ignore[override]
+    def add_texts(
         self,
         texts: Iterable[str],
         metadatas: Iterable[dict[str, Any] | None] | None = None,
@@ -280,12 +271,14 @@ vector_column_type, specific_metadata_columns
         if use_map_merge:
             if self.id_column is not None:
                 raise TogetherAIInputError("use_map_merge writes no ids; open the table with id_column=None.")
-            return super().add_texts(list(texts), _listed(metadatas), use_map_merge=True)
+            return super().add_texts(
+                list(texts), [metadata or {} for metadata in metadatas or ()] or None, use_map_merge=True
+            )
         if ids is not None and self.id_column is None:
             raise self._has_no_ids()
         size = batch_size or self.batch_size
         written: list[str] = []
-        rows = _rows(texts, metadatas, embeddings, ids)
+        rows = read_rows(texts, metadatas, embeddings, ids)
         while batch := list(islice(rows, size)):
             self._write(batch)
             if self.id_column is not None:
@@ -309,7 +302,7 @@ vector_column_type, specific_metadata_columns
             written += self.add_texts(texts, [document.metadata for document in batch], **kwargs)
         return written
 
-    def _write(self, batch: list[_Row]) -> None:
+    def _write(self, batch: list[Row]) -> None:
         for row in batch:
             _sanitize_metadata_keys(list(row.metadata))
         # The last one of an id wins, as it does between batches.
@@ -334,7 +327,7 @@ vector_column_type, specific_metadata_columns
             cursor.executemany(sql, parameters)
         self._column = column
 
-    def _embed(self, rows: list[_Row]) -> None:
+    def _embed(self, rows: list[Row]) -> None:
         if self.use_internal_embeddings:
             if any(row.vector is not None for row in rows):
                 raise TogetherAIInputError("This table is embedded in the database; it takes no vectors.")
@@ -345,7 +338,7 @@ vector_column_type, specific_metadata_columns
             for row, vector in zip(missing, vectors, strict=True):
                 row.vector = vector
 
-    def _checked_column(self, rows: list[_Row]) -> VectorColumn:
+    def _checked_column(self, rows: list[Row]) -> VectorColumn:
         """The column, once it is certain that the rows fit and that the model is recorded."""
         column = self._column
         assert column is not None
@@ -361,18 +354,18 @@ vector_column_type, specific_metadata_columns
             column = replace(column, comment=record(model, column.comment))
         return column
 
-    def _parameters(self, row: _Row) -> tuple[Any, ...]:
+    def _parameters(self, row: Row) -> tuple[Any, ...]:
         found: list[Any] = [] if self.id_column is None else [row.id]
         found += [row.text, json.dumps(row.metadata)]
         found += [row.metadata.get(name) for name in self.specific_metadata_columns]
         if self.use_internal_embeddings:
             return (*found, *self._generate_vector_embedding_sql_and_params(row.text, "DOCUMENT")[1])
-        return (*found, self._serialize_binary_format([float(number) for number in row.vector or ()]))
+        return (*found, packed(row.vector or (), self.vector_column_type))
 
     def _has_no_ids(self) -> TogetherAIInputError:
         return TogetherAIInputError(
             f"{self._table_ref} has no column for ids. A table that this class creates has one; to an existing "
-            f'one it is added by: ALTER TABLE {self._table_ref} ADD ("VEC_ID" NVARCHAR({_LONGEST_ID})), an UPDATE '
+            f'one it is added by: ALTER TABLE {self._table_ref} ADD ("VEC_ID" NVARCHAR({LONGEST_ID})), an UPDATE '
             'that fills it, and ALTER TABLE ... ADD PRIMARY KEY ("VEC_ID").'
         )
 
@@ -402,7 +395,9 @@ vector_column_type, specific_metadata_columns
                     found[row[0]] = _document(row[1], row[2], row[0])
         return [found[name] for name in wanted if name in found]
 
-    def delete(self, ids: list[str] | None = None, filter: dict[str, Any] | None = None) -> bool | None:
+    def delete(  # type: ignore[override]
+        self, ids: list[str] | None = None, filter: dict[str, Any] | None = None
+    ) -> bool | None:
         """Delete documents by their ids, or by a filter on their metadata; ``filter={}`` deletes all.
 
         Raises
@@ -542,48 +537,5 @@ def _embedding(embedding: Embeddings | str | None) -> Embeddings:
     return HanaInternalEmbeddings(name or IN_DATABASE_MODEL)
 
 
-def _rows(
-    texts: Iterable[str],
-    metadatas: Iterable[dict[str, Any] | None] | None,
-    embeddings: Iterable[Sequence[float]] | None,
-    ids: Iterable[str | None] | None,
-) -> Iterator[_Row]:
-    if isinstance(texts, str):
-        raise TogetherAIInputError("texts is a string; it has to be a list or another iterable of strings.")
-    given = {"texts": texts, "metadatas": metadatas, "embeddings": embeddings, "ids": ids}
-    named = {name: values for name, values in given.items() if values is not None}
-    for position, values in enumerate(zip_longest(*named.values(), fillvalue=_END)):
-        short = [name for name, value in zip(named, values, strict=True) if value is _END]
-        if short:
-            raise TogetherAIInputError(f"{' and '.join(short)} ended after {position} entries, before the others.")
-        row = dict(zip(named, values, strict=True))
-        yield _Row(
-            _checked_id(row.get("ids"), position),
-            _checked_text(row["texts"], position),
-            dict(row.get("metadatas") or {}),  # type: ignore[call-overload]
-            row.get("embeddings"),  # type: ignore[arg-type]
-        )
-
-
-def _checked_id(value: object, position: int) -> str:
-    if value is None:
-        return str(uuid.uuid4())
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_ID:
-        raise TogetherAIInputError(f"ids[{position}] is {value!r:.80}, not a string of 1 to {_LONGEST_ID} characters.")
-    return value
-
-
-def _checked_text(value: object, position: int) -> str:
-    if not isinstance(value, str):
-        raise TogetherAIInputError(f"texts[{position}] is a {type(value).__name__}, not a string.")
-    return value
-
-
-def _listed(values: Iterable[Any] | None) -> list[Any] | None:
-    return None if values is None else list(values)
-
-
 def _document(text: str, metadata: str, name: str) -> Document:
     return Document(page_content=text, metadata=json.loads(metadata or "{}"), id=name)
-
-

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from hana_ai.api.routing._enabled import is_enabled
 from hana_ai.api.routing.hooks import ModuleMaker, Routing, Seam, SeamStatus
 
-__all__ = ["RoutingStatus", "SeamStatus", "activate", "deactivate", "status"]
+__all__ = ["RoutingStatus", "SeamStatus", "activate", "deactivate", "is_active", "is_enabled", "status"]
 
 
 def _seams() -> Sequence[Seam]:
@@ -103,11 +103,14 @@ class RoutingStatus:
         raise KeyError(name)
 
     def __str__(self) -> str:
-        head = "The toolkit is routed to Together AI." if self.active else "The toolkit is not routed to Together AI"
+        head = (
+            "The toolkit is routed to Together AI." if self.active else "The toolkit is not routed to Together AI"
+        )
         if not self.active:
             head += "; call activate()." if self.enabled else ": ENABLE_TOGETHER_AI is not true."
         rows = [
-            (seam.state, seam.name, f"{seam.distribution} {seam.version or '-'}", seam.detail) for seam in self.seams
+            (seam.state, seam.name, f"{seam.distribution} {seam.version or '-'}", seam.detail)
+            for seam in self.seams
         ]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = [

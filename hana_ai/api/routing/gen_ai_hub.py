@@ -61,7 +61,7 @@ def init_llm(
     >>> llm = init_llm("gpt-4o", max_tokens=1024)
     """
     if proxy_client is not None or init_func is not None:
-        from gen_ai_hub.proxy.langchain import init_llm as original  # type: ignore[import-not-found, unused-ignore]
+        from gen_ai_hub.proxy.langchain import init_llm as original
 
         made: BaseLanguageModel[Any] = original(
             *args, proxy_client=proxy_client, temperature=temperature, max_tokens=max_tokens, top_k=top_k,
@@ -87,7 +87,7 @@ def init_embedding_model(
         There is no key, or no embedding model is set and the catalogue has none.
     """
     if proxy_client is not None or init_func is not None:
-        from gen_ai_hub.proxy.langchain import (  # type: ignore[import-not-found, unused-ignore]
+        from gen_ai_hub.proxy.langchain import (
             init_embedding_model as original,
         )
 
@@ -105,9 +105,7 @@ def _asked(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
     return None if asked is None else str(asked)
 
 
-def _llm(
-    args: Sequence[Any], kwargs: Mapping[str, Any], parameters: Mapping[str, Any]
-) -> BaseLanguageModel[Any]:
+def _llm(args: Sequence[Any], kwargs: Mapping[str, Any], parameters: Mapping[str, Any]) -> BaseLanguageModel[Any]:
     from hana_ai.api.chat_models import ChatTogetherAI
 
     known = {

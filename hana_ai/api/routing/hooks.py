@@ -162,7 +162,8 @@ def check_parameters(function: Callable[..., Any], expected: Sequence[str], plac
     names = [parameter.name for parameter in found]
     further = found[len(expected) :]
     optional = all(
-        parameter.default is not parameter.empty or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        parameter.default is not parameter.empty
+        or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
         for parameter in further
     )
     if names[: len(expected)] != list(expected) or not optional:
@@ -344,8 +345,7 @@ class ModuleMaker:
         if spec is None or spec.submodule_search_locations is None:
             return False
         return not any(
-            _exists(f"{folder}/{self.module.rpartition('.')[2]}")
-            for folder in spec.submodule_search_locations
+            _exists(f"{folder}/{self.module.rpartition('.')[2]}") for folder in spec.submodule_search_locations
         )
 
 

@@ -9,7 +9,7 @@ from hana_ai.api.routing import toolkit
 
 
 @functools.cache
-def guarded(owner: type) -> type | None:
+def guarded(owner: Any) -> type | None:
     """A `HanaDB` that refuses vectors of another model, in the place of the one that the agents use.
 
     The table is made and written as langchain_hana does it, so that it can be used without this package as well.
@@ -29,7 +29,7 @@ def guarded(owner: type) -> type | None:
             super().__init__(*args, **{"id_column": None, **kwargs})
 
         def _model_name(self) -> str:
-            service = self.embedding
+            service: Any = self.embedding
             if toolkit.is_embedding_service(service):
                 service = toolkit.embeddings_of(service) or service
             elif type(service).__name__ == "GenAIHubEmbeddings":
@@ -38,5 +38,3 @@ def guarded(owner: type) -> type | None:
 
     MemoryTable.__name__ = MemoryTable.__qualname__ = owner.__name__
     return MemoryTable
-
-

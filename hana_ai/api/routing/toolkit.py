@@ -42,7 +42,9 @@ def _remember_origin(original: Callable[..., None], self: Any, *args: Any, **kwa
 
 
 def _origin(caller: object) -> models.Origin:
-    is_toolkit = isinstance(caller, str) and caller.startswith("hana_ai.") and not caller.startswith("hana_ai.api.")
+    is_toolkit = (
+        isinstance(caller, str) and caller.startswith("hana_ai.") and not caller.startswith("hana_ai.api.")
+    )
     return "default" if is_toolkit else "user"
 
 
@@ -136,9 +138,7 @@ def _patch_dummy_cross_encoder(module: ModuleType, patcher: Patcher) -> None:
 
 def _patch_memory_table(module: ModuleType, patcher: Patcher) -> None:
     """Let the agents' memory tables refuse vectors of another model, before the first row is written."""
-    owner = getattr(module, "HanaDB", None)
-    if not inspect.isclass(owner):
-        raise UpstreamChanged(f"there is no class {module.__name__}.HanaDB")
+    owner: Any = _class(module, "HanaDB")
     from hana_ai.api.routing.memory import guarded
 
     made = guarded(owner)
