@@ -5,9 +5,8 @@ The public names are resolved when they are first used, so that importing this p
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING
-
+# As in typing, whose import takes longer than that of this package.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hana_ai.api.chat_models import ChatTogetherAI
     from hana_ai.api.embeddings import TogetherAIEmbeddings
@@ -103,6 +102,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     # Every other public name is an error.
     module = _MODULES.get(name, "errors")
     value = getattr(importlib.import_module(f"{__name__}.{module}"), name)

@@ -115,7 +115,8 @@ vector_column_type, specific_metadata_columns
         if id_column is not None:
             columns.append(id_column)
         for name in columns:
-            if name != HanaDB._sanitize_name(name) or not name:
+            quoted(name)
+            if name != HanaDB._sanitize_name(name):
                 raise TogetherAIInputError(
                     f"{name!r} is no name for a column of this store: letters, digits and underscores only."
                 )

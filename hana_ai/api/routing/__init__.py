@@ -14,35 +14,22 @@ Nothing is imported here but the standard library, and nothing happens where Tog
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from hana_ai.api.routing._enabled import is_enabled
-from hana_ai.api.routing.hooks import ModuleMaker, Routing, Seam, SeamStatus
 
-__all__ = ["RoutingStatus", "SeamStatus", "activate", "deactivate", "is_active", "is_enabled", "status"]
+# As in typing, whose import would take longer than all the rest.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hana_ai.api.routing.process import RoutingStatus
 
-
-def _seams() -> Sequence[Seam]:
-    from hana_ai.api.routing import cures, gen_ai_hub, toolkit
-
-    return (*toolkit.SEAMS, *gen_ai_hub.SEAMS, *cures.SEAMS)
-
-
-def _makers() -> Sequence[ModuleMaker]:
-    from hana_ai.api.routing import cures
-
-    return cures.makers()
-
-
-_routing = Routing(_seams, _makers)
-_lock = threading.Lock()
+__all__ = ["activate", "deactivate", "is_active", "is_enabled", "status"]
 
 
 def is_active() -> bool:
     """Whether the toolkit is routed in this process."""
-    return _routing.active
+    import sys
+
+    process = sys.modules.get(f"{__name__}.process")
+    return process is not None and bool(process.ROUTING.active)
 
 
 def activate() -> bool:
@@ -65,10 +52,14 @@ def activate() -> bool:
     >>> routing.activate()
     True
     """
-    with _lock:
-        if not _routing.active and is_enabled():
-            _routing.activate()
-    return _routing.active
+    if is_active():
+        return True
+    if not is_enabled():
+        return False
+    from hana_ai.api.routing.process import ROUTING
+
+    ROUTING.activate()
+    return True
 
 
 def deactivate() -> None:
@@ -77,47 +68,12 @@ def deactivate() -> None:
     Objects that were made meanwhile keep the model that they have, but the toolkit's own embeddings and
     rerankers, also those made meanwhile, work as they do without this package.
     """
-    with _lock:
-        _routing.deactivate()
+    if is_active():
         from hana_ai.api.routing import models
+        from hana_ai.api.routing.process import ROUTING
 
+        ROUTING.deactivate()
         models.forget()
-
-
-@dataclass(frozen=True)
-class RoutingStatus:
-    """What `status()` returns; printed, it is a table."""
-
-    active: bool
-    """Whether the toolkit is routed in this process."""
-    enabled: bool
-    """Whether the settings want it."""
-    seams: tuple[SeamStatus, ...]
-    """Every place, cures included."""
-
-    def __getitem__(self, name: str) -> SeamStatus:
-        """Return the seam of a name."""
-        for seam in self.seams:
-            if seam.name == name:
-                return seam
-        raise KeyError(name)
-
-    def __str__(self) -> str:
-        head = (
-            "The toolkit is routed to Together AI." if self.active else "The toolkit is not routed to Together AI"
-        )
-        if not self.active:
-            head += "; call activate()." if self.enabled else ": ENABLE_TOGETHER_AI is not true."
-        rows = [
-            (seam.state, seam.name, f"{seam.distribution} {seam.version or '-'}", seam.detail)
-            for seam in self.seams
-        ]
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = [
-            "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]).rstrip()
-            for row in rows
-        ]
-        return "\n".join([head, *lines])
 
 
 def status() -> RoutingStatus:
@@ -128,4 +84,6 @@ def status() -> RoutingStatus:
     >>> from hana_ai.api import routing
     >>> print(routing.status())
     """
-    return RoutingStatus(_routing.active, is_enabled(), tuple(_routing.seams()))
+    from hana_ai.api.routing.process import ROUTING, RoutingStatus
+
+    return RoutingStatus(ROUTING.active, is_enabled(), tuple(ROUTING.seams()))

@@ -6,7 +6,6 @@ The answer is the one of `TogetherAISettings.enabled`, which tests compare.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 _TRUE = {"1", "true", "t", "yes", "y", "on"}
 _FALSE = {"0", "false", "f", "no", "n", "off"}
@@ -40,10 +39,11 @@ _NAMES = (_SWITCH, _MASTER)
 
 def _from_dot_env() -> dict[str, str]:
     try:
-        text = Path(".env").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        with open(".env", "rb") as file:  # noqa: PTH123 - the import of pathlib takes longer than all the rest
+            text = file.read()
+    except OSError:
         return {}
-    if _SWITCH not in text.lower():
+    if _SWITCH.encode() not in text.lower():
         return {}
     from dotenv import dotenv_values
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import ModuleType
 
-from hana_ai.api.routing.hooks import ModuleMaker, Seam
+from hana_ai.api.routing.hooks import ModuleMaker
 
 
 def _fill_hanavector(module: ModuleType) -> None:
@@ -32,6 +32,3 @@ def makers() -> Sequence[ModuleMaker]:
             what="gone since 0.4.2, which breaks hana_ai.mem0 and three agents; langchain_hana's stands in",
         ),
     )
-
-
-SEAMS: tuple[Seam, ...] = ()

@@ -1,4 +1,4 @@
-"""How the scripted server answers the agents: it calls the tool that queries the database, then says what it got."""
+"""How the scripted server answers the agents: it calls the tool that asks the database, then says what it got."""
 
 from __future__ import annotations
 

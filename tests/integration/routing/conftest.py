@@ -109,7 +109,8 @@ def stack() -> Iterator[Stack]:
 
 
 def by_import(arguments: list[str], folder: Path) -> list[str]:
-    code = "import hana_ai.api.auto, runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    run = "runpy.run_path(sys.argv[0], run_name='__main__')"
+    code = f"import hana_ai.api.auto, runpy, sys; sys.argv = sys.argv[1:]; {run}"
     return [sys.executable, "-c", code, *arguments]
 
 

@@ -3,11 +3,10 @@
 import os
 
 from gen_ai_hub.proxy.langchain import init_llm
-from hana_ml.dataframe import ConnectionContext
-
 from hana_ai.agents.hana_sql_agent import create_hana_sql_agent
 from hana_ai.agents.hanaml_agent_with_memory import HANAMLAgentWithMemory
 from hana_ai.tools.agent_as_a_tool import AgentAsATool
+from hana_ml.dataframe import ConnectionContext
 
 cc = ConnectionContext(
     address=os.environ["HANA_ADDRESS"],

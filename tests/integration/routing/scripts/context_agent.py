@@ -3,10 +3,9 @@
 import os
 
 from gen_ai_hub.proxy.langchain import init_llm
-from hana_ml.dataframe import ConnectionContext
-
 from hana_ai.iagents import ContextAgent
 from hana_ai.tools.toolkit import HANAMLToolkit
+from hana_ml.dataframe import ConnectionContext
 
 cc = ConnectionContext(
     address=os.environ["HANA_ADDRESS"],

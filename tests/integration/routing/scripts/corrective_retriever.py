@@ -3,10 +3,9 @@
 import os
 
 from gen_ai_hub.proxy.langchain import init_llm
-from hana_ml.dataframe import ConnectionContext
-
 from hana_ai.vectorstore.corrective_retriever import CorrectiveRetriever
 from hana_ai.vectorstore.hana_vector_engine import HANAMLinVectorEngine
+from hana_ml.dataframe import ConnectionContext
 
 cc = ConnectionContext(
     address=os.environ["HANA_ADDRESS"],

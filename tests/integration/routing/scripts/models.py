@@ -1,7 +1,6 @@
 """What programs make themselves: a chat model, and the toolkit's embeddings."""
 
 from gen_ai_hub.proxy.langchain import init_embedding_model, init_llm
-
 from hana_ai.vectorstore.embedding_service import GenAIHubEmbeddings, HANAVectorEmbeddings, PALModelEmbeddings
 
 print(init_llm("gpt-4.1").invoke("An echo.").content)

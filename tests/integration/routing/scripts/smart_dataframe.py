@@ -3,10 +3,9 @@
 import os
 
 from gen_ai_hub.proxy.langchain import init_llm
-from hana_ml.dataframe import ConnectionContext
-
 from hana_ai.smart_dataframe import SmartDataFrame
 from hana_ai.tools.df_tools.fetch_tools import FetchDataTool
+from hana_ml.dataframe import ConnectionContext
 
 cc = ConnectionContext(
     address=os.environ["HANA_ADDRESS"],

@@ -3,9 +3,8 @@
 import os
 
 from gen_ai_hub.proxy.langchain import init_llm
-from hana_ml.dataframe import ConnectionContext
-
 from hana_ai.agents.hana_sql_agent import create_hana_sql_agent
+from hana_ml.dataframe import ConnectionContext
 
 cc = ConnectionContext(
     address=os.environ["HANA_ADDRESS"],

@@ -2,13 +2,10 @@
 
 import os
 
-from gen_ai_hub.proxy.langchain import init_llm
-from hana_ml.dataframe import ConnectionContext
-
-from langchain_hana import HanaDB
-
 from hana_ai.mem0.hana_mem0_adapter import Mem0HanaAdapter
 from hana_ai.vectorstore.embedding_service import GenAIHubEmbeddings, HANAVectorEmbeddings
+from hana_ml.dataframe import ConnectionContext
+from langchain_hana import HanaDB
 
 cc = ConnectionContext(
     address=os.environ["HANA_ADDRESS"],
