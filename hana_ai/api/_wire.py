@@ -190,10 +190,13 @@ class EventReader:
             if data == b"[DONE]":
                 self.done = True
                 break
-            decoded = decode(data, model=self.model, request_id=self.request_id, content_type="event stream")
+            try:
+                decoded = orjson.loads(data)
+            except orjson.JSONDecodeError:
+                decoded = None
             if not isinstance(decoded, dict):
                 raise TogetherAIResponseError(
-                    f"a stream's chunk is no object: {data[:200]!r}",
+                    f"a chunk of the stream is no JSON object: {data[:200]!r}",
                     model=self.model,
                     request_id=self.request_id,
                 )

@@ -24,6 +24,7 @@ from hana_ai.api.messages import (
     messages_to_wire,
     tool_choice_to_wire,
 )
+from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.structured_output import Method, Schema, structured
 
 PATH = "/v1/chat/completions"
@@ -145,15 +146,26 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
             found["stop"] = stop_list(self.stop)
         return found
 
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        # LangChain keeps the serialised object, and with it the cache's key, although fields can be assigned.
+        self.__dict__.pop("_serialized", None)
+        return super()._get_llm_string(stop=stop, **kwargs)
+
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
         params["ls_provider"] = PROVIDER
         return params
 
+    def _fill_own(self, settings: TogetherAISettings) -> None:
+        # LangChain resolves the profile before the settings are read, when address and model may be missing.
+        if self.profile is None:
+            self.profile = self._resolve_model_profile()
+
     def _resolve_model_profile(self) -> ModelProfile | None:
+        if self.model is None or self.base_url is None or self.api_key is None:
+            return None
         # Only what is known already: making an object asks no server.
-        known = self.transport.catalog.cached if self.model else None
-        info = known.get(self.model) if known and self.model else None
+        info = (self.transport.catalog.cached or {}).get(self.model)
         return info.profile() if info is not None else None
 
     # --- requests ---
@@ -164,10 +176,8 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         """The request's body, but for the model's name where that must be asked for."""
         given = {name: value for name, value in kwargs.items() if name not in _NOT_SENT}
         extra = given.pop("extra_body", None)
-        if "stop" in given:
-            given["stop"] = stop_list(given["stop"])
         if stop is not None:
-            given["stop"] = stop_list(stop)
+            given["stop"] = stop
         body = merged_body(
             {"model": self.model, "messages": messages_to_wire(messages)},
             self._parameters(),
@@ -176,6 +186,9 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
             self.extra_body,
             extra,
         )
+        if "stop" in body:
+            # An empty list asks for nothing and takes the object's own stops away.
+            body = merged_body(body, {"stop": stop_list(body["stop"])})
         if stream:
             if body.get("n", 1) > 1:
                 raise TogetherAIInputError("A stream has one answer; n > 1 works with invoke and generate.")
@@ -327,7 +340,8 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
             When called: the answer does not have the shape; the message has the finish reason.
         """
         if method is None:
-            method = "json_schema" if (self.profile or {}).get("structured_output") else "function_calling"
+            profile = self.profile or self._resolve_model_profile() or {}
+            method = "json_schema" if profile.get("structured_output") else "function_calling"
         return structured(
             self,
             schema,

@@ -121,7 +121,9 @@ class TogetherAIRequestError(TogetherAIError, ModelError):
         ]
         if named:
             text += f" ({', '.join(named)})"
-        return f"{text} {self.hint}" if self.hint else text
+        if not self.hint:
+            return text
+        return f"{text} {self.hint}" if text.endswith((".", "!", "?")) else f"{text}. {self.hint}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (self.__class__, self.message, self.__dict__.copy()))

@@ -8,6 +8,7 @@ LangChain (the key from which `content_blocks` makes its reasoning block). It is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import orjson
@@ -378,14 +379,28 @@ class ChunkReader:
     reason on two chunks of a tool call (recorded 2026-04-28).
     """
 
-    __slots__ = ("_call_chunks", "_calls", "_metadata", "_splitter", "_text", "_thoughts", "_usage", "request_id")
+    __slots__ = (
+        "_call_chunks",
+        "_calls",
+        "_last_call",
+        "_metadata",
+        "_places",
+        "_splitter",
+        "_text",
+        "_thoughts",
+        "_usage",
+        "request_id",
+    )
 
     def __init__(self, request_id: str | None = None) -> None:
         self.request_id = request_id
         self._metadata: Wire = {}
         self._usage: Any = None
         self._splitter: ThinkSplitter | None = ThinkSplitter()
-        self._calls: dict[str, int] = {}
+        # Id and name of every call by its index here, and where the wire's indexes lead to now.
+        self._calls: dict[int, tuple[str | None, str | None]] = {}
+        self._places: dict[int, int] = {}
+        self._last_call = 0
         # What was received, for `partial`. Strings, not chunks: thousands of objects that stay alive would cost
         # the garbage collector more than the parsing.
         self._text: list[str] = []
@@ -404,9 +419,10 @@ class ChunkReader:
         for choice in wire.get("choices") or ():
             if choice.get("index"):
                 continue
-            for name in ("finish_reason", "seed"):
-                if choice.get(name) is not None:
-                    self._metadata[name] = choice[name]
+            if choice.get("finish_reason") is not None:
+                self._metadata["finish_reason"] = choice["finish_reason"]
+            if choice.get("seed") is not None:
+                self._metadata["seed"] = choice["seed"]
             delta = choice.get("delta") or choice.get("message") or {}
             reasoning = delta.get("reasoning") or delta.get("reasoning_content")
             if reasoning:
@@ -417,7 +433,7 @@ class ChunkReader:
             if content:
                 if self._splitter is None:
                     self._text.append(content)
-                    out.append(_generation_chunk(content))
+                    out.append(_text_chunk(content))
                 else:
                     out += self._split(self._splitter.feed(content))
                     if self._splitter.settled:
@@ -463,7 +479,7 @@ class ChunkReader:
                 out.append(self._thought(text))
             else:
                 self._text.append(text)
-                out.append(_generation_chunk(text))
+                out.append(_text_chunk(text))
         return out
 
     def _thought(self, text: str) -> ChatGenerationChunk:
@@ -471,20 +487,57 @@ class ChunkReader:
         return _generation_chunk("", additional_kwargs={"reasoning_content": text})
 
     def _call_chunk(self, call: Mapping[str, Any], position: int) -> ToolCallChunk:
-        index = call.get("index")
-        call_id = call.get("id")
-        if index is None:
-            # Without an index, a new id starts a new call and anything else continues the last one.
-            if call_id and call_id not in self._calls:
-                self._calls[call_id] = len(self._calls)
-            index = self._calls[call_id] if call_id else max(len(self._calls) - 1, position)
-        elif call_id:
-            self._calls.setdefault(call_id, int(index))
         function = call.get("function") or {}
-        arguments = function.get("arguments")
+        call_id, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
+        index = self._call_index(call, position)
+        # LangChain joins the strings of the pieces: what a server repeats is given once.
+        known_id, known_name = self._calls.get(index, (None, None))
+        self._calls[index] = (known_id or call_id, known_name or name)
         if isinstance(arguments, Mapping):
             arguments = orjson.dumps(arguments).decode()
-        return tool_call_chunk(name=function.get("name"), args=arguments, id=call_id, index=int(index))
+        return tool_call_chunk(
+            name=None if name == known_name else name,
+            args=arguments,
+            id=None if known_id else call_id,
+            index=index,
+        )
+
+    def _call_index(self, call: Mapping[str, Any], position: int) -> int:
+        """Which call a piece belongs to; servers leave the index out, or give every call the same one."""
+        call_id, name = call.get("id"), (call.get("function") or {}).get("name")
+        for index, (known_id, _) in self._calls.items():
+            if call_id and call_id == known_id:
+                return index
+        wire_index = None if call.get("index") is None else int(call["index"])
+        if wire_index is None:
+            index = self._last_call if self._calls else position
+            begins = bool(call_id or name) and bool(self._calls)
+        else:
+            index = self._places.get(wire_index, wire_index)
+            begins = bool(call_id and name and self._calls.get(index, (None, None))[0])
+        if begins or (wire_index is not None and wire_index not in self._places and index in self._calls):
+            index = max(self._calls) + 1
+        self._last_call = index
+        if wire_index is not None:
+            self._places[wire_index] = index
+        return index
+
+
+_PLAIN = ChatGenerationChunk(message=AIMessageChunk(content=""))
+_PLAIN_FIELDS = vars(_PLAIN.message)
+_CONTAINERS = {name: type(value) for name, value in _PLAIN_FIELDS.items() if isinstance(value, (dict, list))}
+
+
+def _text_chunk(content: str) -> ChatGenerationChunk:
+    """A chunk of text alone: most of a stream. Copies one that was validated, at half the cost of validating."""
+    chunk = copy(_PLAIN)
+    message = copy(_PLAIN.message)
+    fields = message.__dict__
+    for name, make in _CONTAINERS.items():
+        fields[name] = make()
+    fields["content"] = content
+    chunk.__dict__.update(message=message, text=content)
+    return chunk
 
 
 def _generation_chunk(content: str, **fields: Any) -> ChatGenerationChunk:

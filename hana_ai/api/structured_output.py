@@ -10,16 +10,20 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from operator import itemgetter
 from typing import Any, Literal, cast
 
+import orjson
 from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage, BaseMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, BaseMessageChunk
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.base import BaseGenerationOutputParser
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.json import parse_json_markdown
 from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import ValidationError
+from pydantic.v1 import ValidationError as ValidationErrorV1
 
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIStructuredOutputError
 
@@ -46,14 +50,18 @@ class ShapedOutputParser(BaseGenerationOutputParser[Any]):
         TogetherAIStructuredOutputError
             The answer does not have the asked-for shape.
         """
+        if partial:
+            return self.inner.parse_result(result, partial=True)
         try:
-            parsed = self.inner.parse_result(result, partial=partial)
+            parsed = self.inner.parse_result(result)
         except OutputParserException as exc:
-            if partial:
-                raise
             raise _explained(result, str(exc).split("\n", 1)[0]) from exc
-        if not partial and (parsed is None or parsed == []):
+        except (ValidationError, ValidationErrorV1) as exc:
+            raise _explained(result, " ".join(str(exc).split())) from exc
+        if parsed is None or parsed == []:
             raise _explained(result, "it called no tool" if _is_tools(self.inner) else "it is empty")
+        if _is_cut_off(result[0]):
+            raise _explained(result, "it is not complete")
         return parsed
 
     def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:
@@ -62,8 +70,10 @@ class ShapedOutputParser(BaseGenerationOutputParser[Any]):
         for parsed in self.inner._transform(_noted(input, seen)):
             given = True
             yield parsed
+        # Also where something was given: only the whole answer shows whether it was the asked-for shape.
+        final = self.parse_result([_whole(seen)])
         if not given:
-            yield self.parse_result([_whole(seen)])
+            yield final
 
     def transform(self, input: Iterator[Any], config: Any = None, **kwargs: Any) -> Iterator[Any]:
         """Parse a stream piece by piece."""
@@ -75,8 +85,10 @@ class ShapedOutputParser(BaseGenerationOutputParser[Any]):
         async for parsed in self.inner._atransform(_anoted(input, seen)):
             given = True
             yield parsed
+        # Also where something was given: only the whole answer shows whether it was the asked-for shape.
+        final = self.parse_result([_whole(seen)])
         if not given:
-            yield self.parse_result([_whole(seen)])
+            yield final
 
     async def atransform(self, input: AsyncIterator[Any], config: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
         """Parse an asynchronous stream piece by piece."""
@@ -105,6 +117,23 @@ def _whole(seen: list[BaseMessage]) -> ChatGeneration:
     for chunk in seen[1:]:
         whole = cast("BaseMessage", cast("BaseMessageChunk", whole) + chunk)
     return ChatGeneration(message=whole)
+
+
+def _is_cut_off(generation: Generation) -> bool:
+    """Whether an answer ended at the token limit, in the middle of its JSON; LangChain's parsers complete it."""
+    if not isinstance(generation, ChatGeneration):
+        return False
+    message = generation.message
+    if message.response_metadata.get("finish_reason") != "length":
+        return False
+    try:
+        if isinstance(message, AIMessageChunk) and message.tool_call_chunks:
+            orjson.loads(message.tool_call_chunks[0]["args"] or "")
+        elif not getattr(message, "tool_calls", None):
+            parse_json_markdown(message.text, parser=orjson.loads)
+    except ValueError:
+        return True
+    return False
 
 
 def _is_tools(parser: Any) -> bool:
@@ -145,6 +174,11 @@ def structured(
     is_model = isinstance(schema, type) and is_basemodel_subclass(schema)
     traced = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
     parser: Any
+    if tools and method in ("json_schema", "json_mode"):
+        raise TogetherAIInputError(
+            "Together takes either tools or a response format in one call, not both; use "
+            "method='function_calling', or ask twice."
+        )
     if method == "json_mode":
         bound = llm.bind(response_format={"type": "json_object"}, ls_structured_output_format=traced, **kwargs)
         parser = PydanticOutputParser(pydantic_object=cast("Any", schema)) if is_model else JsonOutputParser()
@@ -166,11 +200,6 @@ def structured(
             else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
         )
     elif method == "json_schema":
-        if tools:
-            raise TogetherAIInputError(
-                "Together takes either tools or a response format in one call, not both; use "
-                "method='function_calling', or ask twice."
-            )
         bound = llm.bind(
             response_format=response_format(schema, strict), ls_structured_output_format=traced, **kwargs
         )

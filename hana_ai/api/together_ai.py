@@ -132,7 +132,8 @@ class TogetherAIClient:
         """Make a `TogetherAIEmbeddings`; `fields` are its own and win over the settings."""
         from hana_ai.api.embeddings import TogetherAIEmbeddings
 
-        fields.setdefault("batch_size", self.settings.together_embedding_batch_size)
+        if "chunk_size" not in fields:
+            fields.setdefault("batch_size", self.settings.together_embedding_batch_size)
         return TogetherAIEmbeddings(**self._fields(model, self.settings.together_default_embedding_model, fields))
 
     def reranker(self, model: str | None = None, **fields: Any) -> TogetherAIRerank:

@@ -58,6 +58,7 @@ MAX_REPLY_BYTES = 256 * 1024 * 1024
 
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 10.0
+_LONGEST_END = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,8 @@ class Transport:
         try:
             (data, headers), retries = _retrying(call, self._exchange)
         except TogetherAIModelNotFoundError as exc:
+            if call.model is None:
+                raise
             raise self.catalog.suggest(exc, call.kind) from exc.__cause__
         return Reply(data, request_id_of(headers), time.monotonic() - started, retries)
 
@@ -191,6 +194,8 @@ class Transport:
         try:
             (data, headers), retries = await _aretrying(call, self._aexchange)
         except TogetherAIModelNotFoundError as exc:
+            if call.model is None:
+                raise
             raise await self.catalog.asuggest(exc, call.kind) from exc.__cause__
         return Reply(data, request_id_of(headers), time.monotonic() - started, retries)
 
@@ -206,6 +211,8 @@ class Transport:
         try:
             opened, _ = _retrying(call, self._open)
         except TogetherAIModelNotFoundError as exc:
+            if call.model is None:
+                raise
             raise self.catalog.suggest(exc, call.kind) from exc.__cause__
         try:
             yield from opened.chunks
@@ -221,6 +228,7 @@ class Transport:
                 except TogetherAIRequestError as exc:
                     raise stream_error(exc) from exc
                 yield from chunks
+            _read_to_the_end(opened)
         finally:
             opened.response.close()
             opened.limiter.release()
@@ -231,6 +239,8 @@ class Transport:
         try:
             opened, _ = await _aretrying(call, self._aopen)
         except TogetherAIModelNotFoundError as exc:
+            if call.model is None:
+                raise
             raise await self.catalog.asuggest(exc, call.kind) from exc.__cause__
         try:
             for chunk in opened.chunks:
@@ -248,6 +258,7 @@ class Transport:
                     raise stream_error(exc) from exc
                 for chunk in chunks:
                     yield chunk
+            await _aread_to_the_end(opened)
         finally:
             # Shielded: a cancelled task, too, must give its connection and its place back.
             opened.limiter.release()
@@ -287,7 +298,7 @@ class Transport:
         limiter = await self._aadmit(call)
         sent = time.monotonic()
         try:
-            async with _within(call):
+            async with _within(call.remaining):
                 response = await self._asend(call)
                 try:
                     size, parts = 0, []
@@ -336,7 +347,7 @@ class Transport:
         sent = time.monotonic()
         response: httpx.Response | None = None
         try:
-            async with _within(call):
+            async with _within(call.remaining):
                 response = await self._asend(call)
                 opened = _Opened(response, limiter, aiter(_abody(response)), self._reader(call, response))
                 async for part in opened.bytes:
@@ -555,13 +566,41 @@ async def _aretrying(call: Call, once: Callable[[Call], Awaitable[_T]]) -> tuple
         await asyncio.sleep(wait)
 
 
-def _within(call: Call) -> AbstractAsyncContextManager[Any]:
-    """Bound a coroutine's block by the call's deadline; raises TimeoutError."""
+def _within(seconds: float) -> AbstractAsyncContextManager[Any]:
+    """Bound a coroutine's block; raises TimeoutError."""
     if sys.version_info >= (3, 11):
-        return asyncio.timeout(call.remaining)
+        return asyncio.timeout(seconds)
     from async_timeout import timeout  # aiohttp brings it where asyncio has none
 
-    return cast("AbstractAsyncContextManager[Any]", timeout(call.remaining))
+    return cast("AbstractAsyncContextManager[Any]", timeout(seconds))
+
+
+def _read_to_the_end(opened: _Opened) -> None:
+    """Read what follows `[DONE]`, so that the connection can be used again.
+
+    HTTP ends a body after its last byte of data; a connection whose body was not read to that end is closed. It
+    comes at once, so a server that holds it back is not waited for.
+    """
+    stream = opened.response.extensions.get("network_stream")
+    if stream is None:
+        return
+    read = stream.read
+    stream.read = lambda max_bytes, timeout=None: read(max_bytes, _LONGEST_END)
+    try:
+        next(opened.bytes, None)
+    except breakage():
+        logger.debug("a stream's connection was closed, since its end did not come in %g s", _LONGEST_END)
+    finally:
+        stream.read = read
+
+
+async def _aread_to_the_end(opened: _Opened) -> None:
+    """Read what follows `[DONE]` in a coroutine; see `_read_to_the_end`."""
+    try:
+        async with _within(_LONGEST_END):
+            await anext(opened.bytes, None)
+    except breakage():
+        logger.debug("a stream's connection was closed, since its end did not come in %g s", _LONGEST_END)
 
 
 def _body(response: httpx.Response) -> Iterable[bytes]:

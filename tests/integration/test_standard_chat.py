@@ -56,6 +56,8 @@ def vcr_config() -> dict[str, Any]:
     return {"ignore_localhost": True}
 
 
+# The timing test measures only what was recorded; without a recording it runs once and measures nothing.
+@pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
 class TestStandardChat(ChatModelIntegrationTests):
     @pytest.fixture(autouse=True)
     def server(self, monkeypatch: pytest.MonkeyPatch) -> Any:

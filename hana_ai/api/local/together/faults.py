@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, Protocol
 
 import orjson
+from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .engine import JSON
@@ -44,7 +45,8 @@ class ScriptedWire:
         """Answer one request as scripted."""
         raw = await _read(receive)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        scripted = self._engine.next_reply(Received(scope["method"], scope["path"], _decoded(raw), headers))
+        query = dict(QueryParams(scope["query_string"]))
+        scripted = self._engine.next_reply(Received(scope["method"], scope["path"], _decoded(raw), headers, query))
         if scripted.stall:
             await client_left(receive)
             return

@@ -97,6 +97,7 @@ class Received:
     path: str
     body: Any
     headers: Mapping[str, str]
+    query: Mapping[str, str] = field(default_factory=dict)
 
 
 Rule: TypeAlias = "Reply | Callable[[Received], Reply | None]"

@@ -1,0 +1,216 @@
+"""Structured output against the loopback server: three methods, three kinds of schema, both ways."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import pytest
+from langchain_core.messages import AIMessage
+from pydantic import BaseModel, ValidationError
+from typing_extensions import TypedDict
+
+from hana_ai.api.chat_models import ChatTogetherAI
+from hana_ai.api.errors import TogetherAIStructuredOutputError
+from hana_ai.api.local.together import Call, LlamaCppEngine, LocalTogether, Reply, ScriptedEngine
+from tests.conftest import ScriptedTogether
+
+
+class City(BaseModel):
+    """A city."""
+
+    name: str
+    people: int
+
+
+class CityDict(TypedDict):
+    """A city."""
+
+    name: Annotated[str, ..., "its name"]
+    people: Annotated[int, ..., "how many live there"]
+
+
+JSON_SCHEMA = City.model_json_schema()
+SCHEMAS: dict[str, Any] = {"pydantic": City, "typeddict": CityDict, "json schema": JSON_SCHEMA}
+TEXT = "Walldorf has 15000 people."
+
+four = pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+three = pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
+
+
+@pytest.fixture
+def chat(together: ScriptedTogether) -> ChatTogetherAI:
+    return ChatTogetherAI(model=together.model("chat"), **together.client)
+
+
+async def ask(chain: Any, way: str, given: Any = TEXT) -> Any:
+    """The answer, or the last of the answers of a stream."""
+    if way == "invoke":
+        return await asyncio.to_thread(chain.invoke, given)
+    if way == "ainvoke":
+        return await chain.ainvoke(given)
+    if way == "stream":
+        return (await asyncio.to_thread(lambda: list(chain.stream(given))))[-1]
+    return [part async for part in chain.astream(given)][-1]
+
+
+@four
+@three
+@pytest.mark.parametrize("kind", SCHEMAS)
+@pytest.mark.parametrize("strict", [None, True])
+async def test_the_answer_has_the_shape_of_the_schema(
+    chat: ChatTogetherAI, engine: ScriptedEngine, way: str, method: Any, kind: str, strict: bool | None
+) -> None:
+    if method == "json_mode":
+        # Only the prompt describes the shape, and the engine reads no prompts.
+        engine.reply(Reply(text='{"name": "Walldorf", "people": 15000}'))
+    chain = chat.with_structured_output(SCHEMAS[kind], method=method, strict=strict)
+    got = await ask(chain, way)
+    found = got.model_dump() if kind == "pydantic" else got
+    assert isinstance(got, City if kind == "pydantic" else dict)
+    assert set(found) == {"name", "people"}
+    assert found["people"] == 15000
+    body = engine.requests[-1].body
+    if method == "function_calling":
+        assert body["tool_choice"]["function"]["name"] == body["tools"][0]["function"]["name"]
+        assert body["tools"][0]["function"].get("strict") is strict
+    elif method == "json_schema":
+        assert body["response_format"]["json_schema"].get("strict") is strict
+    else:
+        assert body["response_format"] == {"type": "json_object"}
+
+
+@four
+@three
+async def test_the_raw_message_is_there_too(
+    chat: ChatTogetherAI, engine: ScriptedEngine, way: str, method: Any
+) -> None:
+    if method == "json_mode":
+        engine.reply(Reply(text='{"name": "Walldorf", "people": 15000}'))
+    chain = chat.with_structured_output(City, method=method, include_raw=True)
+    if way in ("invoke", "ainvoke"):
+        got = await ask(chain, way)
+        assert isinstance(got["raw"], AIMessage)
+        assert got["raw"].usage_metadata is not None
+        assert isinstance(got["parsed"], City)
+        assert got["parsing_error"] is None
+        return
+    keys: set[str] = set()
+    async for part in chain.astream(TEXT):
+        keys |= set(part)
+    assert keys == {"raw", "parsed", "parsing_error"}
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+@three
+async def test_with_the_raw_message_an_error_is_a_value(
+    chat: ChatTogetherAI, engine: ScriptedEngine, way: str, method: Any
+) -> None:
+    engine.reply(Reply(text="I'd rather not."))
+    got = await ask(chat.with_structured_output(City, method=method, include_raw=True), way)
+    assert got["raw"].content == "I'd rather not."
+    assert got["parsed"] is None
+    assert isinstance(got["parsing_error"], TogetherAIStructuredOutputError)
+
+
+@four
+@three
+async def test_an_answer_of_another_shape_is_an_error_with_the_finish_reason(
+    chat: ChatTogetherAI, engine: ScriptedEngine, way: str, method: Any
+) -> None:
+    engine.reply(Reply(text="I'd rather not."))
+    with pytest.raises(TogetherAIStructuredOutputError, match="finish reason: stop") as caught:
+        await ask(chat.with_structured_output(City, method=method), way)
+    assert "I'd rather not." in str(caught.value)
+    assert caught.value.llm_output == "I'd rather not."
+
+
+@four
+async def test_an_answer_that_was_cut_off_is_an_error_that_says_so(
+    chat: ChatTogetherAI, engine: ScriptedEngine, way: str
+) -> None:
+    engine.reply(Reply(text='{"name": "Wall', finish_reason="length"))
+    with pytest.raises(TogetherAIStructuredOutputError, match=r"finish reason: length.*raise max_tokens"):
+        await ask(chat.with_structured_output(City, method="json_schema"), way)
+
+
+@four
+@pytest.mark.parametrize("kind", SCHEMAS)
+async def test_a_call_that_was_cut_off_is_an_error_that_says_so(
+    chat: ChatTogetherAI, engine: ScriptedEngine, way: str, kind: str
+) -> None:
+    chain = chat.with_structured_output(SCHEMAS[kind], method="function_calling")
+    name = chain.first.kwargs["tools"][0]["function"]["name"]  # type: ignore[attr-defined]
+    engine.reply(Reply(tool_calls=[Call(name, '{"name": "Wall')], finish_reason="length"))
+    with pytest.raises(TogetherAIStructuredOutputError, match=r"finish reason: length.*raise max_tokens"):
+        await ask(chain, way)
+
+
+@four
+@pytest.mark.parametrize("kind", SCHEMAS)
+async def test_a_json_answer_that_was_cut_off_is_an_error_whatever_the_schema(
+    chat: ChatTogetherAI, engine: ScriptedEngine, way: str, kind: str
+) -> None:
+    chain = chat.with_structured_output(SCHEMAS[kind], method="json_schema")
+    engine.reply(Reply(text='{"name": "Wall', finish_reason="length"))
+    with pytest.raises(TogetherAIStructuredOutputError, match=r"finish reason: length.*raise max_tokens"):
+        await ask(chain, way)
+
+
+@four
+@pytest.mark.parametrize("arguments", ['{"name": "Walldorf", "people": "many"}', "{}", "Walldorf"])
+async def test_a_call_whose_arguments_do_not_fit_is_an_error_that_says_why(
+    chat: ChatTogetherAI, engine: ScriptedEngine, way: str, arguments: str
+) -> None:
+    engine.reply(Reply(tool_calls=[Call("City", arguments)]))
+    with pytest.raises(TogetherAIStructuredOutputError, match="finish reason: tool_calls") as caught:
+        await ask(chat.with_structured_output(City, method="function_calling"), way)
+    assert "City" in str(caught.value)
+    assert not isinstance(caught.value, ValidationError)
+
+
+def test_a_stream_gives_the_object_as_it_grows(chat: ChatTogetherAI) -> None:
+    chain = chat.with_structured_output(JSON_SCHEMA, method="json_schema")
+    parts: list[Any] = list(chain.stream(TEXT))
+    assert len(parts) > 1
+    assert parts[-1] == {"name": TEXT, "people": 15000}
+
+
+def test_with_other_tools_the_model_may_call_them(chat: ChatTogetherAI, engine: ScriptedEngine) -> None:
+    chain = chat.with_structured_output(City, method="function_calling", tools=[CityDict])
+    got = chain.invoke(TEXT)
+    assert isinstance(got, City)
+    engine.reply(Reply(tool_calls=[Call("CityDict", {"name": "x", "people": 1})]))
+    raw = chat.with_structured_output(City, method="function_calling", tools=[CityDict], include_raw=True)
+    found: Any = raw.invoke(TEXT)
+    assert found["raw"].tool_calls[0]["name"] == "CityDict"
+    assert found["parsed"] is None
+
+
+def test_json_mode_without_a_schema_gives_whatever_it_is(chat: ChatTogetherAI) -> None:
+    assert chat.with_structured_output(None, method="json_mode").invoke("yes") == {"answer": "yes"}
+
+
+async def test_once_the_catalogue_is_read_the_method_follows_it(
+    together: ScriptedTogether, engine: ScriptedEngine
+) -> None:
+    chat = ChatTogetherAI(model=together.model("chat"), **together.client)
+    chat.with_structured_output(City).invoke(TEXT)
+    assert "tools" in engine.requests[-1].body
+    await chat.transport.catalog.amodels()
+    chat.with_structured_output(City).invoke(TEXT)
+    assert engine.requests[-1].body["response_format"]["type"] == "json_schema"
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[LocalTogether]:
+    with LocalTogether(LlamaCppEngine()) as server:
+        yield server
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+async def test_a_real_model_keeps_to_the_schema(real: LocalTogether, method: Any) -> None:
+    chat = ChatTogetherAI(model=real.model("chat"), base_url=real.base_url, api_key=real.api_key, temperature=0)
+    got = await chat.with_structured_output(City, method=method).ainvoke(TEXT)
+    assert isinstance(got, City)

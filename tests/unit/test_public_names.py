@@ -1,0 +1,48 @@
+"""What `hana_ai.api` offers, and what it costs to import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hana_ai.api
+from hana_ai.api import errors
+
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", hana_ai.api.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(hana_ai.api, name).__name__ == name
+    assert name in dir(hana_ai.api)
+
+
+def test_every_error_is_public() -> None:
+    assert {name for name in vars(errors) if name.startswith("TogetherAI")} <= set(hana_ai.api.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        hana_ai.api.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("hana_ai.api", ("langchain_core", "pydantic", "together", "httpx", "hana_ml")),
+        ("hana_ai.api.chat_models", ("together", "hana_ml", "pandas", "langchain_hana", "duckdb")),
+        ("hana_ai.api.embeddings", ("together", "aiohttp", "hana_ml", "pandas", "langchain_hana", "numpy")),
+    ],
+)
+def test_importing_loads_only_what_it_needs(module: str, absent: tuple[str, ...]) -> None:
+    code = (
+        "import sys, hana_ai; hana_ai.__path__ = [sys.argv[1], *hana_ai.__path__]; before = set(sys.modules); "
+        f"import {module}; print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(_ROOT / "hana_ai")], capture_output=True, text=True, check=True
+    )
+    assert not set(absent) & set(done.stdout.split())
