@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _NAMES = re.compile(r"\$([ph]\d+|rids?)\b")
 _CHUNK = 10_000
 _PLANS = 256
+_SEARCHED = 2_000
+"""Up to so many rows of a failed batch are tried to find the wrong one."""
 _USER_STATEMENTS = (syntax.CreateUser, syntax.AlterUser, syntax.Grant)
 _CHANGES = (syntax.Insert, syntax.Update, syntax.Delete, syntax.Merge)
 
@@ -62,6 +64,7 @@ class DuckDBSession:
         self.transaction = Transaction(self.connection)
         self._plans: OrderedDict[str, Plan] = OrderedDict()
         self._open: _Open | None = None
+        self._batch: object | None = None
         self._closed = False
 
     # --- EngineSession ---
@@ -93,8 +96,9 @@ class DuckDBSession:
 
     def commit(self) -> None:
         """Make the changes permanent and visible to others."""
-        self._drain()
+        # A result outside a transaction can stay in DuckDB: there is nothing to commit that would end it.
         if self.transaction.active:
+            self._drain()
             try:
                 for table in self._cleared_on_commit():
                     self.connection.execute(f"DELETE FROM {table.sql}")
@@ -104,8 +108,8 @@ class DuckDBSession:
 
     def rollback(self) -> None:
         """Undo the changes since the last commit."""
-        self._drain()
         if self.transaction.active:
+            self._drain()
             self.transaction.rollback()
             self.engine.transaction_ended()
 
@@ -170,10 +174,12 @@ class DuckDBSession:
         if self.transaction.active:
             self.transaction.prepare_for_failure()
         values = {f"p{index}": inputs.for_duckdb(value) for index, value in enumerate(row)}
+        plan.executions += 1
+        if plan.executions == 2:
+            plan.parsed = self.connection.extract_statements(plan.query_sql)[0]
+        named = self.named(plan.query_sql, values, plan.parameters_bound, {})
         try:
-            running = self.connection.execute(
-                plan.query_sql, self.named(plan.query_sql, values, plan.parameters_bound, {})
-            )
+            running = self.connection.execute(plan.parsed or plan.query_sql, named)
             first = running.fetchmany(_CHUNK)
             opened = _Open(running.fetchmany)
             if len(first) < _CHUNK:
@@ -206,6 +212,7 @@ class DuckDBSession:
             self.transaction.undo_statement()
             if not self.transaction.active:
                 self.engine.transaction_ended()
+        self._release_batch()
 
     # --- changing ---
     def _change(self, plan: Plan, rows: list[list[Any]]) -> Result:
@@ -213,7 +220,6 @@ class DuckDBSession:
             return Result(plan.function_code, rows_affected=[])
         deadline = self.engine.lock_deadline()
         while True:
-            ended = self.engine.endings
             try:
                 counts = self._attempt(plan, rows)
                 return Result(plan.function_code, rows_affected=counts)
@@ -221,31 +227,49 @@ class DuckDBSession:
                 self._undo()
                 if not is_conflict(exc):
                     error = from_duckdb(exc)
-                    if len(rows) > 1:
-                        error.rows_affected = [-3] * len(rows)
+                    error.rows_affected = self._failing_row(plan, rows)
                     raise error from exc
                 # HANA waits for the row's lock; so wait until some transaction has ended, then try again.
-                if not self.engine.wait_for_ending(ended, deadline):
+                if not self.engine.wait_for_ending(deadline):
                     self.rollback()
                     raise HanaError(131, "transaction rolled back by lock wait timeout") from exc
             except BaseException:
                 self._undo()
                 raise
 
+    def _failing_row(self, plan: Plan, rows: list[list[Any]]) -> list[int] | None:
+        """Which row of a batch was wrong, found by trying them one after the other; nothing is kept of it."""
+        if len(rows) == 1:
+            return None
+        if len(rows) > _SEARCHED:
+            return [-3] * len(rows)
+        self.transaction.begin()
+        failing = len(rows)
+        try:
+            for failing, row in enumerate(rows):  # noqa: B007
+                self._single(plan, row, Environment(self.engine.catalog, self.state))
+        except (duckdb.Error, HanaError):
+            return [-3 if index == failing else 0 for index in range(len(rows))]
+        finally:
+            self._undo()
+        return [-3] * len(rows)
+
+    def _single(self, plan: Plan, row: list[Any], environment: Environment) -> tuple[list[int], list[Effect]]:
+        values = {f"p{index}": inputs.for_duckdb(value) for index, value in enumerate(row)}
+        run = Run(self, plan.fresh_parameters(), values, compiled=plan.compiled)
+        return self._run(run, plan.statement, environment)
+
     def _attempt(self, plan: Plan, rows: list[list[Any]]) -> list[int]:
         self.transaction.begin()
         self.transaction.prepare_for_failure()
         environment = Environment(self.engine.catalog, self.state)
-        statement = plan.statement
         parameters = plan.fresh_parameters()
         if len(rows) > 1 and plan.bulk:
             counts, effects = self._bulk(plan, parameters, rows, environment)
         else:
             counts, effects = [], []
             for row in rows:
-                values = {f"p{index}": inputs.for_duckdb(value) for index, value in enumerate(row)}
-                run = Run(self, plan.fresh_parameters(), values, compiled=plan.compiled)
-                done, new = self._run(run, statement, environment)
+                done, new = self._single(plan, row, environment)
                 counts += done
                 effects += new
         self.transaction.record(*effects)
@@ -259,11 +283,17 @@ class DuckDBSession:
         # Named, because DuckDB reads its memory until the statement has ended.
         table = batch_table(parameters, rows, first)
         self.connection.register("batch_rows", table)
-        try:
-            run = Run(self, parameters, {}, len(rows), True, first, plan.compiled)
-            return self._run(run, plan.statement, environment)
-        finally:
+        self._batch = table
+        run = Run(self, parameters, {}, len(rows), True, first, plan.compiled)
+        done = self._run(run, plan.statement, environment)
+        self._release_batch()
+        return done
+
+    def _release_batch(self) -> None:
+        # Not while a transaction is aborted: DuckDB refuses even this then.
+        if self._batch is not None:
             self.connection.unregister("batch_rows")
+            self._batch = None
 
     @staticmethod
     def _run(run: Run, statement: syntax.Statement, environment: Environment) -> tuple[list[int], list[Effect]]:
@@ -373,15 +403,20 @@ def _rows(
                 return
             yield rows
 
-    for chunk in chunks():
-        if not outputs:
-            yield from chunk
-            continue
-        for row in chunk:
-            changed = list(row)
-            for index, convert in outputs:
-                changed[index] = convert(changed[index])
-            yield changed
+    try:
+        for chunk in chunks():
+            if not outputs:
+                yield from chunk
+                continue
+            for row in chunk:
+                changed = list(row)
+                for index, convert in outputs:
+                    changed[index] = convert(changed[index])
+                yield changed
+    finally:
+        # Whoever stops reading does not want the rest: it must not be drained for them.
+        opened.rest = []
+        opened.buffered.clear()
 
 
 __all__ = ["DuckDBSession", "no_privilege"]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from sqlglot import exp
 
-from hana_ai.api.local.hana import conversions, dialect, types
+from hana_ai.api.local.hana import conversions, nodes, types
 from hana_ai.api.local.hana.errors import syntax, unknown_column, unsupported
 from hana_ai.api.local.hana.functions import AGGREGATES, FUNCTIONS, NILADIC
 from hana_ai.api.local.hana.interface import HanaError, SqlType, TypeCode
@@ -499,11 +499,11 @@ class ExpressionBinder:
         exp.WithinGroup: _within_group,
         exp.Dot: _unsupported_node,
         exp.Bracket: _unsupported_node,
-        dialect.TypedCast: _cast,
-        dialect.StringAgg: _string_agg,
-        dialect.ExtractPart: _extract,
-        dialect.TrimChars: _trim,
-        **dict.fromkeys((dialect.Regexpr, dialect.LikeRegexpr, dialect.JsonScalar, dialect.SearchScore), _special),
+        nodes.TypedCast: _cast,
+        nodes.StringAgg: _string_agg,
+        nodes.ExtractPart: _extract,
+        nodes.TrimChars: _trim,
+        **dict.fromkeys((nodes.Regexpr, nodes.LikeRegexpr, nodes.JsonScalar, nodes.SearchScore), _special),
     }
 
 

@@ -198,6 +198,9 @@ def json_access(
         failure = binder.coerce(binder.bind(on_error, scope), nvarchar()).sql
     elif isinstance(on_error, str) and on_error.startswith("EMPTY"):
         failure = "'[]'" if on_error == "EMPTY ARRAY" else "'{}'"
+    given = document
+    # A constant that is no JSON would fail while the plan is made, whatever CASE stands around it.
+    document = f"(CASE WHEN json_valid({given}) THEN {given} END)"
     kind = f"json_type({document}, {path})"
     if query:
         value = f"CAST(json_extract({document}, {path}) AS VARCHAR)"
@@ -219,9 +222,7 @@ def json_access(
     elif isinstance(on_empty, str) and on_empty.startswith("EMPTY"):
         empty = "'[]'" if on_empty == "EMPTY ARRAY" else "'{}'"
         found = f"CASE WHEN {kind} IS NULL THEN {empty} ELSE {found} END"
-    sql = (
-        f"(CASE WHEN {document} IS NULL THEN NULL WHEN NOT json_valid({document}) THEN {failure} ELSE {found} END)"
-    )
+    sql = f"(CASE WHEN {given} IS NULL THEN NULL WHEN NOT json_valid({given}) THEN {failure} ELSE {found} END)"
     return cast(binder, Bound(sql, nvarchar(), exact=True), returning)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ _RANGES = {
     TypeCode.BIGINT: (-(2**63), 2**63 - 1),
 }
 _FLOATING_DIGITS = Decimal(10) ** 26
+_WIDE = Context(prec=80)
+"""Python's own context rounds to 28 digits; HANA has up to 38."""
 _TWELVE_PLACES = Decimal("0.000000000001")
 _SECONDS_FORM = re.compile(
     r"(\d{1,4})-(\d{1,2})-(\d{1,2})(?:[T ](\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,9}))?)?)?$"
@@ -67,13 +70,14 @@ def _decimal(value: Value, kind: SqlType) -> Decimal:
     if not number.is_finite():
         raise HanaError(314, f"numeric overflow: {number}")
     if kind.scale == types.FLOATING:
-        if abs(number) >= _FLOATING_DIGITS:
+        if number.copy_abs() >= _FLOATING_DIGITS:
             raise HanaError(314, f"numeric overflow: {number}")
-        return number.quantize(_TWELVE_PLACES, ROUND_HALF_UP) if number.as_tuple().exponent < -12 else number  # type: ignore[operator]
-    if abs(number) >= Decimal(10) ** (kind.length - kind.scale):
+        digits = -int(number.as_tuple().exponent)
+        return number.quantize(_TWELVE_PLACES, ROUND_HALF_UP, _WIDE) if digits > 12 else number
+    if number.copy_abs() >= Decimal(10) ** (kind.length - kind.scale):
         raise HanaError(314, f"numeric overflow: {number} does not fit into {types.shown(kind)}")
-    if number.as_tuple().exponent < -kind.scale:  # type: ignore[operator]
-        number = number.quantize(Decimal(1).scaleb(-kind.scale), ROUND_HALF_UP)
+    if -int(number.as_tuple().exponent) > kind.scale:
+        number = number.quantize(Decimal(1).scaleb(-kind.scale), ROUND_HALF_UP, _WIDE)
     return number
 
 
@@ -210,7 +214,8 @@ def vector_of(value: Value, half: bool) -> np.ndarray[Any, np.dtype[np.float32]]
     if half:
         with np.errstate(over="ignore"):
             found = found.astype(np.float16).astype(np.float32)
-    if not np.isfinite(found).all():
+    # The sum of a vector with Inf or NaN is neither finite; asking each number costs more than all the rest.
+    if not math.isfinite(float(found.sum())) and not np.isfinite(found).all():
         raise HanaError(314, "numeric overflow: a vector holds finite numbers only")
     return found
 
@@ -278,8 +283,8 @@ def _vector_out(value: Any) -> Any:
 def _decimal_out(value: Any) -> Any:
     if value is None:
         return None
-    found = value.normalize()
-    return found.quantize(Decimal(1)) if found.as_tuple().exponent > 0 else found
+    found = value.normalize(_WIDE)
+    return found.quantize(Decimal(1), context=_WIDE) if int(found.as_tuple().exponent) > 0 else found
 
 
 def output_converters(kinds: Sequence[SqlType]) -> list[tuple[int, Callable[[Any], Any]]]:

@@ -39,6 +39,8 @@ class Effect:
     """All rows were removed (TRUNCATE)."""
     rows: list[tuple[Any, ...]] | None = None
     file: Path | None = None
+    before: tuple[Any, ...] | None = None
+    """Number and hash of the removed rows as they are committed, to see later whether others changed them."""
 
 
 class Transaction:
@@ -74,6 +76,11 @@ class Transaction:
         self._captured = len(self._effects)
 
     def _capture(self, effect: Effect) -> None:
+        if effect.removed or effect.everything:
+            # This transaction holds the rows, so nobody else can commit a change of them now. A connection of
+            # its own sees them as they were before.
+            with self._connection.cursor() as others:
+                effect.before = _fingerprint(others, effect)
         if effect.added is None:
             return
         query = f"SELECT * FROM {effect.table} WHERE {effect.added}"
@@ -103,11 +110,20 @@ class Transaction:
         self._effects = effects
         self.begin()
         try:
-            for effect in effects:
-                self._replay(effect)
+            # The rollback has let go of the rows: who waited for them may have changed them before us.
+            unchanged = all(
+                effect.before is None or effect.before == _fingerprint(self._connection, effect)
+                for effect in effects
+            )
+            if unchanged:
+                for effect in effects:
+                    self._replay(effect)
         except duckdb.Error as exc:
             self.rollback()
             raise HanaError(138, f"transaction serialization failure: rolled back, {exc}") from exc
+        if not unchanged:
+            self.rollback()
+            raise HanaError(138, "transaction serialization failure: rolled back, its rows have changed")
 
     def _replay(self, effect: Effect) -> None:
         if effect.everything:
@@ -167,3 +183,11 @@ class Transaction:
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
+
+
+def _fingerprint(connection: duckdb.DuckDBPyConnection, effect: Effect) -> tuple[Any, ...] | None:
+    """What a connection sees of the rows that an effect removes."""
+    query = f"SELECT count(*), bit_xor(hash(t)) FROM {effect.table} AS t"
+    if effect.everything:
+        return connection.execute(query).fetchone()
+    return connection.execute(f"{query} WHERE _rid IN (SELECT unnest($rids))", {"rids": effect.removed}).fetchone()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from hana_ai.api.local.hana import dates
 from hana_ai.api.local.hana.interface import Parameter, TypeCode, Value
@@ -43,6 +43,16 @@ _LOB_DESCRIPTOR = struct.Struct("<Bii")
 _DECIMAL_BYTES = 16
 
 
+class _LobField(NamedTuple):
+    """A LOB within its row; its bytes are at `start` of the part."""
+
+    column: int
+    code: int
+    options: int
+    size: int
+    start: int
+
+
 def _fixed_size(layout: str, convert: Callable[[Any], Any] | None = None) -> _Decoder:
     reader = struct.Struct(layout)
     unpack, size = reader.unpack_from, reader.size
@@ -68,16 +78,6 @@ def _decimal(data: bytes, position: int) -> tuple[Any, int]:
     return decimal_value(data[position:end]), end
 
 
-def _integer(size: int) -> _Decoder:
-    def decode(data: bytes, position: int) -> tuple[Any, int]:
-        end = position + size
-        if end > len(data):
-            raise ProtocolError("FIXED beyond its part")
-        return int.from_bytes(data[position:end], "little", signed=True), end
-
-    return decode
-
-
 def _text(data: bytes, position: int) -> tuple[Any, int]:
     raw, position = take_prefixed(data, position)
     return None if raw is None else text_or_bytes(raw), position
@@ -96,7 +96,6 @@ _DECODERS: dict[int, _Decoder] = {
     TypeCode.SECONDDATE: _fixed_size("<q", dates.seconddate_value),
     TypeCode.DAYDATE: _fixed_size("<i", dates.daydate_value),
     TypeCode.SECONDTIME: _fixed_size("<i", dates.secondtime_value),
-    **{code: _integer(size) for code, size in FIXED_BYTES.items()},
     **dict.fromkeys(
         (
             TypeCode.CHAR,
@@ -121,7 +120,8 @@ _DECODERS: dict[int, _Decoder] = {
         take_prefixed,
     ),
 }
-_FIXED_CODES = frozenset(FIXED_BYTES)
+_DECODER_OF_CODE = [_DECODERS.get(code) for code in range(_NULL_BIT)]
+_FIXED_BYTES_OF_CODE = {int(code): size for code, size in FIXED_BYTES.items()}
 
 
 def decode_rows(data: bytes, count: int, parameters: Sequence[Parameter]) -> list[ParameterRow]:
@@ -143,29 +143,33 @@ def decode_rows(data: bytes, count: int, parameters: Sequence[Parameter]) -> lis
         for index, kind in enumerate(declared)
         if kind.code in (TypeCode.REAL_VECTOR, TypeCode.HALF_VECTOR)
     }
-    decoders = _DECODERS
+    decoders = _DECODER_OF_CODE
     rows: list[ParameterRow] = []
     position = 0
     try:
         for _ in range(count):
             row: ParameterRow = []
-            lobs: list[tuple[int, int, int, int, int]] = []
+            lobs: list[_LobField] = []
             for kind in declared:
                 code = data[position]
                 position += 1
-                if code & _NULL_BIT:
+                if code >= _NULL_BIT:
                     row.append(None)
                     continue
-                decode = decoders.get(code)
+                decode = decoders[code]
                 if decode is not None:
                     value, position = decode(data, position)
-                    if code in _FIXED_CODES and value is not None:
-                        value = unscaled(value, kind.scale)
                     row.append(value)
+                elif code in _FIXED_BYTES_OF_CODE:
+                    end = position + _FIXED_BYTES_OF_CODE[code]
+                    if end > len(data):
+                        raise ProtocolError("FIXED beyond its part")
+                    row.append(unscaled(int.from_bytes(data[position:end], "little", signed=True), kind.scale))
+                    position = end
                 elif code in LOB_CODES:
                     options, size, start = _LOB_DESCRIPTOR.unpack_from(data, position)
                     position += _LOB_DESCRIPTOR.size
-                    lobs.append((len(row), code, options, size, start))
+                    lobs.append(_LobField(len(row), code, options, size, start))
                     row.append(None)
                 else:
                     raise ProtocolError(f"parameter of type {code}")
@@ -181,20 +185,18 @@ def decode_rows(data: bytes, count: int, parameters: Sequence[Parameter]) -> lis
     return rows
 
 
-def _take_lobs(
-    data: bytes, position: int, row: ParameterRow, lobs: Sequence[tuple[int, int, int, int, int]]
-) -> int:
+def _take_lobs(data: bytes, position: int, row: ParameterRow, lobs: Sequence[_LobField]) -> int:
     """Fill in the LOBs of a row, whose bytes follow it; return where the next row starts."""
-    for index, code, options, size, start in lobs:
+    for column, code, options, size, start in lobs:
         # LOBs may not overlap: descriptors of ten bytes could otherwise multiply one piece of data.
         if size < 0 or (size and not position <= start <= len(data) - size):
             raise ProtocolError(f"LOB of {size} bytes at {start} beyond its part")
         raw = data[start : start + size] if size else b""
         position = start + size if size else position
         if not lob_is_last(options):
-            row[index] = IncomingLob(code, raw)
+            row[column] = IncomingLob(code, raw)
         else:
-            row[index] = raw if code == TypeCode.BLOB else text_or_bytes(raw)
+            row[column] = raw if code == TypeCode.BLOB else text_or_bytes(raw)
     return position
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlglot import exp
+import duckdb
 
 from hana_ai.api.local.hana import inputs, syntax, types
 from hana_ai.api.local.hana.catalog import TableInfo
@@ -42,6 +42,9 @@ class Plan:
     """Whether many parameter rows run as one statement."""
     temporary: list[TableInfo] = field(default_factory=list)
     uses_sequence: bool = False
+    parsed: duckdb.Statement | None = None
+    """DuckDB's parse of the query, kept from the second execution on."""
+    executions: int = 0
     compiled: dict[str, Any] = field(default_factory=dict)
     """Translated changes, kept between executions."""
 
@@ -172,6 +175,3 @@ def _finish_parameters(plan: Plan) -> None:
     bound.types = list(kinds)
     plan.parameters = tuple(Parameter(kind) for kind in kinds)
     plan.converters = [inputs.converter(kind, bound.vectors.get(index)) for index, kind in enumerate(kinds)]
-
-
-__all__ = ["Plan", "exp", "make_plan"]

@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from contextlib import suppress
 from types import TracebackType
 
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 _BACKLOG = 128
 _LOGIN_SECONDS = 30.0
 _CLOSE_SECONDS = 5.0
+_ACCEPT_PAUSE_SECONDS = 0.1
 
 
 def server_context(certificate: str, key: str | None = None) -> ssl.SSLContext:
@@ -136,8 +138,9 @@ class HanaServer:
         for connection, _ in connections:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+        deadline = time.monotonic() + _CLOSE_SECONDS
         for _, thread in connections:
-            thread.join(_CLOSE_SECONDS)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     @property
     def connection_count(self) -> int:
@@ -158,13 +161,15 @@ class HanaServer:
         self.close()
 
     def _accept(self, listener: socket.socket) -> None:
-        while True:
+        while not self._closing:
             try:
                 connection, _ = listener.accept()
             except OSError:
+                # For instance too many open files: later there may be room again.
                 if not self._closing:
-                    logger.exception("accept failed; no more connections are taken")
-                return
+                    logger.exception("accept failed")
+                    time.sleep(_ACCEPT_PAUSE_SECONDS)
+                continue
             if self._closing:
                 connection.close()
                 return
@@ -175,7 +180,13 @@ class HanaServer:
                     target=self._serve, args=(connection, number), name=f"hana-{number}", daemon=True
                 )
                 self._connections[number] = (connection, thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:
+                logger.exception("no thread for connection %d", number)
+                with self._lock:
+                    del self._connections[number]
+                connection.close()
 
     def _serve(self, connection: socket.socket, number: int) -> None:
         session = Session(self._engine, self._authenticator, number)

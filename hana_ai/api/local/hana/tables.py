@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import duckdb
 
-from hana_ai.api.local.hana import syntax, types
+from hana_ai.api.local.hana import inputs, syntax, types
 from hana_ai.api.local.hana.catalog import Catalog, ColumnInfo, ConstraintInfo, TableInfo
-from hana_ai.api.local.hana.dml import clean, expression_binder, parse_expression
+from hana_ai.api.local.hana.conversions import assign
+from hana_ai.api.local.hana.dml import Target, clean, expression_binder, parse_expression
 from hana_ai.api.local.hana.environment import Environment
 from hana_ai.api.local.hana.errors import unknown_column
 from hana_ai.api.local.hana.interface import HanaError, SqlType
@@ -63,7 +64,24 @@ class TableBuilder:
             self.add_column(table, definition)
         for constraint in statement.constraints:
             self.add_constraint(table, constraint)
+        self.check_expressions(table)
         return table
+
+    def check_expressions(self, table: TableInfo) -> None:
+        """Raise for a default or a generated column that can never work."""
+        binder = expression_binder(self.environment)
+        Target(binder, table).generated("t")
+        for column in table.columns:
+            if column.default is None:
+                continue
+            try:
+                bound = assign(
+                    binder, binder.bind(parse_expression(column.default), Scope()), column.type, column.name
+                )
+                if bound.type is not None and bound.type.code in types.NUMBERS and column.default.startswith("'"):
+                    inputs.converter(column.type)(column.default.strip("'"))
+            except HanaError as exc:
+                raise HanaError(336, f"invalid default value: {column.name}: {exc.message}") from exc
 
     def add_column(self, table: TableInfo, definition: syntax.ColumnDef) -> ColumnInfo:
         """Add a column and the constraints written beside it."""

@@ -73,7 +73,7 @@ def take_prefixed(data: bytes, position: int) -> tuple[bytes | None, int]:
         if size == _INDICATOR_NULL:
             return None, position
         if size == _INDICATOR_SHORT:
-            size = int.from_bytes(data[position : position + 2], "little")
+            size = data[position] | data[position + 1] << 8
             position += 2
         elif size == _INDICATOR_LONG:
             size = int.from_bytes(data[position : position + 4], "little")

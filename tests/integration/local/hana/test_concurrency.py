@@ -165,6 +165,7 @@ def test_a_crowd_of_readers_and_writers_loses_nothing(hana: LocalHana, seconds: 
         assert {(row[0], row[1]): row[2] for row in cursor.fetchall()} == crowd.committed
         cursor.execute("SELECT SUM(BALANCE) FROM ACCOUNTS")
         assert cursor.fetchone()[0] == ACCOUNTS * BALANCE
+    print(f"{crowd.operations} operations, {crowd.conflicts} conflicts, memory {memory}")
     assert crowd.operations - crowd.conflicts > CONNECTIONS
     if len(memory) > 3:
         # A row takes some hundred bytes; versions of updated rows and DuckDB's buffers are the rest.

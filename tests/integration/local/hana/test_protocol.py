@@ -128,6 +128,29 @@ def test_a_bug_in_the_engine_rolls_back_and_kills_nothing(connect: Connect, scri
     assert scripted.state()["committed"] == 0
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compress": True},
+        {"packetSize": 5_000_000},
+        {"reconnect": True},
+        {"databaseName": "X"},
+    ],
+)
+def test_connect_properties_change_nothing(connect: Connect, scripted: Scripted, options: dict[str, Any]) -> None:
+    connection = connect(**options)
+    with connection.cursor() as cursor:
+        cursor.executemany("insert(INTEGER, NVARCHAR)", rows(PIECES))
+        assert cursor.rowcount == PIECES
+    assert len(run(connection, "count(20_000, 100)")) == 20_000
+    assert scripted.state()["committed"] == PIECES
+
+
+def test_a_statement_of_three_megabytes(connect: Connect) -> None:
+    text = "é" * 1_500_000
+    assert run(connect(), f"query([NCLOB], [('{text}',)])") == [(text,)]
+
+
 # Transactions
 
 

@@ -185,7 +185,7 @@ def connection(scripted: Scripted) -> Any:
             st.none() | st.binary(max_size=300),
             st.none() | dates,
             st.none() | st.datetimes().filter(lambda moment: moment.year > 1582),
-            st.none() | st.floats(width=64, allow_nan=False),
+            st.none() | st.floats(allow_nan=False, allow_infinity=False),
             st.none() | st.booleans(),
             st.none() | st.text(printable, max_size=300),
             # One length, for hdbcli takes no batch with vectors of several.

@@ -13,7 +13,7 @@ from hana_ai.api.local.hana import lobs
 from hana_ai.api.local.hana.interface import Column, HanaError, SqlType, TypeCode
 from hana_ai.api.local.hana.lobs import OutgoingLobs
 from hana_ai.api.local.hana.rows import ResultCursor, RowEncoder, metadata_part
-from hana_ai.api.local.hana.values import text_or_bytes
+from hana_ai.api.local.hana.text import text_or_bytes
 
 INTEGER = SqlType(TypeCode.INTEGER, "INTEGER", 10)
 NVARCHAR = SqlType(TypeCode.NVARCHAR, "NVARCHAR", 100)
