@@ -11,6 +11,7 @@ setup(
         "hana_ai.api.local.hana",
         "hana_ai.api.local.together",
         "hana_ai.api.routing",
+        "hana_ai.api.routing.startup",
     ],
-    package_data={"hana_ai.api": ["py.typed"], "hana_ai.api.routing": ["startup/sitecustomize.py"]},
+    package_data={"hana_ai.api": ["py.typed"]},
 )

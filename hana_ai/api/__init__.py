@@ -106,7 +106,13 @@ def __getattr__(name: str) -> object:
 
     # Every other public name is an error.
     module = _MODULES.get(name, "errors")
-    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    except ModuleNotFoundError as exc:
+        if not module.startswith("hana."):
+            raise
+        message = f"{name} needs {exc.name}: pip install 'hana-ai-together[toolkit]'"
+        raise ModuleNotFoundError(message, name=exc.name) from exc
     globals()[name] = value
     return value
 
