@@ -241,18 +241,19 @@ class Routing:
             patcher = Patcher(lambda: self._active)
             try:
                 seam.patch(module, patcher)
-            except UpstreamChanged as exc:
+            except _NotNeeded:
+                self._report(seam, "not needed", "")
+                continue
+            except Exception as exc:  # noqa: BLE001 - the log and status() say it; the import must not fail by us
                 patcher.undo()
                 self._report(seam, "upstream changed", str(exc))
                 logger.warning(
-                    "%s %s is not routed to Together AI, upstream changed: %s",
+                    "%s of %s %s is not routed to Together AI, upstream changed: %s",
                     seam.name,
+                    seam.distribution,
                     version_of(seam.distribution) or "",
                     exc,
                 )
-                continue
-            except _NotNeeded:
-                self._report(seam, "not needed", "")
                 continue
             with self._lock:
                 if self._active:
@@ -278,6 +279,8 @@ class Routing:
                 state, detail = "not installed", ""
             elif not active:
                 state, detail = "off", ""
+            elif state == "on import" and not has_module(seam.module):
+                state, detail = "upstream changed", f"there is no module {seam.module}"
             elif state in ("routed", "on import"):
                 reason = seam.stays()
                 if reason is not None:
@@ -337,22 +340,22 @@ class ModuleMaker:
 
     def is_missing(self) -> bool:
         """Whether the module is missing from an installed distribution."""
-        parent, _, _ = self.module.rpartition(".")
-        try:
-            spec = importlib.util.find_spec(parent)
-        except ImportError:
-            return False
-        if spec is None or spec.submodule_search_locations is None:
-            return False
-        return not any(
-            _exists(f"{folder}/{self.module.rpartition('.')[2]}") for folder in spec.submodule_search_locations
-        )
+        return not has_module(self.module) and has_module(self.module.partition(".")[0])
 
 
-def _exists(path: str) -> bool:
+def has_module(name: str) -> bool:
+    """Whether there is a module of this name, without importing the packages that it is in."""
     from pathlib import Path
 
-    return Path(f"{path}.py").is_file() or Path(path).is_dir()
+    top, _, rest = name.partition(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None or not rest:
+        return spec is not None
+    return any(
+        Path(folder, f"{inner}.py").is_file() or Path(folder, inner, "__init__.py").is_file()
+        for inner in [rest.replace(".", "/")]
+        for folder in spec.submodule_search_locations or ()
+    )
 
 
 class _Finder(MetaPathFinder):

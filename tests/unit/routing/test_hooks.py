@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -223,15 +222,32 @@ def test_threads_that_import_while_others_switch_see_theirs_or_ours_and_nothing_
     assert {sys.modules[name].ask("a") for name in names} == {"theirs: a"}
 
 
-def test_a_patch_that_fails_in_a_way_nobody_thought_of_is_no_silent_loss(make: Make) -> None:
+def test_a_patch_that_fails_in_a_way_nobody_thought_of_fails_no_import_and_is_reported(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(module: ModuleType, patcher: Patcher) -> None:
         patcher.replace(module, "choose", ours, ["name"])
-        raise UpstreamChanged("on second thoughts")
+        raise ImportError("a module of a third one is gone")
 
     routing = make(Seam("toolkit", "upstream_toolkit", "pytest", "", broken))
-    logging.getLogger("hana_ai").setLevel(logging.CRITICAL)
-    try:
-        routing.activate()
-        assert toolkit().ask("a") == "theirs: a"
-    finally:
-        logging.getLogger("hana_ai").setLevel(logging.NOTSET)
+    routing.activate()
+    assert toolkit().ask("a") == "theirs: a"
+    [found] = routing.seams()
+    assert (found.state, found.detail) == ("upstream changed", "a module of a third one is gone")
+    assert "a module of a third one is gone" in caplog.text
+
+
+def test_a_module_that_upstream_dropped_is_reported_without_importing_anything(make: Make, folder: Path) -> None:
+    package = folder / "upstream_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemError('imported')")
+    (package / "there.py").write_text("")
+    routing = make(
+        Seam("there", "upstream_package.there", "pytest", "is routed", patch),
+        Seam("gone", "upstream_package.gone", "pytest", "is routed", patch),
+    )
+    routing.activate()
+    assert [(seam.state, seam.detail) for seam in routing.seams()] == [
+        ("on import", "is routed"),
+        ("upstream changed", "there is no module upstream_package.gone"),
+    ]
