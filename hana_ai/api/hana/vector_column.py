@@ -107,7 +107,10 @@ class VectorColumn:
 
     def _ways_out(self, model: str | None) -> str:
         if model is None:
-            stay = "Either embed with the model that wrote the table"
+            stay = (
+                'Either embed with the model that wrote the table (if that is SAP\'s: embedding="hana", or '
+                "TOGETHER_ROUTE_EMBEDDINGS=off for the toolkit's own classes)"
+            )
         elif model.startswith("SAP_"):
             stay = (
                 'Either stay with it (embedding="hana" embeds in the database; TOGETHER_ROUTE_EMBEDDINGS=off for '

@@ -9,9 +9,9 @@ from hana_ai.api.routing.hooks import ModuleMaker, Routing, Seam, SeamStatus
 
 
 def _seams() -> Sequence[Seam]:
-    from hana_ai.api.routing import gen_ai_hub, toolkit
+    from hana_ai.api.routing import cures, gen_ai_hub, toolkit
 
-    return (*toolkit.SEAMS, *gen_ai_hub.SEAMS)
+    return (*toolkit.SEAMS, *gen_ai_hub.SEAMS, *cures.SEAMS)
 
 
 def _makers() -> Sequence[ModuleMaker]:

@@ -92,7 +92,8 @@ def test_another_width_is_refused_before_any_row_is_written_and_both_are_named(
         store.add_texts(TEXTS)
     assert str(caught.value) == (
         '"STORE"."VEC_VECTOR" is a REAL_VECTOR(768), and local/scripted-embedding makes vectors of 256 numbers. '
-        "Either embed with the model that wrote the table, or embed the texts again into a new table."
+        'Either embed with the model that wrote the table (if that is SAP\'s: embedding="hana", or '
+        "TOGETHER_ROUTE_EMBEDDINGS=off for the toolkit's own classes), or embed the texts again into a new table."
     )
     with pytest.raises(TogetherAIInputError, match=r"REAL_VECTOR\(768\).*256"):
         store.similarity_search("foo")
@@ -427,6 +428,14 @@ def test_a_table_embedded_in_the_database_and_one_by_together_refuse_each_other(
         TogetherHanaDB(connection, "hana", table_name="STORE")
     with pytest.raises(TogetherAIInputError, match='"hana" or "hana:NAME"'):
         TogetherHanaDB(connection, "some/model", table_name="STORE")
+
+
+def test_half_vectors_are_kept_in_half_the_space(make: Make, connection: dbapi.Connection) -> None:
+    store = make(vector_column_type="HALF_VECTOR")
+    store.add_texts(TEXTS, ids=TEXTS)
+    assert store.similarity_search("bar", k=1)[0].id == "bar"
+    with pytest.raises(AttributeError, match="wrong type: HALF_VECTOR"):
+        make(vector_column_type="REAL_VECTOR")
 
 
 def test_from_texts_and_the_rest_of_hanadb_work(make: Make, connection: dbapi.Connection) -> None:
