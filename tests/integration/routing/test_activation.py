@@ -46,6 +46,13 @@ def test_processes_of_the_program_are_routed_too() -> None:
     assert call(COMMAND, "run", "--", "python", "-c", code).stdout == "True []\n"
 
 
+def test_programs_that_are_no_python_command_are_routed_too(tmp_path: Path) -> None:
+    (tmp_path / "served.py").write_text(f"{IS_ACTIVE}\nraise SystemExit(3)\n")
+    done = call(COMMAND, "run", "--", "uvicorn", "--app-dir", tmp_path, "--port", "0", "served:app")
+    assert done.stdout.startswith("True ")
+    assert done.returncode == 3
+
+
 def test_python_is_the_one_of_this_environment() -> None:
     done = call(COMMAND, "run", "--", "python", "-c", "import sys; print(sys.prefix)", PATH=os.defpath)
     assert done.stdout.strip() == sys.prefix

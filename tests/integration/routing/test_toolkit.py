@@ -64,11 +64,17 @@ def test_models_are_routed_by_each_activation(stack: Stack, activation: str, tmp
     check("models", found["models"])
 
 
-@pytest.mark.parametrize("activation", ["run", "autoload"])
+@pytest.mark.parametrize(
+    ("activation", "scripts"),
+    [
+        ("run", ["models", "rag_agent", "vector_stores"]),
+        ("autoload", ["models", "rag_agent", "vector_stores"]),
+        *(pytest.param(activation, list(SCRIPTS), marks=pytest.mark.slow) for activation in ACTIVATIONS),
+    ],
+)
 def test_without_the_switch_everything_is_as_it_would_be_without_us(
-    stack: Stack, activation: str, tmp_path: Path
+    stack: Stack, activation: str, scripts: list[str], tmp_path: Path
 ) -> None:
-    scripts = ["models", "rag_agent", "vector_stores"]
     plain = stack.run(scripts, tmp_path, lambda arguments: directly(arguments, tmp_path), enabled="false")
     ours = stack.run(
         scripts, tmp_path, lambda arguments: ACTIVATIONS[activation](arguments, tmp_path), enabled="false"

@@ -138,7 +138,7 @@ class DuckDBSession:
         return (self.engine.catalog.version, self.state.temporary_version, self.state.schema)
 
     def _converted(self, plan: Plan, rows: Sequence[Sequence[Value]]) -> list[list[Any]]:
-        converters = plan.converters
+        converters = self._at_once(plan, rows) if len(rows) > 1 and plan.vectors else plan.converters
         width = len(converters)
         converted = []
         for number, row in enumerate(rows):
@@ -151,6 +151,17 @@ class DuckDBSession:
                     exc.rows_affected = [-3 if index == number else 0 for index in range(len(rows))]
                 raise
         return converted
+
+    @staticmethod
+    def _at_once(plan: Plan, rows: Sequence[Sequence[Value]]) -> list[Callable[[Any], Any]]:
+        """The converters, those of vector columns replaced by what was converted for all rows at once."""
+        converters = list(plan.converters)
+        for place, dimension in plan.vectors.items():
+            found = inputs.vectors_of([row[place] if place < len(row) else None for row in rows], dimension)
+            if found is not None:
+                vectors = iter(found)
+                converters[place] = lambda _, vectors=vectors: next(vectors)  # type: ignore[misc]
+        return converters
 
     def named(
         self, sql: str, values: Mapping[str, Any], parameters: Parameters, extra: Mapping[str, Any]
@@ -171,6 +182,8 @@ class DuckDBSession:
         assert plan.query_sql is not None and plan.columns is not None
         for table in plan.temporary:
             self.ensure_temporary(table)
+        if plan.lock is not None:
+            self._change(plan.lock, [list(row)])
         if self.transaction.active:
             self.transaction.prepare_for_failure()
         values = {f"p{index}": inputs.for_duckdb(value) for index, value in enumerate(row)}

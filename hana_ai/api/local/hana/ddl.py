@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hana_ai.api.local.hana import syntax, types
 from hana_ai.api.local.hana.catalog import (
@@ -52,6 +52,7 @@ class DdlRunner(ObjectDdl):
         self.catalog = session.engine.catalog
         self.environment = Environment(self.catalog, session.state)
         self.change = Change()
+        self.parameters = Parameters({})
         self.after: list[Callable[[], None]] = []
         """What to do in memory once the commit has succeeded."""
 
@@ -100,7 +101,8 @@ class DdlRunner(ObjectDdl):
             binder = Binder(self.environment, parameters)
             query = binder.top_query(statement.query)
             definitions = self._columns_of_query(statement, query)
-        if not definitions:
+        untyped = [item for item in definitions if item.type is None and item.generated is None]
+        if not definitions or untyped:
             raise HanaError(257, "sql syntax error: a table needs columns")
         table = builder.create(statement, schema, definitions)
         self._make(table, [(d.start, d.increment) for d in definitions])
@@ -202,10 +204,13 @@ class DdlRunner(ObjectDdl):
             column = builder.add_column(new, definition)
             create_sequences(self.connection, [(column, definition.start, definition.increment)])
             values[column.name] = self._new_value(old, column)
-        self._put_table(rebuild(self.connection, old, new, self.environment, values))
+        self._put_table(rebuild(self.connection, old, new, self.environment, values=values, named=self._named))
+
+    def _named(self, sql: str) -> dict[str, Any]:
+        return self.session.named(sql, {}, self.parameters, {})
 
     def _new_value(self, old: TableInfo, column: ColumnInfo) -> str:
-        binder = expression_binder(self.environment)
+        binder = expression_binder(self.environment, self.parameters)
         if column.generated is not None:
             bound = binder.bind(parse_expression(column.generated), table_scope(old))
             return clean(assign(binder, bound, column.type, column.name).sql)
@@ -225,7 +230,7 @@ class DdlRunner(ObjectDdl):
             new.indexes = [item for item in new.indexes if name not in [column for column, _ in item.columns]]
         if not new.columns:
             raise HanaError(311, "cannot drop all columns in a table")
-        self._put_table(rebuild(self.connection, old, new, self.environment, {}))
+        self._put_table(rebuild(self.connection, old, new, self.environment, values={}))
 
     def _altercolumns(self, statement: syntax.AlterColumns) -> None:
         old = self._existing(statement.table, "ALTER")
@@ -244,13 +249,13 @@ class DdlRunner(ObjectDdl):
                 column.nullable = not definition.not_null
             if definition.default is not None:
                 column.default = definition.default_sql
-        self._put_table(rebuild(self.connection, old, new, self.environment, values))
+        self._put_table(rebuild(self.connection, old, new, self.environment, values=values))
 
     def _addconstraint(self, statement: syntax.AddConstraint) -> None:
         old = self._existing(statement.table, "ALTER")
         new = copy.deepcopy(old)
         TableBuilder(self.catalog, self.environment).add_constraint(new, statement.constraint)
-        table = rebuild(self.connection, old, new, self.environment, {})
+        table = rebuild(self.connection, old, new, self.environment, values={})
         if new.constraints[-1].kind == "FOREIGN":
             self.session.check_foreign_keys(table, "TRUE")
         self._put_table(table)
@@ -266,7 +271,7 @@ class DdlRunner(ObjectDdl):
         if doomed is None:
             raise HanaError(397, f"invalid object name: {statement.name or 'PRIMARY KEY'}")
         new.constraints.remove(doomed)
-        self._put_table(rebuild(self.connection, old, new, self.environment, {}))
+        self._put_table(rebuild(self.connection, old, new, self.environment, values={}))
 
     def _alternothing(self, statement: syntax.AlterNothing) -> None:
         self._existing(statement.table, "ALTER")

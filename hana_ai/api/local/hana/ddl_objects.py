@@ -208,7 +208,7 @@ class ObjectDdl:
             )
         )
         if statement.unique:
-            new = rebuild(self.connection, old, new, self.environment, {})
+            new = rebuild(self.connection, old, new, self.environment, values={})
         self._put_table(new)
 
     def _drop_index(self, statement: syntax.Drop) -> None:
@@ -223,7 +223,7 @@ class ObjectDdl:
         new = copy.deepcopy(old)
         new.indexes = [item for item in new.indexes if item.name != index.name]
         if index.unique:
-            new = rebuild(self.connection, old, new, self.environment, {})
+            new = rebuild(self.connection, old, new, self.environment, values={})
         self._put_table(new)
 
     def _renameindex(self, statement: syntax.RenameIndex) -> None:

@@ -192,6 +192,40 @@ class HanaParser(parser.Parser):
             return None
         return super()._parse_id_var(any_token=any_token, tokens=tokens)
 
+    def _parse_alias(self, this: Any, explicit: bool = False) -> Any:
+        announced = self._match(TokenType.ALIAS, advance=False)
+        found = super()._parse_alias(this, explicit)
+        if announced and found is this:
+            self.raise_error("Expected an alias")
+        return found
+
+    def _parse_csv(self, parse_method: Callable[[], Any], sep: TokenType = TokenType.COMMA) -> list[Any]:
+        first = parse_method()
+        items = [] if first is None else [first]
+        while self._match(sep):
+            item = parse_method() if items else None
+            if item is None:
+                self.raise_error("Expected something after the comma")
+            items.append(item)
+        return items
+
+    def _parse_join(self, *args: Any, **kwargs: Any) -> Any:
+        comma = self._match(TokenType.COMMA, advance=False)
+        join = super()._parse_join(*args, **kwargs)
+        if join is None and comma:
+            self.raise_error("Expected a table")
+        if join is not None:
+            cross = str(join.args.get("kind") or "").upper() == "CROSS"
+            if join.this is None or not (comma or cross or join.args.get("on")):
+                self.raise_error("Expected a table and ON")
+        return join
+
+    def _parse_select_query(self, *args: Any, **kwargs: Any) -> Any:
+        # sqlglot knows databases in which a query may begin with FROM.
+        if self._match(TokenType.FROM, advance=False):
+            return None
+        return super()._parse_select_query(*args, **kwargs)
+
     def parse_type_name(self) -> SqlType:
         """A declared type."""
         token = self._curr

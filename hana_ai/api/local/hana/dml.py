@@ -250,6 +250,8 @@ def assigned_values(
         if len(values) != len(columns):
             raise HanaError(7, "feature not supported by the loopback server: SET (...) = (subquery)")
         for column, item in zip(columns, values, strict=True):
+            if column.name in found:
+                raise HanaError(272, f"duplicate column name: {column.name}")
             if isinstance(item, exp.Var):
                 bound = default_value(binder, column)
             else:
@@ -265,7 +267,8 @@ def set_clause(target: Target, alias: str, assigned: dict[str, str]) -> str:
         if column.name in assigned:
             items.append(f"{quoted(column)} = {assigned[column.name]}")
     items += [f"{quoted(column)} = {sql}" for column, sql in target.generated(alias, assigned)]
-    return ", ".join(items)
+    # SELECT ... FOR UPDATE changes nothing, but holds the row like a change.
+    return ", ".join(items) or f"_rid = {alias}._rid"
 
 
 def run_update(run: Run, statement: syntax.Update, environment: Environment) -> tuple[list[int], list[Effect]]:

@@ -54,6 +54,11 @@ _RULES: tuple[tuple[str, int, str], ...] = (
     (r"Duplicate key \"(?P<what>.+?)\" violates", 301, "unique constraint violated: {what}"),
     (r"(?:PRIMARY KEY or UNIQUE|Data contains duplicates)", 301, "unique constraint violated"),
     (r"CHECK constraint failed", 677, "check constraint violation"),
+    (r"Type VARCHAR with value .* can't be cast", 339, "invalid number"),
+    (r"Could not parse string .* according to format", 303, "invalid DATE, TIME or TIMESTAMP value"),
+    (r"Could not cast value", 314, "numeric overflow"),
+    (r"Window functions are not supported here", 257, "sql syntax error: OVER is missing"),
+    (r"LIMIT/OFFSET cannot be negative", 257, "sql syntax error: LIMIT and OFFSET cannot be negative"),
     (r"[Oo]verflow|out of range for the destination|can't be cast", 314, "numeric overflow"),
     (r"Casting value .* failed", 314, "numeric overflow"),
     (r"(?:date|timestamp|time) field value out of range", 303, "invalid DATE, TIME or TIMESTAMP value"),
@@ -77,7 +82,8 @@ _COMPILED = tuple((re.compile(pattern, re.DOTALL), code, text) for pattern, code
 
 def from_duckdb(error: duckdb.Error) -> HanaError:
     """The HANA error that says what this DuckDB error says."""
-    text = str(error)
+    # What follows quotes the statement, whose own texts must not be taken for the error's.
+    text = str(error).partition("\n\nLINE ")[0]
     at = text.find(MARK)
     if at >= 0:
         number, _, detail = text[at + len(MARK) :].partition(":")

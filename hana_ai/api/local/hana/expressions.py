@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -99,6 +100,8 @@ class ExpressionBinder:
             return Bound(literal(text), types.nvarchar(max(1, conversions.utf16_length(text))), False, exact=True,
                          text=text, literal=True)  # fmt: skip
         if "e" in text.lower():
+            if math.isinf(float(text)):
+                raise HanaError(314, f"numeric overflow: {text}")
             return Bound(f"CAST({text} AS DOUBLE)", DOUBLE, False, exact=True, literal=True)
         if "." in text:
             whole, _, fraction = text.partition(".")
@@ -139,6 +142,8 @@ class ExpressionBinder:
         identifier = node.this
         if isinstance(identifier, exp.Star):
             raise syntax('"*"', position_of(node))
+        if node.args.get("catalog"):
+            raise unknown_column(name_of(identifier), position_of(node))
         name = name_of(identifier)
         table = name_of(node.args["table"]) if node.args.get("table") else None
         schema = name_of(node.args["db"]) if node.args.get("db") else None

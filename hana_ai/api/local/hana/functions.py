@@ -14,6 +14,7 @@ from sqlglot import exp
 
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.conversions import cast, concatenated, convert, to_number
+from hana_ai.api.local.hana.errors import raising
 from hana_ai.api.local.hana.interface import HanaError, SqlType
 from hana_ai.api.local.hana.scope import Bound, Scope
 from hana_ai.api.local.hana.types import (
@@ -121,6 +122,14 @@ def function(*names: str) -> Callable[[Handler], Handler]:
     return register
 
 
+def _finite(sql: str) -> str:
+    problem = raising(314, "numeric overflow")
+    return f"(CASE WHEN isfinite({sql}) THEN {sql} WHEN {sql} IS NULL THEN NULL ELSE {problem} END)"
+
+
+_INVALID = raising(2, "general error: invalid argument")
+
+
 # --- text ---
 define("UPPER UCASE", "s", "0", "upper({0})")
 define("LOWER LCASE", "s", "0", "lower({0})")
@@ -195,11 +204,24 @@ def _locate(binder: ExpressionBinder, nodes: Sequence[exp.Expr], scope: Scope) -
 
 
 # --- numbers ---
-for _name in ("SQRT", "EXP", "LN", "SIN", "COS", "TAN", "ASIN", "ACOS", "ATAN", "SINH", "COSH", "TANH", "COT"):
+define(
+    "SQRT",
+    "d",
+    DOUBLE,
+    f"(CASE WHEN {{0}} < 0 THEN {raising(2, 'general error: invalid argument')} ELSE sqrt({{0}}) END)",
+)
+define(
+    "LN",
+    "d",
+    DOUBLE,
+    f"(CASE WHEN {{0}} <= 0 THEN {raising(2, 'general error: invalid argument')} ELSE ln({{0}}) END)",
+)
+define("EXP", "d", DOUBLE, _finite("exp({0})"))
+define("POWER", "dd", DOUBLE, _finite("pow({0}, {1})"))
+for _name in ("SIN", "COS", "TAN", "ASIN", "ACOS", "ATAN", "SINH", "COSH", "TANH", "COT"):
     define(_name, "d", DOUBLE, f"{_name.lower()}({{0}})")
 define("ATAN2", "dd", DOUBLE, "atan2({0}, {1})")
 define("LOG", "dd", DOUBLE, "(ln({1}) / ln({0}))")
-define("POWER", "dd", DOUBLE, "pow({0}, {1})")
 define("RAND RAND_SECURE", "", DOUBLE, "random()")
 define("SIGN", "n", INTEGER, "CAST(sign({0}) AS INTEGER)")
 define("UMINUS", "n", "0", "(-{0})")

@@ -11,7 +11,7 @@ from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.functions import AGGREGATES, Handler, argument, bind_arguments, wrong_arguments
 from hana_ai.api.local.hana.interface import SqlType
 from hana_ai.api.local.hana.scope import AGGREGATE_END, Bound, Scope
-from hana_ai.api.local.hana.types import BIGINT, DECIMAL, DOUBLE
+from hana_ai.api.local.hana.types import BIGINT, DECIMAL, DOUBLE, INTEGER
 
 if TYPE_CHECKING:
     from hana_ai.api.local.hana.expressions import ExpressionBinder
@@ -113,6 +113,9 @@ def _position_value(name: str) -> Handler:
             else:
                 rest[-1] = last.this
         bound = binder.bind(node, scope)
+        if name == "NTH_VALUE" and order and len(rest) == 1:
+            number = binder.bind(rest[0], scope).sql
+            return Bound(f"list_extract(list({bound.sql}{order}){AGGREGATE_END}, {number})", bound.type)
         extra = "".join(f", {binder.bind(item, scope).sql}" for item in rest)
         called = {"FIRST_VALUE": "first", "LAST_VALUE": "last"}.get(name, name.lower()) if order else name.lower()
         return Bound(f"{called}({bound.sql}{extra}{order}){AGGREGATE_END}", bound.type)
@@ -164,6 +167,8 @@ AGGREGATES.update(
         "ROW_NUMBER": _rank("ROW_NUMBER", BIGINT),
         "RANK": _rank("RANK", BIGINT),
         "DENSE_RANK": _rank("DENSE_RANK", BIGINT),
+        "GROUPING": _rank("GROUPING", INTEGER),
+        "GROUPING_ID": _rank("GROUPING_ID", INTEGER),
         "NTILE": _rank("NTILE", BIGINT),
         "PERCENT_RANK": _rank("PERCENT_RANK", DOUBLE),
         "CUME_DIST": _rank("CUME_DIST", DOUBLE),

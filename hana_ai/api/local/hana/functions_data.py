@@ -54,7 +54,9 @@ def _distance(name: str, sql: str) -> Handler:
     return handler
 
 
-FUNCTIONS["COSINE_SIMILARITY"] = _distance("COSINE_SIMILARITY", "list_cosine_similarity({0}, {1})")
+FUNCTIONS["COSINE_SIMILARITY"] = _distance(
+    "COSINE_SIMILARITY", "nullif(list_cosine_similarity({0}, {1}), CAST('nan' AS FLOAT))"
+)
 FUNCTIONS["L2DISTANCE"] = _distance("L2DISTANCE", "list_distance({0}, {1})")
 FUNCTIONS["INNER_PRODUCT"] = FUNCTIONS["DOT_PRODUCT"] = _distance("INNER_PRODUCT", "list_inner_product({0}, {1})")
 
@@ -293,6 +295,7 @@ def _session_text(attribute: str) -> Handler:
     return handler
 
 
+NILADIC["SYSUUID"] = FUNCTIONS["SYSUUID"]
 NILADIC["CURRENT_USER"] = NILADIC["SESSION_USER"] = _session_text("user")
 NILADIC["CURRENT_SCHEMA"] = _session_text("schema")
 

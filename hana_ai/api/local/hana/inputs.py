@@ -259,6 +259,22 @@ _CONVERTERS: dict[TypeCode, Callable[[Value, SqlType], Any]] = {
 }
 
 
+def vectors_of(values: Sequence[Value], dimension: int) -> list[np.ndarray[Any, np.dtype[np.float32]]] | None:
+    """Vectors of a whole REAL_VECTOR column at once, where all are fvecs bytes of its dimension; else None.
+
+    One look at all numbers takes a tenth of the time of a look at each vector; what is out of the ordinary is left
+    to `vector_of`, which says what is wrong with it.
+    """
+    size = 4 + 4 * dimension
+    if not dimension or not all(isinstance(value, bytes) and len(value) == size for value in values):
+        return None
+    rows = np.frombuffer(b"".join(values), dtype=np.uint8).reshape(len(values), size)  # type: ignore[arg-type]
+    if (rows[:, :4] != np.frombuffer(struct.pack("<I", dimension), dtype=np.uint8)).any():
+        return None
+    found = np.ascontiguousarray(rows[:, 4:]).view("<f4")
+    return list(found) if np.isfinite(found).all() else None
+
+
 def converter(kind: SqlType, half: bool | None = None) -> Callable[[Value], Any]:
     """A function that checks and converts values for a parameter of this type.
 
@@ -287,6 +303,13 @@ def _decimal_out(value: Any) -> Any:
     return found.quantize(Decimal(1), context=_WIDE) if int(found.as_tuple().exponent) > 0 else found
 
 
+def _moment_out(value: Any) -> Any:
+    if isinstance(value, str):
+        # What Python has no object for, DuckDB gives as text.
+        raise HanaError(314, f"numeric overflow: {value} is outside 0001-01-01 to 9999-12-31")
+    return value
+
+
 def output_converters(kinds: Sequence[SqlType]) -> list[tuple[int, Callable[[Any], Any]]]:
     """Which columns of a result need a conversion, and which."""
     found: list[tuple[int, Callable[[Any], Any]]] = []
@@ -295,4 +318,6 @@ def output_converters(kinds: Sequence[SqlType]) -> list[tuple[int, Callable[[Any
             found.append((index, _vector_out))
         elif kind.code in types.DECIMALS and kind.scale == types.FLOATING:
             found.append((index, _decimal_out))
+        elif kind.code in types.DATETIMES:
+            found.append((index, _moment_out))
     return found

@@ -54,6 +54,10 @@ def literal(text: str) -> str:
     if "\x00" in text:
         parts = text.split("\x00")
         return "(" + " || chr(0) || ".join(literal(part) for part in parts) + ")"
+    if "$" in text and not text.startswith("$."):
+        # Not to be taken for the name of a parameter.
+        parts = text.split("$")
+        return "(" + " || chr(36) || ".join("'" + part.replace("'", "''") + "'" for part in parts) + ")"
     return "'" + text.replace("'", "''") + "'"
 
 

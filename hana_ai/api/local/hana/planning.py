@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+from sqlglot import exp
 
 from hana_ai.api.local.hana import inputs, syntax, types
 from hana_ai.api.local.hana.catalog import TableInfo
 from hana_ai.api.local.hana.dml import Run, run_delete, run_insert, run_update, run_upsert
 from hana_ai.api.local.hana.environment import Environment
-from hana_ai.api.local.hana.interface import Column, FunctionCode, Parameter, SqlType
+from hana_ai.api.local.hana.errors import unsupported
+from hana_ai.api.local.hana.expressions import name_of
+from hana_ai.api.local.hana.interface import Column, FunctionCode, Parameter, SqlType, TypeCode
 from hana_ai.api.local.hana.journal import Effect
 from hana_ai.api.local.hana.merge import run_merge
 from hana_ai.api.local.hana.queries import Binder
@@ -37,9 +40,13 @@ class Plan:
     query_sql: str | None = None
     parameters_bound: Parameters = field(default_factory=lambda: Parameters({}))
     converters: list[Callable[[Any], Any]] = field(default_factory=list)
+    vectors: dict[int, int] = field(default_factory=dict)
+    """Parameters that are vectors of a fixed dimension: their place, and the dimension."""
     outputs: list[tuple[int, Callable[[Any], Any]]] = field(default_factory=list)
     bulk: bool = False
     """Whether many parameter rows run as one statement."""
+    lock: Plan | None = None
+    """The change that takes the row locks of FOR UPDATE."""
     temporary: list[TableInfo] = field(default_factory=list)
     uses_sequence: bool = False
     parsed: duckdb.Statement | None = None
@@ -166,7 +173,34 @@ def _query_plan(session: DuckDBSession, plan: Plan, statement: syntax.Query, env
         if (found := session.engine.catalog.table(schema, name)) is not None and found.temporary == "GLOBAL"
     ]
     _finish_parameters(plan)
+    if statement.for_update:
+        plan.lock = _lock_plan(plan, statement.query)
     return plan
+
+
+def _lock_plan(plan: Plan, query: exp.Expr) -> Plan:
+    """An UPDATE that changes nothing, for the rows of a simple query."""
+    source = query.args.get("from_")
+    table = source.this if source is not None else None
+    simple = isinstance(query, exp.Select) and isinstance(table, exp.Table) and not query.args.get("joins")
+    if not simple or any(query.args.get(key) for key in ("group", "distinct", "limit")):
+        raise unsupported("FOR UPDATE of anything but one table")
+    assert table is not None
+    schema = name_of(table.args["db"]) if table.args.get("db") else None
+    alias = table.args.get("alias")
+    where = query.args.get("where")
+    statement = syntax.Update(
+        syntax.Name(name_of(table.this), schema),
+        name_of(alias.this) if alias is not None else None,
+        [],
+        None,
+        where.this if where is not None else None,
+    )
+    locking = Plan(
+        plan.sql, statement, FunctionCode.UPDATE, plan.made_for, parameters_bound=plan.fresh_parameters()
+    )
+    _finish_parameters(locking)
+    return locking
 
 
 def _finish_parameters(plan: Plan) -> None:
@@ -174,4 +208,7 @@ def _finish_parameters(plan: Plan) -> None:
     kinds: list[SqlType] = [kind or types.nvarchar() for kind in bound.types]
     bound.types = list(kinds)
     plan.parameters = tuple(Parameter(kind) for kind in kinds)
+    plan.vectors = {
+        index: kind.length for index, kind in enumerate(kinds) if kind.code == TypeCode.REAL_VECTOR and kind.length
+    }
     plan.converters = [inputs.converter(kind, bound.vectors.get(index)) for index, kind in enumerate(kinds)]

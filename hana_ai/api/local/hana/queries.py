@@ -40,6 +40,13 @@ def label_of(node: exp.Expr) -> str:
         return f"'{node.this}'" if node.args.get("is_string") else str(node.this)
     if isinstance(node, exp.Placeholder):
         return "?"
+    if isinstance(node, nodes.StringAgg):
+        parts = [node.this, node.args.get("separator")]
+        return f"STRING_AGG({','.join(label_of(part) for part in parts if part is not None)})"
+    if isinstance(node, nodes.TypedCast):
+        return f"CAST({label_of(node.this)} AS {types.shown(node.args['to'])})"
+    if isinstance(node, nodes.JsonScalar):
+        return f"{node.args['name']}({label_of(node.this)},{label_of(node.args['path'])})"
     copied = node.copy()
     for identifier in copied.find_all(exp.Identifier):
         identifier.set("this", name_of(identifier))
@@ -326,6 +333,11 @@ class Binder(ExpressionBinder):
         sql = self.source(from_node.this, scope)
         for join in joins:
             sql += self._join(join, scope)
+        names = [(item.name, item.schema) for item in scope.relations if item.name is not None]
+        if len(set(names)) < len(names):
+            raise HanaError(
+                271, f"duplicate alias: {next(n for n, _ in names if [m for m, _ in names].count(n) > 1)}"
+            )
         return sql
 
     def _join(self, join: exp.Expr, scope: Scope) -> str:

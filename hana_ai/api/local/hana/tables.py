@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import duckdb
 
@@ -12,7 +13,7 @@ from hana_ai.api.local.hana.catalog import Catalog, ColumnInfo, ConstraintInfo, 
 from hana_ai.api.local.hana.conversions import assign
 from hana_ai.api.local.hana.dml import Target, clean, expression_binder, parse_expression
 from hana_ai.api.local.hana.environment import Environment
-from hana_ai.api.local.hana.errors import unknown_column
+from hana_ai.api.local.hana.errors import unknown_column, unsupported
 from hana_ai.api.local.hana.interface import HanaError, SqlType
 from hana_ai.api.local.hana.names import encode
 from hana_ai.api.local.hana.queries import quoted
@@ -199,6 +200,8 @@ def create_physical(connection: duckdb.DuckDBPyConnection, table: TableInfo, env
         if item.kind == "CHECK" and item.condition is not None:
             binder = expression_binder(environment)
             condition = clean(binder.condition(parse_expression(item.condition), table_scope(table)))
+            if binder.parameters.hidden:
+                raise unsupported("a CHECK that depends on the session or the time")
             items.append(f"CHECK ({condition})")
     word = "TEMP TABLE" if table.temporary else "TABLE"
     connection.execute(f"CREATE {word} {table.sql} ({', '.join(items)})")
@@ -236,9 +239,13 @@ def rebuild(
     old: TableInfo,
     new: TableInfo,
     environment: Environment,
+    *,
     values: dict[str, str],
+    named: Callable[[str], dict[str, Any]] | None = None,
 ) -> TableInfo:
     """Copy a table into its new shape; `values` are SQL expressions of columns that are not simply copied.
+
+    `named` gives the session's values that they name.
 
     DuckDB cannot alter a table that has constraints in the way that HANA can.
     """
@@ -249,6 +256,7 @@ def rebuild(
         before = old.column(column.name)
         items.append(values.get(column.name) or (quoted(before) if before is not None else "NULL"))
     items.append("_rid")
-    connection.execute(f"INSERT INTO {fresh.sql} SELECT {', '.join(items)} FROM {old.sql}")
+    sql = f"INSERT INTO {fresh.sql} SELECT {', '.join(items)} FROM {old.sql}"
+    connection.execute(sql, named(sql) if named is not None else {})
     connection.execute(f"DROP TABLE {old.sql}")
     return fresh

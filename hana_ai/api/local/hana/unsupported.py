@@ -96,5 +96,7 @@ OTHER_LIMITS: tuple[str, ...] = (
     "VECTOR_EMBEDDING and CROSS_ENCODE answer with a small local model, not with SAP's",
     "DECIMAL without digits keeps 26 digits before and 12 after the point",
     "TIMESTAMP keeps microseconds, not units of 100 ns",
+    "dates before 1582-10-15 are kept as written, but counted in the Gregorian calendar (DAYS_BETWEEN, ADD_DAYS)",
+    "FOR UPDATE holds the rows of one table; LOCK TABLE, NOWAIT and IGNORE LOCKED are refused or not obeyed",
     "after its first change a transaction reads the snapshot of that moment (HANA: of each statement)",
 )

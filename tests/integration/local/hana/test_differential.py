@@ -15,9 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hana_ai.api.local.hana.process import LocalHana
-from hana_ai.api.local.hana.pytest_plugin import local_hana
 
-__all__ = ["local_hana"]
+pytest_plugins = ["hana_ai.api.local.hana.pytest_plugin"]
 
 COLUMNS = {"I": "INTEGER", "D": "DOUBLE", "S": "NVARCHAR(40)", "N": "DECIMAL(12, 2)", "B": "BOOLEAN", "T": "DATE"}
 

@@ -16,9 +16,8 @@ import pytest
 from hana_ml.dataframe import ConnectionContext, create_dataframe_from_pandas
 
 from hana_ai.api.local.hana.process import LocalHana
-from hana_ai.api.local.hana.pytest_plugin import local_hana
 
-__all__ = ["local_hana"]
+pytest_plugins = ["hana_ai.api.local.hana.pytest_plugin"]
 
 # The toolkit and what it imports warn about their own future.
 pytestmark = pytest.mark.filterwarnings("ignore")

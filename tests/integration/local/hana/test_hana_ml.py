@@ -11,9 +11,8 @@ from hana_ml.dataframe import ConnectionContext, DataFrame, create_dataframe_fro
 from hdbcli import dbapi
 
 from hana_ai.api.local.hana.process import LocalHana
-from hana_ai.api.local.hana.pytest_plugin import local_hana
 
-__all__ = ["local_hana"]
+pytest_plugins = ["hana_ai.api.local.hana.pytest_plugin"]
 
 PEOPLE = pd.DataFrame(
     {
@@ -241,6 +240,44 @@ def test_vectors(context: ConnectionContext) -> None:
     assert scored["ID"].tolist() == [1, 2]
     embedded = made.add_vector("TXT", embed_col="E").select("ID", ("CARDINALITY(E)", "N")).collect()
     assert embedded["N"].tolist() == [256, 256]
+
+
+def test_more_of_the_dataframe(people: DataFrame) -> None:
+    numbers = people.select("ID", "AGE")
+    assert numbers.max()["AGE"] == 41
+    assert float(numbers.mean()["AGE"]) == pytest.approx(PEOPLE["AGE"].mean(), rel=1e-6)
+    counts = people.value_counts(["Team"]).collect().set_index("VALUES")["NUM_Team"]
+    assert counts["red"] == 3
+    assert people.replace("red", "RED", None).filter("\"Team\" = 'RED'").count() == 3
+    split = people.add_constant("S", "a,b").split_column("S", ",", ["x", "y"]).collect()
+    assert (split["x"].iloc[0], split["y"].iloc[0]) == ("a", "b")
+    assert people.concat_columns(["NAME", "Team"], "-").filter("ID = 1").collect().iloc[0, -1] == "Ann-red"
+    assert people.tail(2, "ID").collect()["ID"].tolist() == [5, 6]
+    assert numbers.diff("ID").collect()["AGE"].dropna().tolist() == PEOPLE["AGE"].diff().dropna().tolist()
+    assert people.select("Team").set_operations(people.filter("ID < 2").select("Team"), op="except").count() == 2
+    assert people.mutate(X=people.ID.isin([1, 2])).filter("X = 1").count() == 2
+    assert people.generate_feature(["AGE"], agg_func="avg", group_by="Team").count() == 6
+    assert people.to_head("AGE").columns[0] == "AGE"
+    assert not people.has_constant_columns()
+
+
+def test_keys_streams_and_vector_indexes(people: DataFrame, context: ConnectionContext) -> None:
+    context.add_auto_incremented_key("PEOPLE", "NR")
+    assert sorted(context.table("PEOPLE").collect()["NR"]) == [1, 2, 3, 4, 5, 6]
+    context.update_streams_data("PEOPLE", key="ID", data={"ID": 6, "NAME": "Zed"})
+    context.connection.setautocommit(True)
+    assert context.table("PEOPLE").filter("ID = 6").collect()["NAME"].tolist() == ["Zed"]
+    context.create_table("INDEXED", table_structure={"T": "NVARCHAR(99)", "V": "REAL_VECTOR(256)"})
+    context.create_vector_index("BY_V", "INDEXED", "V")
+    with context.connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO INDEXED SELECT T, VECTOR_EMBEDDING(T, 'DOCUMENT', 'SAP_NEB.20240715') FROM "
+            "(SELECT 'a small cat' AS T FROM DUMMY UNION ALL SELECT 'stock market' AS T FROM DUMMY)"
+        )
+    nearest = context.table("INDEXED").sort_by_similarity("V", "kitten").collect()
+    assert nearest["T"].iloc[0] == "a small cat"
+    context.drop_vector_index("BY_V")
+    context.drop_table("INDEXED")
 
 
 def test_errors_have_hanas_classes(context: ConnectionContext) -> None:

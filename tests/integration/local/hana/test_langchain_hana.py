@@ -16,9 +16,8 @@ from langchain_hana.utils import DistanceStrategy
 from langchain_hana.vectorstores import HanaReranker
 
 from hana_ai.api.local.hana.process import LocalHana
-from hana_ai.api.local.hana.pytest_plugin import local_hana, local_hana_connection
 
-__all__ = ["local_hana", "local_hana_connection"]
+pytest_plugins = ["hana_ai.api.local.hana.pytest_plugin"]
 
 TEXTS = ["foo", "bar", "baz", "bak", "cat"]
 METADATA: list[dict[str, Any]] = [

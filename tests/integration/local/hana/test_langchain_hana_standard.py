@@ -17,9 +17,7 @@ from langchain_core.vectorstores import VectorStore
 from langchain_hana import HanaDB
 from langchain_tests.integration_tests.vectorstores import VectorStoreIntegrationTests
 
-from hana_ai.api.local.hana.pytest_plugin import local_hana, local_hana_connection
-
-__all__ = ["local_hana", "local_hana_connection"]
+pytest_plugins = ["hana_ai.api.local.hana.pytest_plugin"]
 
 NEEDS_IDS = tuple(
     name + suffix

@@ -13,9 +13,8 @@ from sqlalchemy_hana import types as hana_types
 from sqlalchemy_hana.elements import Upsert
 
 from hana_ai.api.local.hana.process import LocalHana
-from hana_ai.api.local.hana.pytest_plugin import local_hana
 
-__all__ = ["local_hana"]
+pytest_plugins = ["hana_ai.api.local.hana.pytest_plugin"]
 
 
 class Base(orm.DeclarativeBase):

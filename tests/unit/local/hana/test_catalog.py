@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,6 +135,10 @@ def test_altering_tables(sql: Sql) -> None:
     assert sql.code("DROP TABLE NOTHING") == 259
     sql.done("DROP TABLE IF EXISTS NOTHING")
     sql.done("ALTER TABLE U PAGE LOADABLE CASCADE")
+    sql.done("INSERT INTO U (A, BB) VALUES (8, 'x')")
+    sql.done("ALTER TABLE U ADD (MADE TIMESTAMP DEFAULT CURRENT_TIMESTAMP, TXT NVARCHAR(9) DEFAULT '$p0 $h0')")
+    assert sql.rows("SELECT TXT FROM U WHERE MADE IS NOT NULL AND TXT = '$p0 $h0' AND A = ?", 8) == [("$p0 $h0",)]
+    assert sql.code("CREATE TABLE N (A DATE CHECK (A > CURRENT_DATE))") == 7
     sql.done("MERGE DELTA OF U")
 
 
@@ -272,6 +277,19 @@ def test_the_catalog_says_which_model_embeds(sql: Sql) -> None:
     assert sql.code("SELECT VECTOR_EMBEDDING('x', 'WRONG', 'SAP_NEB.20240715') FROM DUMMY") == 339
     for model in ("SAP_NEB.20240715", "WORDLLAMA.L2_256"):
         assert sql.value(f"SELECT CARDINALITY(VECTOR_EMBEDDING('x', 'QUERY', '{model}')) FROM DUMMY") == 256
+
+
+def test_another_model_can_embed() -> None:
+    def embedding(texts: list[str], text_type: str) -> np.ndarray:
+        return np.array([[len(text), len(text_type)] for text in texts], dtype=np.float32)
+
+    engine = DuckDBEngine(embedding=embedding, cross_encode=lambda text, query: float(query in text))
+    engine.ensure_user("DBADMIN", derive("x"), admin=True)
+    sql = Sql(engine.session("DBADMIN", 1))
+    found = sql.value("SELECT VECTOR_EMBEDDING('abc', 'QUERY', 'SAP_NEB.20240715') FROM DUMMY")
+    assert found.tolist() == [3, 5]
+    assert sql.value("SELECT CROSS_ENCODE('abc', 'b', 'SAP_CER.1') OVER () FROM DUMMY") == 1.0
+    engine.close()
 
 
 @pytest.fixture

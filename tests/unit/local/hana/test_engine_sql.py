@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import struct
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pytest
+
+from hana_ai.api.local.hana.interface import HanaError
 
 from .engine_support import Sql, engine, other, sql
 
@@ -182,6 +185,16 @@ def test_expressions(sql: Sql, expression: str, expected: Any) -> None:
         ("SELECT CAST(1 AS NONSENSE) FROM DUMMY", 264),
         ("SELECT DATE '2024-01-01' + TIME '10:00:00' FROM DUMMY", 266),
         ("SELECT S.NEXTVAL FROM DUMMY", 260),
+        ("SELECT SQRT(-1) FROM DUMMY", 2),
+        ("SELECT POWER(10, 400) FROM DUMMY", 314),
+        ("SELECT 1e400 FROM DUMMY", 314),
+        ("SELECT CAST(12345 AS DECIMAL(3, 1)) FROM DUMMY", 314),
+        ("SELECT TO_DATE('2020-01-01', 'YYYY/MM/DD') FROM DUMMY", 303),
+        ("SELECT ADD_MONTHS(DATE '9999-12-01', 5) FROM DUMMY", 314),
+        ("SELECT ROW_NUMBER() FROM DUMMY", 257),
+        ("SELECT DUMMY FROM DUMMY LIMIT -1", 257),
+        ("SELECT 1 FROM DUMMY, DUMMY", 271),
+        ("SELECT REPLACE_REGEXPR('(' IN 'a' WITH 'b') FROM DUMMY", 1024),
         ("CALL SOMETHING()", 7),
         ("DO BEGIN SELECT 1 FROM DUMMY; END", 7),
         ("CREATE PROCEDURE P() AS BEGIN SELECT 1 FROM DUMMY; END", 7),
@@ -330,6 +343,8 @@ def test_literals_and_selected_values_are_checked_too(sql: Sql) -> None:
     assert sql.code("INSERT INTO T (A) VALUES (UPPER(?))", ("abcd",)) == 274
     assert sql.code("INSERT INTO T (B) VALUES (300)") == 314
     assert sql.code("INSERT INTO T (V) VALUES (TO_REAL_VECTOR('[1,2,3]'))") == 2048
+    assert sql.code("INSERT INTO T (V) VALUES ('[1,x]')") == 339
+    assert sql.code("UPDATE T SET B = 1, B = 2") == 272
     assert sql.code("INSERT INTO T (V) VALUES (TO_REAL_VECTOR(?))", ("[1,2,3]",)) == 2048
     sql.done("INSERT INTO T (A) VALUES ('abc')")
     assert sql.code("UPDATE T SET A = A || 'd'") == 274
@@ -507,3 +522,21 @@ def test_session_settings(sql: Sql) -> None:
     sql.done("CREATE TABLE T (A INTEGER)")
     assert sql.value("SELECT CURRENT_SCHEMA FROM DUMMY") == "ELSEWHERE"
     assert sql.value("SELECT SCHEMA_NAME FROM TABLES WHERE TABLE_NAME = 'T'") == "ELSEWHERE"
+
+
+def test_a_batch_of_vectors_is_checked_like_each_of_them(sql: Sql) -> None:
+    sql.run("CREATE TABLE BATCHED (ID INTEGER, V REAL_VECTOR(2))")
+    good = [(number, struct.pack("<I2f", 2, number, 1.0)) for number in range(5)]
+    sql.run("INSERT INTO BATCHED VALUES (?, ?)", *good)
+    found = sql.rows("SELECT ID, V FROM BATCHED ORDER BY ID")
+    assert [list(row[1]) for row in found] == [[float(number), 1.0] for number in range(5)]
+    for bad, code in (
+        (struct.pack("<I3f", 3, 1.0, 2.0, 3.0), 2048),
+        (struct.pack("<I2f", 2, float("nan"), 1.0), 314),
+        (bytes(12), 339),
+    ):
+        with pytest.raises(HanaError) as caught:
+            sql.run("INSERT INTO BATCHED VALUES (?, ?)", *good, (9, bad))
+        assert caught.value.code == code
+    sql.run("INSERT INTO BATCHED VALUES (?, ?)", (6, None), (7, "[1, 2]"), (8, good[0][1]))
+    assert sql.value("SELECT COUNT(*) FROM BATCHED") == 8

@@ -145,6 +145,17 @@ def test_a_change_does_not_wait_for_ever(table: Sql, other: Sql) -> None:
     other.done("UPDATE T SET N = 6 WHERE ID = 1")
 
 
+def test_for_update_holds_the_row(table: Sql, other: Sql) -> None:
+    table.done("INSERT INTO T VALUES (?, ?, ?)", (1, "a", 1), (2, "b", 2))
+    assert table.rows("SELECT N FROM T WHERE ID = ? FOR UPDATE", 1) == [(1,)]
+    assert table.session.in_transaction
+    other.done("UPDATE T SET N = 20 WHERE ID = 2")
+    assert other.code("UPDATE T SET N = 6 WHERE ID = 1") == 131
+    table.session.commit()
+    other.done("UPDATE T SET N = 6 WHERE ID = 1")
+    assert other.code("SELECT COUNT(*) FROM T GROUP BY N FOR UPDATE") == 7
+
+
 def test_waiting_keeps_the_earlier_changes(table: Sql, other: Sql) -> None:
     table.done("INSERT INTO T VALUES (1, 'a', 1)")
     table.run("UPDATE T SET N = N + 1 WHERE ID = 1")
