@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from hana_ai.api.hana.connections import connect
 from hana_ai.api.settings import TogetherAISettings
 
 from .console import Problem
@@ -79,19 +80,8 @@ def hana_connection(settings: TogetherAISettings) -> Iterator[Any]:
         from hdbcli import dbapi  # type: ignore[import-untyped]
     except ModuleNotFoundError as exc:
         raise Problem("SAP HANA needs the package hdbcli. Run: pip install 'hana-ai-together[toolkit]'") from exc
-    arguments: dict[str, Any] = {"connectTimeout": 10_000}
-    if settings.hana_userkey:
-        arguments["key"] = settings.hana_userkey
-    else:
-        arguments["address"] = settings.hana_address
-        arguments["port"] = settings.hana_port
-        arguments["encrypt"] = settings.hana_encrypt
-    if settings.hana_user:
-        arguments["user"] = settings.hana_user
-    if settings.hana_password is not None:
-        arguments["password"] = settings.hana_password.get_secret_value()
     try:
-        connection = dbapi.connect(**arguments)
+        connection = connect(settings, connectTimeout=10_000)
     except dbapi.Error as exc:
         raise Problem(
             f"SAP HANA refuses the connection: {exc.errortext} "
