@@ -6,9 +6,12 @@ setup(
     packages=[
         "hana_ai.api",
         "hana_ai.api.cli",
+        "hana_ai.api.hana",
         "hana_ai.api.local",
         "hana_ai.api.local.hana",
         "hana_ai.api.local.together",
+        "hana_ai.api.routing",
+        "hana_ai.api.routing.startup",
     ],
     package_data={"hana_ai.api": ["py.typed"]},
 )
