@@ -689,15 +689,20 @@ def test_a_database_that_is_away_does_not_hold_up_every_call(
 ) -> None:
     any_catalog: Any = catalog
     ledger = Ledger(store := UnreliableStore(), budget=Budget(Decimal("0.03"), "month"))
+    monkeypatch.setattr(ledger, "_start", lambda: None)
     store.away = True
     ledger.admit(any_catalog)
-    monkeypatch.setattr(store, "_transaction", lambda begin: pytest.fail("asked again"))
-    ledger.record(record(catalog))
-    ledger.admit(any_catalog)
-    ledger.record(record(catalog))
-    # What the process spent itself it knows.
-    with pytest.raises(TogetherAIBudgetExceededError):
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_transaction", lambda begin: pytest.fail("asked again"))
+        ledger.record(record(catalog))
         ledger.admit(any_catalog)
+        ledger.record(record(catalog))
+        # What the process spent itself it knows.
+        with pytest.raises(TogetherAIBudgetExceededError):
+            ledger.admit(any_catalog)
+    store.away = False
+    assert ledger.totals()["total_requests"] == 2
+    ledger.close()
 
 
 def test_with_a_budget_prices_are_asked_for_before_the_first_call() -> None:
