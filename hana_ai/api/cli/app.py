@@ -142,7 +142,7 @@ def together(
 
 
 @serve.command
-def hana(*, host: str = "127.0.0.1", port: int = 0) -> int:
+def hana(*, host: str = "127.0.0.1", port: int = 0, db: Path | None = None) -> int:
     """Serve SAP HANA's wire protocol over DuckDB until Ctrl-C; prints the variables that point a program at it.
 
     Parameters
@@ -151,10 +151,12 @@ def hana(*, host: str = "127.0.0.1", port: int = 0) -> int:
         127.0.0.1, ::1 or localhost.
     port
         0 is any free port.
+    db
+        A DuckDB file that keeps the data; else they are in memory, and gone at the end.
     """
     from .servers import serve_hana
 
-    return serve_hana(host=host, port=port)
+    return serve_hana(host=host, port=port, db=db)
 
 
 @app.meta.default
