@@ -140,9 +140,7 @@ class HanaError(Exception):
         For a failed batch: one entry a row, -3 for the rows that failed.
     """
 
-    def __init__(
-        self, code: int, message: str, position: int = 0, rows_affected: list[int] | None = None
-    ) -> None:
+    def __init__(self, code: int, message: str, position: int = 0, rows_affected: list[int] | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
