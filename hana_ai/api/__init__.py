@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hana_ai.api.chat_models import ChatTogetherAI
+    from hana_ai.api.connector import TogetherAIConnector
     from hana_ai.api.embeddings import TogetherAIEmbeddings
     from hana_ai.api.errors import (
         TogetherAIAuthenticationError,
@@ -46,6 +47,7 @@ _MODULES = {
     "RetryEvent": "transport",
     "TogetherAI": "llms",
     "TogetherAIClient": "together_ai",
+    "TogetherAIConnector": "connector",
     "TogetherAIEmbeddings": "embeddings",
     "TogetherAIRerank": "rerankers",
     "TogetherAISettings": "settings",
@@ -60,6 +62,7 @@ __all__ = [
     "TogetherAIClient",
     "TogetherAIConflictError",
     "TogetherAIConnectionError",
+    "TogetherAIConnector",
     "TogetherAIContextOverflowError",
     "TogetherAIEmbeddings",
     "TogetherAIError",

@@ -117,7 +117,6 @@ class EndpointHandlers:
             return reply(self._deployment(endpoint, made))
         made.failure, self._all.dials.next_failure = self._all.dials.next_failure, None
         endpoint.deployments[made.id] = made
-        endpoint.touch()
         self._event(endpoint, "deployment.created", made)
         return reply(self._deployment(endpoint, made))
 
@@ -218,7 +217,6 @@ class EndpointHandlers:
         if deployment.id in endpoint.split:
             raise precondition(f"Deployment {deployment.id} is in the traffic split; take it out first.")
         del endpoint.deployments[deployment.id]
-        endpoint.touch()
         self._event(endpoint, "deployment.deleted", deployment)
         return reply({})
 
