@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hana_ai.api.errors import TogetherAIModelNotFoundError, TogetherAISettingsError
+from hana_ai.api.errors import TogetherAIError, TogetherAIModelNotFoundError, TogetherAISettingsError
 from hana_ai.api.together_ai import TogetherAIClient
 from hana_ai.api.transport import Call
 
@@ -14,8 +16,12 @@ if TYPE_CHECKING:
     from together import AsyncTogether
     from together.types.endpoints import InferenceInstanceType
 
+logger = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
 
+MODEL_PATH = re.compile(r"projects/([^/]+)/models/([^/]+)(?:/revisions/([^/]+))?\Z")
+"""Resource name of a model: project, id, revision."""
 PAGE = 500
 """The longest page that the lists give."""
 
@@ -30,6 +36,7 @@ class Account:
     slug: str
     """What the names of this project's endpoints begin with; empty when it is not known."""
     _hardware: list[InferenceInstanceType] | None = field(default=None, init=False)
+    _model_names: dict[str, str] = field(default_factory=dict, init=False)
 
     @property
     def base_url(self) -> str:
@@ -85,6 +92,21 @@ class Account:
             listed = await self.call(lambda sdk: sdk.endpoints.hardware.list())
             self._hardware = listed.data or []
         return self._hardware
+
+    async def model_name(self, path: str) -> str:
+        """The name of a model by its resource name; the resource name where it can't be read."""
+        found = MODEL_PATH.match(path)
+        if found is None:
+            return path
+        project, id = found.group(1), found.group(2)
+        if id not in self._model_names:
+            try:
+                model = await self.call(lambda sdk: sdk.models.retrieve(id, project_id=project))
+            except TogetherAIError as exc:
+                logger.debug("no name for %s: %s", path, exc)
+                return path
+            self._model_names[id] = model.name
+        return self._model_names[id]
 
 
 async def open_account(client: TogetherAIClient, project: str | None) -> Account:

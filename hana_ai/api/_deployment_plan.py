@@ -8,13 +8,12 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from hana_ai.api._account import Account
+from hana_ai.api._account import MODEL_PATH, Account
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIModelNotFoundError
 
 if TYPE_CHECKING:
     from together.types.models import Config
 
-_MODEL = re.compile(r"projects/([^/]+)/models/([^/]+)(?:/revisions/([^/]+))?\Z")
 _CONFIG = re.compile(r"projects/([^/]+)/configs/([^/]+)\Z")
 _GENERATION = ("max_tokens", "temperature", "top_p")
 _LEAST_TIMEOUT, _MOST_TIMEOUT = 30, 1440
@@ -111,7 +110,7 @@ class ModelReference:
     @property
     def model_id(self) -> str:
         """Id of the model itself."""
-        found = _MODEL.match(self.path)
+        found = MODEL_PATH.match(self.path)
         return found.group(2) if found else self.path
 
 
@@ -150,7 +149,7 @@ async def find_model(account: Account, name: str) -> ModelReference | None:
     TogetherAIRequestError
         A list can't be read.
     """
-    path = _MODEL.match(name)
+    path = MODEL_PATH.match(name)
     if path is not None or name.startswith("ml_"):
         project, id = (path.group(1), path.group(2)) if path else (account.project_id, name)
         try:
@@ -182,7 +181,7 @@ async def _supported_model(account: Account, name: str) -> ModelReference | None
         if not named and name not in (model.name, model.id, model.base_model_id):
             continue
         for profile in named or profiles:
-            found = _MODEL.match(profile.model or "")
+            found = MODEL_PATH.match(profile.model or "")
             if found is not None:
                 return ModelReference(profile.model, found.group(2), model.name, profile.config or None)
         if model.base_model:

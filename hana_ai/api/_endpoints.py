@@ -357,9 +357,9 @@ class Endpoints:
     async def records(self) -> list[EndpointRecord]:
         """All endpoints with what they cost."""
         prices = await self._prices()
-        return [self._record(endpoint, prices) for endpoint in await self.all()]
+        return [await self._record(endpoint, prices) for endpoint in await self.all()]
 
-    def _record(self, endpoint: Endpoint, prices: dict[str, Decimal]) -> EndpointRecord:
+    async def _record(self, endpoint: Endpoint, prices: dict[str, Decimal]) -> EndpointRecord:
         deployments = [
             {
                 "id": one.id,
@@ -378,7 +378,7 @@ class Endpoints:
         return EndpointRecord(
             id=endpoint.id,
             name=endpoint.name,
-            model=main.model if main else "",
+            model=await self._account.model_name(main.model) if main else "",
             status=_status(endpoint),
             url=f"{self._account.base_url}/v1",
             type="dedicated",

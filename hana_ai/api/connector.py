@@ -7,7 +7,6 @@ made only when the configuration says so, and whatever was made half is undone a
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,6 +16,14 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from typing_extensions import Self
 
+from hana_ai.api._connector_answers import (
+    AvailableModel,
+    Inference,
+    InferenceChunk,
+    ask,
+    ask_streaming,
+    available_models,
+)
 from hana_ai.api._connector_usage import OwnCalls, UsageStats, usage_stats
 from hana_ai.api._deployment_plan import EndpointConfig, ModelReference, Plan, find_model, make_plan
 from hana_ai.api._endpoints import (
@@ -34,82 +41,18 @@ from hana_ai.api.errors import (
     TogetherAIModelNotFoundError,
     TogetherAISettingsError,
 )
-from hana_ai.api.messages import usage_from_wire
 from hana_ai.api.settings import TogetherAISettings, check_api_key
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
-    from langchain_core.messages.ai import UsageMetadata
-
     from hana_ai.api._account import Account
     from hana_ai.api._uploads import OnProgress, Uploads
     from hana_ai.api.catalog import ModelInfo
 
 logger = logging.getLogger(__name__)
 
-NAN = float("nan")
 _ALIAS = "alias-"
 _BLOCK_TIMEOUT = 30
 """Minutes: an endpoint for a block stops by itself when the program is killed."""
-
-
-class Tokens(TypedDict):
-    """Tokens of one call."""
-
-    prompt: int
-    completion: int
-    total: int
-
-
-class Inference(TypedDict):
-    """An answer, and what it took."""
-
-    text: str
-    tokens: Tokens | None
-    """None when the server did not count them."""
-    latency_ms: float
-    """Milliseconds from the first try to the last byte."""
-    cost_usd: float
-    """USD by the catalogue's prices; NaN when unknown, as it is for hardware billed by the hour."""
-    finish_reason: str | None
-    model: str
-
-
-class InferenceChunk(TypedDict, total=False):
-    """A part of an answer; the last one has everything from `usage` on."""
-
-    text: str
-    finish_reason: str | None
-    """None but in the last chunk."""
-    model: str
-    usage: Tokens | None
-    latency_ms: float
-    cost_usd: float
-
-
-class Pricing(TypedDict):
-    """USD per 1M tokens; NaN when unknown."""
-
-    input: float
-    output: float
-    cached_input: float
-
-
-class AvailableModel(TypedDict):
-    """A model that can be asked or deployed."""
-
-    id: str
-    """What to use as `model`."""
-    name: str
-    type: str
-    context_length: int | None
-    """Tokens of input and output together; None when unknown."""
-    pricing: Pricing
-    features: list[str]
-    status: str
-    serverless: bool
-    """False for a model that needs an endpoint of your own."""
 
 
 class _Alias(TypedDict):
@@ -531,26 +474,7 @@ class TogetherAIConnector:
         """
         account = self._account
         name, parameters = await self._asked(model, generation_config)
-        client = account.client
-        if await self._is_language_only(name):
-            if not isinstance(prompt, str):
-                raise TogetherAIInputError(f"{name} continues texts; it takes no messages.")
-            answer = await client.agenerate_completion(prompt, model=name, **parameters)
-        else:
-            answer = await client.agenerate_chat_completion(
-                prompt,
-                model=name,
-                **parameters,
-            )
-        self._own_calls.add(answer.usage, answer.cost_usd)
-        return {
-            "text": answer.text,
-            "tokens": _tokens(answer.usage),
-            "latency_ms": answer.latency_ms,
-            "cost_usd": _usd(answer.cost_usd),
-            "finish_reason": answer.finish_reason,
-            "model": answer.model,
-        }
+        return await ask(account, self._own_calls, name, prompt, parameters)
 
     async def inference_streaming(
         self,
@@ -565,38 +489,14 @@ class TogetherAIConnector:
         InferenceChunk
             The last one has an empty text, the finish reason, the usage, the latency and the cost.
         """
-        client = self._account.client
+        account = self._account
         name, parameters = await self._asked(model, generation_config)
-        started = time.monotonic()
-        usage: UsageMetadata | None = None
-        reason: str | None = None
-        stream: Any
-        if await self._is_language_only(name):
-            stream = client._llm._astream(str(prompt), model=name, **parameters)
-        else:
-            messages = client._chat._convert_input(prompt).to_messages()
-            stream = client._chat._astream(messages, model=name, **parameters)
+        stream = ask_streaming(account, self._own_calls, name, prompt, parameters)
         try:
             async for chunk in stream:
-                message = getattr(chunk, "message", None)
-                told = message.response_metadata if message else chunk.generation_info or {}
-                reason = told.get("finish_reason") or reason
-                counted = message.usage_metadata if message else usage_from_wire(told.get("token_usage"))
-                usage = counted or usage
-                if chunk.text:
-                    yield {"text": chunk.text, "finish_reason": None, "model": name}
+                yield chunk
         finally:
             await stream.aclose()
-            cost = await self._cost(name, usage)
-            self._own_calls.add(usage, cost)
-        yield {
-            "text": "",
-            "finish_reason": reason,
-            "model": name,
-            "usage": _tokens(usage),
-            "latency_ms": (time.monotonic() - started) * 1000,
-            "cost_usd": _usd(cost),
-        }
 
     async def _asked(self, model: str, generation_config: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
         """The name to send, and the parameters: those given win over an alias's."""
@@ -624,22 +524,6 @@ class TogetherAIConnector:
     async def _catalog(self) -> Mapping[str, ModelInfo]:
         return await self._account.client.transport.catalog.amodels()
 
-    async def _is_language_only(self, name: str) -> bool:
-        try:
-            info = (await self._catalog()).get(name)
-        except TogetherAIError as exc:
-            logger.debug("no catalogue: %s", exc)
-            return False
-        return info is not None and "language" in info.kinds and "chat" not in info.kinds
-
-    async def _cost(self, name: str, usage: UsageMetadata | None) -> Decimal | None:
-        catalog = self._connected.client.transport.catalog.cached if self._connected else None
-        info = (catalog or {}).get(name)
-        if info is None or usage is None:
-            return None
-        cached = usage.get("input_token_details", {}).get("cache_read", 0)
-        return info.cost(usage["input_tokens"], usage["output_tokens"], cached)
-
     # --- models and usage ---
 
     async def list_available_models(self) -> list[AvailableModel]:
@@ -650,24 +534,7 @@ class TogetherAIConnector:
         TogetherAIRequestError
             The catalogue can't be read.
         """
-        from hana_ai.api.catalog import read_model
-
-        account = self._account
-        serverless = await self._catalog()
-        found = [_available(info, serverless=True) for info in serverless.values()]
-        try:
-            dedicated = await account.pages(
-                lambda sdk, page: sdk.models.list_supported(product="PRODUCT_DEDICATED", **page)
-            )
-        except TogetherAIError as exc:
-            # A compatible server may have the older list alone.
-            logger.debug("no list of models for endpoints: %s", exc)
-            dedicated = []
-        for entry in dedicated:
-            info = read_model(entry.to_dict(mode="json"))
-            if info.id not in serverless:
-                found.append(_available(info, serverless=False))
-        return found
+        return await available_models(self._account)
 
     async def get_usage_stats(
         self,
@@ -698,36 +565,3 @@ class TogetherAIConnector:
 def _check_name(name: str, what: str) -> None:
     if not name or "/" in name or any(letter.isspace() for letter in name):
         raise TogetherAIInputError(f"{what} is a bare name without blanks and slashes, not {name!r}.")
-
-
-def _tokens(usage: UsageMetadata | None) -> Tokens | None:
-    if usage is None:
-        return None
-    return {
-        "prompt": usage["input_tokens"],
-        "completion": usage["output_tokens"],
-        "total": usage["total_tokens"],
-    }
-
-
-def _usd(cost: Decimal | None) -> float:
-    return NAN if cost is None else float(cost)
-
-
-def _available(info: ModelInfo, *, serverless: bool) -> AvailableModel:
-    order = ("chat", "language", "embedding", "rerank")
-    kind = next((kind for kind in order if kind in info.kinds), None) or min(info.kinds, default="")
-    return {
-        "id": info.id,
-        "name": info.name,
-        "type": kind,
-        "context_length": info.context_length,
-        "pricing": {
-            "input": _usd(info.input_price),
-            "output": _usd(info.output_price),
-            "cached_input": _usd(info.cached_input_price),
-        },
-        "features": sorted(info.features),
-        "status": info.status,
-        "serverless": serverless,
-    }
