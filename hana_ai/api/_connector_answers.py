@@ -165,7 +165,7 @@ async def _is_language_only(account: Account, name: str) -> bool:
     except TogetherAIError as exc:
         logger.debug("no catalogue: %s", exc)
         return False
-    return info is not None and "language" in info.kinds and "chat" not in info.kinds
+    return info is not None and _type(info) == "language"
 
 
 def _one_text(name: str, prompt: str | Sequence[Any]) -> str:
@@ -196,13 +196,17 @@ def _usd(cost: Decimal | None) -> float:
     return math.nan if cost is None else float(cost)
 
 
+def _type(info: ModelInfo) -> str:
+    """The one kind that the catalogue shows; a model of type language can have the capability to chat, too."""
+    shown = str(info.raw.get("displayType") or info.raw.get("type") or "").lower()
+    return shown or min(info.kinds, default="")
+
+
 def _available(info: ModelInfo, *, serverless: bool) -> AvailableModel:
-    order = ("chat", "language", "embedding", "rerank")
-    kind = next((kind for kind in order if kind in info.kinds), None) or min(info.kinds, default="")
     return {
         "id": info.id,
         "name": info.name,
-        "type": kind,
+        "type": _type(info),
         "context_length": info.context_length,
         "pricing": {
             "input": _usd(info.input_price),
