@@ -218,7 +218,7 @@ async def test_usage_counts_the_calls_of_this_month(connector: TogetherAIConnect
 
 async def test_usage_of_another_time_is_none(connector: TogetherAIConnector) -> None:
     await connector.inference(SERVERLESS, "one two")
-    for start, end in (("2024-01-01", "2024-01-31"), (date(2024, 1, 1), datetime(2024, 1, 2))):  # noqa: DTZ001
+    for start, end in (("2024-01-01", "2024-01-31"), (date(2024, 1, 1), datetime(2024, 1, 2))):
         stats = await connector.get_usage_stats(start, end)
         assert stats["total_requests"] == stats["total_tokens"] == 0
         assert stats["start_date"] == "2024-01-01"

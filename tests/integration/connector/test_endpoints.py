@@ -240,7 +240,7 @@ async def test_a_deployment_that_fails_while_waited_for_is_undone(
     connector: TogetherAIConnector, server: ScriptedTogether
 ) -> None:
     server.management.dials.next_failure = "No capacity in any region"
-    with pytest.raises(TogetherAIError, match="FAILED: No capacity in any region.*Made and undone again"):
+    with pytest.raises(TogetherAIError, match=r"FAILED: No capacity in any region.*Made and undone again"):
         await connector.create_endpoint(DEDICATED, "big", AND_WAIT)
     assert server.management.endpoints == {}
 
@@ -327,7 +327,7 @@ async def test_a_name_that_serves_something_else_is_left_alone(
     connector: TogetherAIConnector, server: ScriptedTogether
 ) -> None:
     await connector.create_endpoint(DEDICATED, "big", AND_WAIT)
-    with pytest.raises(ValueError, match="is there already and serves .*big.*Choose another endpoint_name"):
+    with pytest.raises(ValueError, match=r"is there already and serves .*big.*Choose another endpoint_name"):
         await connector.create_endpoint(SERVERLESS, "big", ON_DEMAND)
     assert len(server.management.running()) == 1
 

@@ -44,6 +44,8 @@ class Dials:
     """Adapters that are attached from now on end up FAILED with this message."""
     remote_states: tuple[str, ...] = ("PENDING", "RUNNING", "SUCCEEDED")
     """What a remote upload goes through; the last one stays."""
+    corrupt_parts: int = 0
+    """So many of the next parts are stored with a byte too much."""
     remote_message: str = ""
     """The `statusMessage` of remote uploads."""
 
