@@ -226,7 +226,7 @@ async def test_a_killed_upload_goes_on_in_the_next_process(
 ) -> None:
     folder = write_adapter(tmp_path / "large", size=40 * small_parts)
     root = str(Path(__file__).parents[3])
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: ASYNC220 - read in a thread, killed at once
         [sys.executable, "-c", KILLED, root, server.base_url, str(server.api_key), str(folder), DEDICATED],
         stdout=subprocess.PIPE,
         text=True,

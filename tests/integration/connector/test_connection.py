@@ -34,13 +34,13 @@ async def test_it_connects_verifies_and_disconnects(server: ScriptedTogether) ->
 
 @pytest.mark.parametrize("config", [{}, {"api_key": ""}, {"api_key": None}])
 async def test_a_key_is_required(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="^api_key is required$"):
+    with pytest.raises(ValueError, match=r"^api_key is required$"):
         await TogetherAIConnector().connect(config)
 
 
 @pytest.mark.parametrize("key", ["wrong", "two words", "line\nbreak"])
 async def test_a_refused_key_is_invalid(server: ScriptedTogether, key: str) -> None:
-    with pytest.raises(ValueError, match="^Invalid API key$") as caught:
+    with pytest.raises(ValueError, match=r"^Invalid API key$") as caught:
         await TogetherAIConnector().connect({"api_key": key, "base_url": server.base_url})
 
     assert isinstance(caught.value, RuntimeError)
@@ -74,7 +74,7 @@ async def test_a_server_that_fails_is_no_invalid_key(server: ScriptedTogether) -
     ],
 )
 async def test_nothing_works_before_connect(call: Any) -> None:
-    with pytest.raises(RuntimeError, match="^Not connected"):
+    with pytest.raises(RuntimeError, match=r"^Not connected"):
         await call(TogetherAIConnector())
 
 

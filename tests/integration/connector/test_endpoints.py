@@ -30,7 +30,7 @@ AND_WAIT = {**ON_DEMAND, "wait": True}
 
 async def until_ready(connector: TogetherAIConnector, id: str) -> None:
     async def poll() -> None:
-        while await connector.get_endpoint_status(id) != "ready":
+        while await connector.get_endpoint_status(id) != "ready":  # noqa: ASYNC110 - it is another machine's
             await asyncio.sleep(0.01)
 
     await asyncio.wait_for(poll(), 10)
