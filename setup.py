@@ -6,12 +6,15 @@ setup(
     packages=[
         "hana_ai.api",
         "hana_ai.api.cli",
+        "hana_ai.api.hana",
         "hana_ai.api.local",
         "hana_ai.api.local.hana",
         "hana_ai.api.local.together",
         "hana_ai.api.local.together.management",
         # Namespace packages of other projects, too: neither has an __init__.py.
         "plugins.connectors",
+        "hana_ai.api.routing",
+        "hana_ai.api.routing.startup",
     ],
     package_data={"hana_ai.api": ["py.typed"]},
 )

@@ -5,9 +5,8 @@ The public names are resolved when they are first used, so that importing this p
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING
-
+# As in typing, whose import takes longer than that of this package.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hana_ai.api.chat_models import ChatTogetherAI
     from hana_ai.api.connector import TogetherAIConnector
@@ -34,8 +33,12 @@ if TYPE_CHECKING:
         TogetherAIStructuredOutputError,
         TogetherAITimeoutError,
     )
+    from hana_ai.api.hana.vector_engine import TogetherVectorEngine
+    from hana_ai.api.hana.vector_store import TogetherHanaDB
     from hana_ai.api.llms import TogetherAI
     from hana_ai.api.rerankers import TogetherAIRerank
+    from hana_ai.api.routing import activate, deactivate
+    from hana_ai.api.routing.gen_ai_hub import init_embedding_model, init_llm
     from hana_ai.api.settings import TogetherAISettings
     from hana_ai.api.together_ai import TogetherAIClient, get_together_ai_client
     from hana_ai.api.transport import RetryEvent
@@ -51,7 +54,13 @@ _MODULES = {
     "TogetherAIEmbeddings": "embeddings",
     "TogetherAIRerank": "rerankers",
     "TogetherAISettings": "settings",
+    "TogetherHanaDB": "hana.vector_store",
+    "TogetherVectorEngine": "hana.vector_engine",
+    "activate": "routing",
+    "deactivate": "routing",
     "get_together_ai_client": "together_ai",
+    "init_embedding_model": "routing.gen_ai_hub",
+    "init_llm": "routing.gen_ai_hub",
 }
 
 __all__ = [
@@ -83,19 +92,47 @@ __all__ = [
     "TogetherAIStreamError",
     "TogetherAIStructuredOutputError",
     "TogetherAITimeoutError",
+    "TogetherHanaDB",
+    "TogetherVectorEngine",
+    "activate",
+    "deactivate",
     "get_together_ai_client",
+    "init_embedding_model",
+    "init_llm",
 ]
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     # Every other public name is an error.
     module = _MODULES.get(name, "errors")
-    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    except ModuleNotFoundError as exc:
+        if not module.startswith("hana."):
+            raise
+        message = f"{name} needs {exc.name}: pip install 'hana-ai-together[toolkit]'"
+        raise ModuleNotFoundError(message, name=exc.name) from exc
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(ipython: object) -> None:
+    """Route the toolkit to Together AI, for ``%load_ext hana_ai.api``; the same as `routing.activate`."""
+    from hana_ai.api.routing import activate
+
+    activate()
+
+
+def unload_ipython_extension(ipython: object) -> None:
+    """Restore the toolkit, for ``%unload_ext hana_ai.api``."""
+    from hana_ai.api.routing import deactivate
+
+    deactivate()

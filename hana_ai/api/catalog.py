@@ -44,6 +44,11 @@ _VARIABLES: Mapping[str, str] = {
     "rerank": "TOGETHER_DEFAULT_RERANK_MODEL",
 }
 
+_IN_THE_DATABASE: Mapping[str, str] = {
+    "embedding": ' Or let SAP HANA embed a table with its own model: TogetherHanaDB(embedding="hana").',
+    "rerank": " Or let SAP HANA score: HanaDB's rerank_config and PALCrossEncoder do it in the database.",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
@@ -308,7 +313,7 @@ def _pick(models: Iterable[ModelInfo], kind: str, base_url: str) -> str:
     variable = _VARIABLES.get(kind, "TOGETHER_DEFAULT_MODEL")
     raise TogetherAISettingsError(
         f"{base_url} lists no {kind} model, so none can be chosen. Set {variable} or pass model=..., for example "
-        f"to the name of a dedicated endpoint."
+        f"to the name of a dedicated endpoint.{_IN_THE_DATABASE.get(kind, '')}"
     )
 
 

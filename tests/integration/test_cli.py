@@ -6,6 +6,7 @@ import io
 import re
 import socket
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hana_ai.api import __version__
 from hana_ai.api.cli import main
 from hana_ai.api.cli.app import run
 from hana_ai.api.cli.demo import run_demo
+from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
 from tests.conftest import ScriptedTogether
 
@@ -288,7 +290,76 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     assert "pip install 'hana-ai-together[" in error
 
 
+# --- with a database ---
+
+
+@pytest.fixture(scope="module")
+def hana() -> Iterator[LocalHana]:
+    with LocalHana() as server:
+        yield server
+
+
+@pytest.fixture
+def hana_environment(hana: LocalHana, monkeypatch: pytest.MonkeyPatch) -> LocalHana:
+    for name, value in hana.environment().items():
+        monkeypatch.setenv(name, value)
+    return hana
+
+
+def test_doctor_names_the_version_of_the_database(
+    together_environment: ScriptedTogether, hana_environment: LocalHana, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["doctor"]) == 0
+    assert re.search(r"ok SAP HANA \d+\.", said(capsys))
+
+
+def test_the_demo_keeps_its_vectors_in_the_database_that_is_set_anew_each_time(
+    together_environment: ScriptedTogether,
+    hana_environment: LocalHana,
+    pumps: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for _ in range(2):
+        assert run(["demo", str(pumps), "--question", "What is cleaned?"]) == 0
+        text = said(capsys)
+        assert "HANA at 127.0.0.1, table HANA_AI_TOGETHER_DEMO" in text
+        assert "from care.md > Filter" in text
+        assert "stand-in" not in text
+    connection = hana_environment.connect()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM HANA_AI_TOGETHER_DEMO")
+        assert tuple(cursor.fetchone()) == (1,)
+    connection.close()
+
+
+def test_without_the_packages_of_the_loopback_database_the_demo_keeps_its_vectors_in_memory(
+    together_environment: ScriptedTogether,
+    pumps: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("hana_ai.api.cli.vector_stores._FOR_LOCAL_HANA", ("a_package_that_is_missing",))
+    assert run(["demo", str(pumps), "--question", "What is cleaned?"]) == 0
+    assert "LangChain's store in memory" in said(capsys)
+
+
 # --- serve ---
+
+
+def test_serve_hana_passes_its_arguments_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr("hana_ai.api.local.hana.__main__.main", lambda arguments: seen.append(arguments) or 0)
+    assert run(["serve", "hana", "--port", "30015", "--db", str(tmp_path / "data.duckdb")]) == 0
+    assert seen == [["--address", "127.0.0.1", "--port", "30015", "--db", str(tmp_path / "data.duckdb")]]
+
+
+@pytest.mark.parametrize("server", ["together", "hana"])
+def test_serve_says_what_to_install(
+    server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, f"hana_ai.api.local.{server}.__main__", None)
+    assert run(["serve", server]) == 1
+    assert "pip install 'hana-ai-together[local]'" in capsys.readouterr().err
 
 
 def test_serve_passes_its_arguments_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -84,6 +85,36 @@ def version() -> int:
     return 0
 
 
+@app.command(name="run")
+def run_program(*command: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
+    """Run a program with the toolkit routed to Together AI: hana-ai-together run -- python app.py
+
+    Its processes are routed as well. No file is written.
+
+    Parameters
+    ----------
+    command
+        The program and its arguments.
+    """
+    from . import routing
+
+    return routing.run_program(command)
+
+
+@app.command
+def autoload(action: Literal["enable", "disable", "status"], /) -> int:
+    """Route the toolkit in every Python process of this virtual environment, by a start-up file.
+
+    Parameters
+    ----------
+    action
+        enable writes the file, disable removes it, status shows it.
+    """
+    from . import routing
+
+    return routing.autoload(action)
+
+
 @serve.command
 def together(
     *,
@@ -111,7 +142,7 @@ def together(
 
 
 @serve.command
-def hana(*, host: str = "127.0.0.1", port: int = 0) -> int:
+def hana(*, host: str = "127.0.0.1", port: int = 0, db: Path | None = None) -> int:
     """Serve SAP HANA's wire protocol over DuckDB until Ctrl-C; prints the variables that point a program at it.
 
     Parameters
@@ -120,10 +151,12 @@ def hana(*, host: str = "127.0.0.1", port: int = 0) -> int:
         127.0.0.1, ::1 or localhost.
     port
         0 is any free port.
+    db
+        A DuckDB file that keeps the data; else they are in memory, and gone at the end.
     """
     from .servers import serve_hana
 
-    return serve_hana(host=host, port=port)
+    return serve_hana(host=host, port=port, db=db)
 
 
 @app.meta.default
@@ -138,8 +171,13 @@ def _launch(
     debug
         Show the traceback of an error.
     """
+    return _guarded(lambda: int(app(tokens) or 0), debug=debug)
+
+
+def _guarded(command: Callable[[], int], *, debug: bool) -> int:
+    """Run a command; what its user can put right is told in one line."""
     try:
-        return int(app(tokens) or 0)
+        return command()
     except KeyboardInterrupt:
         return 130
     except (TogetherAIError, Problem, OSError) as exc:
@@ -151,4 +189,7 @@ def _launch(
 
 def run(arguments: list[str]) -> int:
     """Run the command line; returns the exit status."""
+    if arguments[:2] == ["run", "--"]:
+        # All the rest is the program's, options included.
+        return _guarded(lambda: run_program(*arguments[2:]), debug=False)
     return int(app.meta(arguments, result_action="return_value") or 0)

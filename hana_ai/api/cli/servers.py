@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,15 +26,14 @@ def serve_together(*, host: str, port: int, engine: str, gguf: Path | None) -> i
     return main(arguments)
 
 
-def serve_hana(*, host: str, port: int) -> int:
+def serve_hana(*, host: str, port: int, db: Path | None) -> int:
     """Run the loopback HANA server until it is stopped."""
     try:
-        module = import_module("hana_ai.api.local.hana.__main__")
+        from hana_ai.api.local.hana.__main__ import main
+
+        return main(["--address", host, "--port", str(port), *(["--db", str(db)] if db is not None else [])])
     except ModuleNotFoundError as exc:
-        if exc.name == "hana_ai.api.local.hana.__main__":
-            raise Problem("This version has no loopback HANA server.") from exc
         raise _missing(exc) from exc
-    return int(module.main(["--host", host, "--port", str(port)]) or 0)
 
 
 def local_together() -> LocalTogether:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from hana_ai.api.hana.connections import connect
 from hana_ai.api.settings import TogetherAISettings
 
 from .console import Problem
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from langchain_core.vectorstores import VectorStore
 
 TABLE = "HANA_AI_TOGETHER_DEMO"
+
+_FOR_LOCAL_HANA = ("duckdb", "sqlglot", "hdbcli", "langchain_hana")
 
 
 @dataclass(frozen=True)
@@ -47,20 +50,21 @@ def open_vector_store(settings: TogetherAISettings, embeddings: Embeddings) -> I
     if hana_is_configured(settings):
         with hana_connection(settings) as connection:
             where = settings.hana_address or f"user key {settings.hana_userkey}"
-            name = f"SAP HANA at {where}, table {TABLE}"
+            name = f"HANA at {where}, table {TABLE}"
             yield OpenedStore(_hana_store(connection, embeddings, settings.hana_schema), name, stand_in=False)
         return
-    local = getattr(import_module("hana_ai.api.local.hana"), "LocalHana", None)
-    if local is None:
+    if not all(find_spec(package) for package in _FOR_LOCAL_HANA):
         from langchain_core.vectorstores import InMemoryVectorStore
 
         yield OpenedStore(InMemoryVectorStore(embeddings), "LangChain's store in memory", stand_in=True)
         return
-    with local() as server:
+    from hana_ai.api.local.hana import LocalHana
+
+    with LocalHana() as server:
         named = {name.lower(): value for name, value in server.environment().items()}
         with hana_connection(settings.model_copy(update=_typed(named))) as connection:
             store = _hana_store(connection, embeddings, None)
-            yield OpenedStore(store, "loopback HANA over DuckDB", stand_in=True)
+            yield OpenedStore(store, "the loopback HANA (DuckDB)", stand_in=True)
 
 
 @contextmanager
@@ -76,19 +80,8 @@ def hana_connection(settings: TogetherAISettings) -> Iterator[Any]:
         from hdbcli import dbapi  # type: ignore[import-untyped]
     except ModuleNotFoundError as exc:
         raise Problem("SAP HANA needs the package hdbcli. Run: pip install 'hana-ai-together[toolkit]'") from exc
-    arguments: dict[str, Any] = {"connectTimeout": 10_000}
-    if settings.hana_userkey:
-        arguments["key"] = settings.hana_userkey
-    else:
-        arguments["address"] = settings.hana_address
-        arguments["port"] = settings.hana_port
-        arguments["encrypt"] = settings.hana_encrypt
-    if settings.hana_user:
-        arguments["user"] = settings.hana_user
-    if settings.hana_password is not None:
-        arguments["password"] = settings.hana_password.get_secret_value()
     try:
-        connection = dbapi.connect(**arguments)
+        connection = connect(settings, connectTimeout=10_000)
     except dbapi.Error as exc:
         raise Problem(
             f"SAP HANA refuses the connection: {exc.errortext} "

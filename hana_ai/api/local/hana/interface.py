@@ -183,7 +183,12 @@ class EngineSession(Protocol):
         """Run a statement inside the open transaction (one is opened when there is none).
 
         `rows` holds the parameter rows: exactly one for a query or a single change, many for a batch.
-        A failing statement or batch leaves the transaction as it was before the statement.
+        A failing statement or batch leaves the transaction as it was before the statement. Where that cannot
+        be, because another transaction has changed the same rows since (their locks go with a rollback), the
+        whole transaction is rolled back with error 138; rows of the past never overwrite newer ones.
+
+        Parameter values come as the client sent them, not always in the declared type: a float for an
+        NVARCHAR, a str for a floating DECIMAL, and bytes for a text type when they are no text.
         """
 
     def commit(self) -> None: ...
@@ -204,6 +209,12 @@ class Engine(Protocol):
     """The database. Thread-safe; every connection gets its own session."""
 
     def session(self, user: str, connection_id: int) -> EngineSession: ...
+
+    def ensure_user(self, user: str, credentials: Credentials, admin: bool = False) -> None:
+        """Create the user and their schema, or renew the credentials of the one that is there.
+
+        An administrator may read and change everything; the server makes one at its start.
+        """
 
     def credentials(self, user: str) -> Credentials | None:
         """What proves the user's password, None for an unknown user. Passwords themselves are not stored."""

@@ -1,0 +1,5 @@
+"""Importing this module routes the toolkit to Together AI, if it is enabled: ``import hana_ai.api.auto``."""
+
+from hana_ai.api.routing import activate
+
+activate()

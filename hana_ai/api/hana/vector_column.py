@@ -1,0 +1,230 @@
+"""What is known of a vector column, and the rule that it keeps to one embedding model.
+
+The model's name is kept in the column's comment, where it goes with the table when that is renamed, exported or
+dropped. What else the comment says stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from hana_ai.api.errors import TogetherAIInputError
+
+if TYPE_CHECKING:
+    from langchain_core.embeddings import Embeddings
+
+logger = logging.getLogger(__name__)
+
+IN_DATABASE_MODEL = "SAP_NEB.20240715"
+"""SAP's embedding model that hana_ai and langchain_hana take when none is named."""
+
+_RECORD = re.compile(r"\[embedding model: ([^\[\]]+)\]")
+_LONGEST_NAME = 127
+
+
+def quoted(name: str) -> str:
+    """A name as a quoted identifier of SQL.
+
+    Raises
+    ------
+    TogetherAIInputError
+        It is empty, too long, or has a quotation mark or a control character.
+    """
+    if not isinstance(name, str) or not name or len(name) > _LONGEST_NAME or '"' in name or not _is_plain(name):
+        raise TogetherAIInputError(
+            f"{name!r} is no name for a table, schema or column: 1 to {_LONGEST_NAME} characters, no quotation "
+            "marks and no control characters."
+        )
+    return f'"{name}"'
+
+
+def _is_plain(name: str) -> bool:
+    return not any(ord(char) < 32 or 127 <= ord(char) < 160 or 0xD800 <= ord(char) < 0xE000 for char in name)
+
+
+def literal(text: str) -> str:
+    """A text as a literal of SQL, for the few places that take no parameter."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+@dataclass(frozen=True)
+class VectorColumn:
+    """A vector column as the catalogue describes it."""
+
+    schema: str
+    """Empty is the connection's current schema."""
+    table: str
+    column: str
+    type: str
+    """REAL_VECTOR or HALF_VECTOR."""
+    width: int
+    """Numbers in a vector, declared or, without a recorded model, found in a row; 0 takes any."""
+    comment: str = ""
+
+    @property
+    def model(self) -> str | None:
+        """The embedding model that wrote the column, None when it is not recorded."""
+        found = _RECORD.search(self.comment)
+        return found[1] if found else None
+
+    @property
+    def name(self) -> str:
+        """The column, for people and for SQL."""
+        return ".".join(quoted(part) for part in (self.schema, self.table, self.column) if part)
+
+    def check_model(self, model: str) -> None:
+        """Refuse another model than the one that wrote the column.
+
+        Raises
+        ------
+        TogetherAIInputError
+            It is another one; the message names both, and the two ways out.
+        """
+        if self.model is not None and self.model != model:
+            raise TogetherAIInputError(
+                f"{self.name} holds vectors of {self.model}, and {model} is to embed now; vectors of two models "
+                f"cannot be compared. {self._ways_out(self.model)}"
+            )
+
+    def check_width(self, width: int, model: str) -> None:
+        """Refuse vectors that the column cannot take.
+
+        Raises
+        ------
+        TogetherAIInputError
+            They have another width; the message names both, and the two ways out.
+        """
+        if self.width not in (0, width):
+            raise TogetherAIInputError(
+                f"{self.name} is a {self.type}({self.width}), and {model} makes vectors of {width} numbers. "
+                f"{self._ways_out(self.model)}"
+            )
+
+    def _ways_out(self, model: str | None) -> str:
+        if model is None:
+            stay = (
+                'Either embed with the model that wrote the table (if that is SAP\'s: embedding="hana", or '
+                "TOGETHER_ROUTE_EMBEDDINGS=off for the toolkit's own classes)"
+            )
+        elif model.startswith("SAP_"):
+            stay = (
+                'Either stay with it (embedding="hana" embeds in the database; TOGETHER_ROUTE_EMBEDDINGS=off for '
+            )
+            stay += "the toolkit's own classes)"
+        else:
+            stay = f"Either stay with it (model={model!r} or TOGETHER_DEFAULT_EMBEDDING_MODEL={model})"
+        return f"{stay}, or embed the texts again into a new table."
+
+
+def read_vector_column(connection: Any, schema: str, table: str, column: str) -> VectorColumn | None:
+    """Read a vector column from the catalogue; None when there is none of this name.
+
+    Raises
+    ------
+    TogetherAIInputError
+        It is no vector column.
+    """
+    row = read_column(connection, schema, table, column)
+    if row is None:
+        return None
+    type_name, width, comment = row
+    if type_name not in ("REAL_VECTOR", "HALF_VECTOR"):
+        raise TogetherAIInputError(
+            f"{quoted(table)}.{quoted(column)} is a {type_name}, not a REAL_VECTOR or HALF_VECTOR. Name the "
+            "vector column with vector_column=..., or take another table."
+        )
+    found = VectorColumn(schema, table, column, type_name, max(width, 0), comment or "")
+    if found.width == 0 and found.model is None:
+        # Written by others and of any width: what is in it tells the width that it has to keep.
+        found = replace(found, width=_width_in_use(connection, found))
+    return found
+
+
+def _width_in_use(connection: Any, column: VectorColumn) -> int:
+    table = ".".join(quoted(part) for part in (column.schema, column.table) if part)
+    name = quoted(column.column)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT TOP 1 CARDINALITY({name}) FROM {table} WHERE {name} IS NOT NULL")
+        row = cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+def read_column(connection: Any, schema: str, table: str, column: str) -> tuple[str, int, str | None] | None:
+    """Type, length and comment of a column, None when there is none of this name."""
+    condition, parameters = in_schema(schema)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT DATA_TYPE_NAME, LENGTH, COMMENTS FROM SYS.TABLE_COLUMNS WHERE {condition} "
+            "AND TABLE_NAME = ? AND COLUMN_NAME = ?",
+            (*parameters, table, column),
+        )
+        row = cursor.fetchone()
+    return None if row is None else (str(row[0]), int(row[1] or 0), row[2])
+
+
+def in_schema(schema: str) -> tuple[str, tuple[str, ...]]:
+    """A condition on SCHEMA_NAME with its parameters; an empty name is the current schema."""
+    return ("SCHEMA_NAME = ?", (schema,)) if schema else ("SCHEMA_NAME = CURRENT_SCHEMA", ())
+
+
+def record_model(connection: Any, column: VectorColumn, model: str) -> None:
+    """Write the model's name into the column's comment, where none is.
+
+    A database user who may insert but not change the table leaves it unrecorded: that is logged.
+    """
+    if column.model is not None:
+        return
+    from hdbcli import dbapi  # type: ignore[import-untyped]
+
+    comment = record(model, column.comment)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"COMMENT ON COLUMN {column.name} IS {literal(comment)}")
+    except dbapi.Error as exc:
+        logger.warning("The embedding model of %s cannot be recorded: %s", column.name, exc)
+
+
+def record(model: str, comment: str = "") -> str:
+    """A comment with the model's name in it."""
+    return f"{comment} [embedding model: {re.sub(r'[^ -~]|[][]', '_', model)}]".strip()
+
+
+def model_name(embedding: Embeddings) -> str:
+    """The name under which a model is recorded.
+
+    A name is looked for in the attributes that LangChain's classes use; without one the class stands for it.
+    """
+    resolve = getattr(embedding, "_resolve_model", None)
+    name = resolve() if callable(resolve) else None
+    for attribute in ("model", "model_name", "model_id", "model_version"):
+        if not isinstance(name, str) or not name:
+            name = getattr(embedding, attribute, None)
+    if not isinstance(name, str) or not name:
+        name = type(embedding).__name__
+    dimensions = getattr(embedding, "dimensions", None)
+    name = f"{name} (dimensions={dimensions})" if isinstance(dimensions, int) else name
+    return record(name)[len("[embedding model: ") : -1]
+
+
+def width_of(vectors: Sequence[Sequence[float]]) -> int:
+    """The width that all vectors have.
+
+    Raises
+    ------
+    TogetherAIInputError
+        They have several.
+    """
+    widths = {len(vector) for vector in vectors}
+    if len(widths) > 1:
+        raise TogetherAIInputError(f"The vectors have several widths: {sorted(widths)}.")
+    return widths.pop() if widths else 0
+
+
+def packed(vector: Sequence[float], type: str) -> bytes:
+    """A vector in the form in which hdbcli binds it to a column of this type: its width, then the numbers."""
+    return struct.pack(f"<I{len(vector)}{'e' if type == 'HALF_VECTOR' else 'f'}", len(vector), *vector)

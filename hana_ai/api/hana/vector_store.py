@@ -1,0 +1,542 @@
+"""TogetherHanaDB: langchain_hana's vector store with ids, batches, and a table that keeps to one model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_hana import HanaDB, HanaInternalEmbeddings
+from langchain_hana.utils import DistanceStrategy
+from langchain_hana.vectorstores.create_where_clause import CreateWhereClause
+from langchain_hana.vectorstores.hana_db import HANA_DISTANCE_FUNCTION, INTERMEDIATE_TABLE_NAME
+from langchain_hana.vectorstores.utils import _sanitize_metadata_keys
+
+from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.hana._rows import LONGEST_ID, Row, read_rows
+from hana_ai.api.hana.connections import Connections, LeasingConnection, connect, transaction
+from hana_ai.api.hana.vector_column import (
+    IN_DATABASE_MODEL,
+    VectorColumn,
+    in_schema,
+    literal,
+    model_name,
+    packed,
+    quoted,
+    read_column,
+    read_vector_column,
+    record,
+    record_model,
+    width_of,
+)
+
+if TYPE_CHECKING:
+    from hdbcli.dbapi import Connection  # type: ignore[import-untyped]
+
+BATCH_SIZE = 1024
+"""Rows that are embedded, written and committed together."""
+
+_IDS_AT_ONCE = 500
+
+
+class TogetherHanaDB(HanaDB):
+    """A vector table in SAP HANA whose vectors come from one embedding model.
+
+    Everything of `langchain_hana.HanaDB` works as there. What is different: rows have ids; texts may come from a
+    generator and are embedded, written and committed in batches, so that a load which was interrupted can be run
+    again with the same ids; the vector column is compared with the model before anything is written; the model's
+    name is kept in the column's comment, and another model is refused; names are quoted instead of stripped of
+    their characters; and no connection is used by two threads at the same time, so the async methods, which run
+    in threads, and callers with threads of their own are safe.
+
+    Parameters
+    ----------
+    connection : hdbcli.dbapi.Connection, optional
+        Stays its owner's to close. Alone it is shared by taking turns. Default: connections from the settings
+        (HANA_ADDRESS, ...), one for each thread that works at the time.
+    embedding : Embeddings or str, optional
+        Default: `TogetherAIEmbeddings()`. ``"hana"`` embeds in the database with SAP's model, ``"hana:NAME"``
+        with another one of SAP's; documents and queries then never leave it.
+    connect : callable, optional
+        Opens another connection, for threads that work at the same time.
+    id_column : str or None
+        Column with the ids, the table's primary key. An existing table without it is read and written as
+        `HanaDB` does, without ids. None never has one.
+    batch_size : int
+        Rows that are embedded, written and committed together.
+    embeddings
+        Another name for `embedding`.
+    vector_column_length : int
+        Width of the vectors; -1 takes the model's.
+    distance_strategy, table_name, schema_name, content_column, metadata_column, vector_column, \
+vector_column_type, specific_metadata_columns
+        As in `HanaDB`. Columns are letters, digits and underscores; tables and schemas anything without a
+        quotation mark.
+
+    Raises
+    ------
+    TogetherAIInputError
+        The table's vectors are of another model or width, or a name cannot be one.
+
+    Examples
+    --------
+    >>> from hana_ai.api import TogetherHanaDB
+    >>> store = TogetherHanaDB(table_name="MANUALS")
+    >>> store.add_texts(["A column store keeps each column together."], ids=["1"])
+    ['1']
+    >>> store.similarity_search("What is a column store?", k=1)[0].id
+    '1'
+    """
+
+    def __init__(  # noqa: PLR0917 - the parameters of HanaDB, in its order
+        self,
+        connection: Connection | None = None,
+        embedding: Embeddings | str | None = None,
+        distance_strategy: DistanceStrategy = DistanceStrategy.COSINE,
+        table_name: str = "EMBEDDINGS",
+        schema_name: str = "",
+        content_column: str = "VEC_TEXT",
+        metadata_column: str = "VEC_META",
+        vector_column: str = "VEC_VECTOR",
+        vector_column_length: int = -1,
+        vector_column_type: str = "REAL_VECTOR",
+        *,
+        specific_metadata_columns: list[str] | None = None,
+        connect: Callable[[], Connection] | None = None,
+        id_column: str | None = "VEC_ID",
+        batch_size: int = BATCH_SIZE,
+        embeddings: Embeddings | str | None = None,
+    ) -> None:
+        columns = [content_column, metadata_column, vector_column, *(specific_metadata_columns or [])]
+        if id_column is not None:
+            columns.append(id_column)
+        for name in columns:
+            quoted(name)
+            if name != HanaDB._sanitize_name(name):
+                raise TogetherAIInputError(
+                    f"{name!r} is no name for a column of this store: letters, digits and underscores only."
+                )
+        quoted(table_name)
+        if schema_name:
+            quoted(schema_name)
+        if batch_size < 1:
+            raise TogetherAIInputError(f"batch_size is {batch_size}; it must be 1 or more.")
+        self._place = (schema_name, table_name)
+        self._connections = _connections(connection, connect)
+        self.id_column = id_column
+        self.batch_size = batch_size
+        self._column: VectorColumn | None = None
+        super().__init__(
+            LeasingConnection(self._connections),
+            _embedding(embedding if embedding is not None else embeddings),
+            distance_strategy,
+            content_column=content_column,
+            metadata_column=metadata_column,
+            vector_column=vector_column,
+            vector_column_length=vector_column_length,
+            vector_column_type=vector_column_type,
+            specific_metadata_columns=specific_metadata_columns,
+        )
+
+    # --- the table ---
+
+    def _model_name(self) -> str:
+        return model_name(self.embedding)
+
+    def set_embedding(self, embedding: Embeddings) -> None:
+        """Embed with another object; a table that was written with another model refuses it."""
+        super().set_embedding(embedding)
+        if self._column is not None:
+            self._column.check_model(self._model_name())
+
+    def _initialize_table(self) -> None:
+        self.schema_name, self.table_name = self._place
+        if not self._table_exists(self.table_name):
+            self._create_table()
+        self._check_column(self.table_name, self.content_column, ["NCLOB", "NVARCHAR"])
+        self._check_column(self.table_name, self.metadata_column, ["NCLOB", "NVARCHAR"])
+        for name in self.specific_metadata_columns:
+            self._check_column(self.table_name, name)
+        self._check_column(
+            self.table_name, self.vector_column, [self.vector_column_type], self.vector_column_length
+        )
+        column = read_vector_column(self.connection, self.schema_name, self.table_name, self.vector_column)
+        assert column is not None
+        column.check_model(self._model_name())
+        self._column = column
+        if self.id_column is not None and self._column_type(self.id_column) is None:
+            self.id_column = None
+
+    def _create_table(self) -> None:
+        width = max(self.vector_column_length, 0)
+        if not self.use_internal_embeddings:
+            found = self._width_of_model()
+            if width not in (0, found):
+                VectorColumn(*self._place, self.vector_column, self.vector_column_type, width).check_width(
+                    found, self._model_name()
+                )
+            width = found
+        columns = [
+            f'"{self.content_column}" NCLOB',
+            f'"{self.metadata_column}" NCLOB',
+            f'"{self.vector_column}" {self.vector_column_type}'
+            + (f"({width})" if width else "")
+            + f" COMMENT {literal(record(self._model_name()))}",
+        ]
+        if self.id_column is not None:
+            columns.insert(0, f'"{self.id_column}" NVARCHAR({LONGEST_ID}) PRIMARY KEY')
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"CREATE TABLE {self._table_ref} ({', '.join(columns)})")
+
+    def _width_of_model(self) -> int:
+        known = getattr(self.embedding, "dimension", None)
+        return known if isinstance(known, int) else len(self.embedding.embed_query("dimension"))
+
+    @property
+    def _table_ref(self) -> str:
+        return ".".join(quoted(name) for name in (self.schema_name, self.table_name) if name)
+
+    def _table_exists(self, table_name: str) -> bool:
+        condition, parameters = in_schema(self.schema_name)
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT COUNT(*) FROM SYS.TABLES WHERE {condition} AND TABLE_NAME = ?", (*parameters, table_name)
+            )
+            return bool(cursor.fetchone()[0])
+
+    def _column_type(self, name: str) -> tuple[str, int] | None:
+        found = read_column(self.connection, self.schema_name, self.table_name, name)
+        return None if found is None else found[:2]
+
+    def _check_column(
+        self,
+        table_name: str,
+        column_name: str,
+        column_type: list[str] | None = None,
+        column_length: int | None = None,
+    ) -> None:
+        found = self._column_type(column_name)
+        if found is None:
+            raise AttributeError(f"Column {column_name} does not exist")
+        if column_type and found[0] not in column_type:
+            raise AttributeError(f"Column {column_name} has the wrong type: {found[0]}")
+        if column_length is not None and column_length > 0 and found[1] != column_length:
+            raise AttributeError(
+                f"Column {column_name} has the wrong length: {found[1]} expected: {column_length}"
+            )
+
+    # --- writing ---
+
+    def add_texts(
+        self,
+        texts: Iterable[str],
+        metadatas: Iterable[dict[str, Any] | None] | None = None,
+        embeddings: Iterable[Sequence[float]] | None = None,
+        *,
+        ids: Iterable[str | None] | None = None,
+        batch_size: int | None = None,
+        use_map_merge: bool = False,
+        **kwargs: Any,
+    ) -> list[str]:
+        """Embed texts and write them, batch by batch.
+
+        A row whose id is there already is replaced; so a load that was interrupted is run again with the same ids.
+
+        Parameters
+        ----------
+        texts, metadatas, embeddings, ids : iterables
+            Of the same length; generators will do, and are read batch by batch. Texts that come with a vector
+            are not embedded. A missing id is made up.
+        batch_size : int, optional
+            Rows in a batch. Default: the store's.
+        use_map_merge : bool
+            As in `HanaDB`, for tables without ids that are embedded in the database.
+
+        Returns
+        -------
+        list of str
+            The ids, in the order of the texts; empty where the table has none.
+
+        Raises
+        ------
+        TogetherAIInputError
+            The vectors do not fit the column, the iterables are not of the same length, or an id is too long.
+            What was committed before stays.
+        TogetherAIRequestError
+            A batch cannot be embedded; earlier ones are committed.
+        """
+        if use_map_merge:
+            if self.id_column is not None:
+                raise TogetherAIInputError("use_map_merge writes no ids; open the table with id_column=None.")
+            return super().add_texts(
+                list(texts), [metadata or {} for metadata in metadatas or ()] or None, use_map_merge=True
+            )
+        if ids is not None and self.id_column is None:
+            raise self._has_no_ids()
+        size = batch_size or self.batch_size
+        written: list[str] = []
+        rows = read_rows(texts, metadatas, embeddings, ids)
+        while batch := list(islice(rows, size)):
+            self._write(batch)
+            if self.id_column is not None:
+                written.extend(row.id for row in batch)
+        return written
+
+    def add_documents(self, documents: Iterable[Document], **kwargs: Any) -> list[str]:
+        """Write documents, which may come from a generator; their own ids are taken unless `ids` gives others."""
+        size = kwargs.get("batch_size") or self.batch_size
+        given = kwargs.pop("ids", None)
+        given = None if given is None else iter(given)
+        written: list[str] = []
+        remaining = iter(documents)
+        while batch := list(islice(remaining, size)):
+            ids = [document.id for document in batch] if given is None else list(islice(given, len(batch)))
+            if any(ids) or given is not None:
+                kwargs["ids"] = ids
+            else:
+                kwargs.pop("ids", None)
+            texts = [document.page_content for document in batch]
+            written += self.add_texts(texts, [document.metadata for document in batch], **kwargs)
+        return written
+
+    def _write(self, batch: list[Row]) -> None:
+        for row in batch:
+            _sanitize_metadata_keys(list(row.metadata))
+        # The last one of an id wins, as it does between batches.
+        rows = list({row.id: row for row in batch}.values())
+        self._embed(rows)
+        column = self._checked_column(rows)
+        names = [self.content_column, self.metadata_column, *self.specific_metadata_columns, self.vector_column]
+        values = ["?"] * (len(names) - 1)
+        vector = "?"
+        if self.use_internal_embeddings:
+            expression, _ = self._generate_vector_embedding_sql_and_params("", "DOCUMENT")
+            vector = self._convert_vector_embedding_to_column_type(expression)
+        values.append(vector)
+        verb, end = "INSERT INTO", ""
+        if self.id_column is not None:
+            names.insert(0, self.id_column)
+            values.insert(0, "?")
+            verb, end = "UPSERT", " WITH PRIMARY KEY"
+        sql = f"{verb} {self._table_ref} ({', '.join(map(quoted, names))}) VALUES ({', '.join(values)}){end}"
+        parameters = [self._parameters(row) for row in rows]
+        with self._connections.lease() as connection, transaction(connection) as cursor:
+            cursor.executemany(sql, parameters)
+        self._column = column
+
+    def _embed(self, rows: list[Row]) -> None:
+        if self.use_internal_embeddings:
+            if any(row.vector is not None for row in rows):
+                raise TogetherAIInputError("This table is embedded in the database; it takes no vectors.")
+            return
+        missing = [row for row in rows if row.vector is None]
+        if missing:
+            vectors = self.embedding.embed_documents([row.text for row in missing])
+            for row, vector in zip(missing, vectors, strict=True):
+                row.vector = vector
+
+    def _checked_column(self, rows: list[Row]) -> VectorColumn:
+        """The column, once it is certain that the rows fit and that the model is recorded."""
+        column = self._column
+        assert column is not None
+        model = self._model_name()
+        if column.model is None:
+            # Another process may have recorded its model since this object was made.
+            column = read_vector_column(self.connection, *self._place, self.vector_column) or column
+        column.check_model(model)
+        if not self.use_internal_embeddings:
+            column.check_width(width_of([row.vector or () for row in rows]), model)
+        if column.model is None:
+            record_model(self.connection, column, model)
+            column = replace(column, comment=record(model, column.comment))
+        return column
+
+    def _parameters(self, row: Row) -> tuple[Any, ...]:
+        found: list[Any] = [] if self.id_column is None else [row.id]
+        found += [row.text, json.dumps(row.metadata)]
+        found += [row.metadata.get(name) for name in self.specific_metadata_columns]
+        if self.use_internal_embeddings:
+            return (*found, *self._generate_vector_embedding_sql_and_params(row.text, "DOCUMENT")[1])
+        return (*found, packed(row.vector or (), self.vector_column_type))
+
+    def _has_no_ids(self) -> TogetherAIInputError:
+        return TogetherAIInputError(
+            f"{self._table_ref} has no column for ids. A table that this class creates has one; to an existing "
+            f'one it is added by: ALTER TABLE {self._table_ref} ADD ("VEC_ID" NVARCHAR({LONGEST_ID})), an UPDATE '
+            'that fills it, and ALTER TABLE ... ADD PRIMARY KEY ("VEC_ID").'
+        )
+
+    # --- ids ---
+
+    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+        """Read documents by their ids, in that order; what is not there is left out.
+
+        Raises
+        ------
+        TogetherAIInputError
+            The table has no ids.
+        """
+        if self.id_column is None:
+            raise self._has_no_ids()
+        found: dict[str, Document] = {}
+        wanted = list(dict.fromkeys(ids))
+        for start in range(0, len(wanted), _IDS_AT_ONCE):
+            part = wanted[start : start + _IDS_AT_ONCE]
+            with self.connection.cursor() as cursor:
+                cursor.execute(
+                    f'SELECT "{self.id_column}", "{self.content_column}", "{self.metadata_column}" '
+                    f'FROM {self._table_ref} WHERE "{self.id_column}" IN ({", ".join("?" * len(part))})',
+                    tuple(part),
+                )
+                for row in cursor.fetchall():
+                    found[row[0]] = _document(row[1], row[2], row[0])
+        return [found[name] for name in wanted if name in found]
+
+    def delete(  # type: ignore[override]
+        self, ids: list[str] | None = None, filter: dict[str, Any] | None = None
+    ) -> bool | None:
+        """Delete documents by their ids, or by a filter on their metadata; ``filter={}`` deletes all.
+
+        Raises
+        ------
+        TogetherAIInputError
+            Both are given, or neither, or the table has no ids.
+        """
+        if ids is None:
+            if filter is None:
+                raise TogetherAIInputError("delete takes ids=[...] or filter={...}; filter={} deletes everything.")
+            return bool(super().delete(filter=filter))
+        if filter is not None:
+            raise TogetherAIInputError("delete takes ids or filter, not both.")
+        if self.id_column is None:
+            raise self._has_no_ids()
+        if ids:
+            with self._connections.lease() as connection, transaction(connection) as cursor:
+                cursor.executemany(
+                    f'DELETE FROM {self._table_ref} WHERE "{self.id_column}" = ?', [(name,) for name in ids]
+                )
+        return True
+
+    # --- searching ---
+
+    def similarity_search_with_score_and_vector_by_vector(
+        self,
+        embedding: Sequence[float],
+        k: int = 4,
+        filter: dict[str, Any] | None = None,
+        *,
+        rerank_config: dict[str, Any] | None = None,
+    ) -> list[tuple[Document, float, list[float]]]:
+        """Search by a vector, which is bound rather than written into the statement; see `HanaDB`.
+
+        Raises
+        ------
+        TogetherAIInputError
+            The vector has another width than the column.
+        """
+        if self._column is not None:
+            self._column.check_width(len(embedding), self._model_name())
+        return self._similarity_search_with_score_and_vector(
+            self._convert_to_target_vector_type("?"),
+            k=k,
+            filter=filter,
+            vector_embedding_params=(str([float(number) for number in embedding]),),
+            rerank_config=rerank_config,
+        )
+
+    def _similarity_search_with_score_and_vector(
+        self,
+        embedding_expr: str,
+        k: int,
+        filter: dict[str, Any] | None = None,
+        vector_embedding_params: tuple[str, ...] | None = None,
+        rerank_config: dict[str, Any] | None = None,
+    ) -> list[tuple[Document, float, list[float]]]:
+        if rerank_config or self.id_column is None:
+            return super()._similarity_search_with_score_and_vector(
+                embedding_expr, k, filter, vector_embedding_params, rerank_config
+            )
+        if not isinstance(k, int) or k < 1:
+            raise TogetherAIInputError(f"k is {k!r}; it must be a whole number above 0.")
+        function, order = HANA_DISTANCE_FUNCTION[self.distance_strategy]
+        searched = self._extract_keyword_search_columns(filter)
+        projection = self._create_metadata_projection(searched) if searched else ""
+        where, where_parameters = CreateWhereClause(self)(filter)
+        sql = (
+            f'{projection} SELECT TOP {k} "{self.content_column}", "{self.metadata_column}", '
+            f'"{self.vector_column}", {function}("{self.vector_column}", {embedding_expr}) AS SCORE, '
+            f'"{self.id_column}" FROM {INTERMEDIATE_TABLE_NAME if searched else self._table_ref} {where} '
+            f"ORDER BY SCORE {order}"
+        )
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, (*(vector_embedding_params or ()), *where_parameters))
+            rows = cursor.fetchall()
+        return [
+            (_document(row[0], row[1], row[4]), row[3], self._handle_vector_output_type(row[2])) for row in rows
+        ]
+
+    def create_hnsw_index(
+        self,
+        m: int | None = None,
+        ef_construction: int | None = None,
+        ef_search: int | None = None,
+        index_name: str | None = None,
+    ) -> None:
+        """Create a vector index; see `HanaDB`. Its default name has only the letters and digits of the table's."""
+        function = HANA_DISTANCE_FUNCTION[self.distance_strategy][0]
+        name = index_name or f"{HanaDB._sanitize_name(self.table_name)}_{function}_idx"
+        super().create_hnsw_index(m, ef_construction, ef_search, name)
+
+    # --- making one ---
+
+    @classmethod
+    def from_texts(  # type: ignore[override]
+        cls,
+        texts: Iterable[str],
+        embedding: Embeddings | str | None = None,
+        metadatas: Iterable[dict[str, Any] | None] | None = None,
+        connection: Connection | None = None,
+        *,
+        ids: Iterable[str | None] | None = None,
+        use_map_merge: bool = False,
+        **fields: Any,
+    ) -> TogetherHanaDB:
+        """Make a store and write texts into it; `fields` are the constructor's."""
+        store = cls(connection, embedding, **fields)
+        store.add_texts(texts, metadatas, ids=ids, use_map_merge=use_map_merge)
+        return store
+
+    def close(self) -> None:
+        """Close the connections that were opened here; the one that was given stays open."""
+        self._connections.close()
+
+
+def _connections(connection: Connection | None, opener: Callable[[], Connection] | None) -> Connections:
+    if isinstance(connection, LeasingConnection):
+        return connection.connections
+    if connection is None and opener is None:
+        return Connections(connect=connect)
+    return Connections(connection, connect=opener)
+
+
+def _embedding(embedding: Embeddings | str | None) -> Embeddings:
+    if embedding is None:
+        from hana_ai.api.embeddings import TogetherAIEmbeddings
+
+        return TogetherAIEmbeddings()
+    if not isinstance(embedding, str):
+        return embedding
+    where, _, name = embedding.partition(":")
+    if where != "hana":
+        raise TogetherAIInputError(
+            f'embedding is {embedding!r}; as a string it is "hana" or "hana:NAME", the name of a model of SAP\'s.'
+        )
+    return HanaInternalEmbeddings(name or IN_DATABASE_MODEL)
+
+
+def _document(text: str, metadata: str, name: str) -> Document:
+    return Document(page_content=text, metadata=json.loads(metadata or "{}"), id=name)

@@ -1,0 +1,99 @@
+"""``python -m hana_ai.api.local.hana``: serve until SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from types import FrameType
+
+from hana_ai.api.local.hana.process import DEFAULT_USER, PASSWORD_VARIABLE, environment, new_password
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the server; return the exit code."""
+    options = _parse(arguments)
+    logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    done = threading.Event()
+
+    def stop(_: int, __: FrameType | None) -> None:
+        done.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    if options.until_stdin_closes:
+        threading.Thread(target=_wait_for_end_of_input, args=(done,), daemon=True).start()
+
+    # Heavy modules only now, so that --help and a wrong option answer at once.
+    import duckdb
+
+    from hana_ai.api.local.hana.auth import canonical_user, derive
+    from hana_ai.api.local.hana.engine import DuckDBEngine
+    from hana_ai.api.local.hana.interface import HanaError
+    from hana_ai.api.local.hana.server import HanaServer, server_context
+
+    given = options.password or os.environ.get(PASSWORD_VARIABLE)
+    password = given or new_password()
+    user = canonical_user(options.user)
+    try:
+        tls = server_context(options.certificate, options.key) if options.certificate else None
+        with closing(DuckDBEngine(options.db)) as engine:
+            engine.ensure_user(user, derive(password), admin=True)
+            with HanaServer(engine, options.address, options.port, tls=tls) as server:
+                lines = environment(server.address, server.port, user, password, tls is not None)
+                if given is not None:
+                    del lines["HANA_PASSWORD"]
+                _announce(lines)
+                done.wait()
+    except (OSError, ValueError, HanaError, duckdb.Error) as error:
+        sys.stderr.write(f"the loopback HANA cannot start: {error}\n")
+        return 1
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m hana_ai.api.local.hana",
+        description="Serve HANA's wire protocol on a loopback address, with DuckDB as the database."
+        " A substitute for tests and demos, not HANA.",
+    )
+    parser.add_argument("--address", default="127.0.0.1", help="a loopback address (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="default: a free one")
+    parser.add_argument("--db", metavar="FILE", help="DuckDB file that keeps the data (default: in memory)")
+    parser.add_argument("--user", default=DEFAULT_USER, help="the administrator (default: %(default)s)")
+    parser.add_argument(
+        "--password",
+        help=f"their password; better in ${PASSWORD_VARIABLE} (default: a random one, printed once)",
+    )
+    parser.add_argument("--certificate", metavar="PEM", help="encrypt connections with this certificate")
+    parser.add_argument("--key", metavar="PEM", help="its private key (default: in the certificate's file)")
+    parser.add_argument("--log-level", default="WARNING", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    parser.add_argument(
+        "--until-stdin-closes",
+        action="store_true",
+        help="end when the standard input does, as a child should",
+    )
+    return parser.parse_args(arguments)
+
+
+def _announce(lines: Mapping[str, str]) -> None:
+    """Print the connection in the form of environment variables."""
+    sys.stdout.write("# Loopback HANA: DuckDB behind HANA's wire protocol, not HANA itself.\n")
+    sys.stdout.writelines(f"{name}={value}\n" for name, value in lines.items())
+    sys.stdout.flush()
+
+
+def _wait_for_end_of_input(done: threading.Event) -> None:
+    # Not through sys.stdin: a thread that waits inside its lock would abort the interpreter's exit.
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    done.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,369 @@
+"""What the database contains, as HANA knows it: schemas, tables, views, sequences, users, privileges.
+
+DuckDB stores the rows; HANA's declared types, defaults, constraints and owners live here. Every object is one row
+of a table in the same DuckDB file, written in the transaction that makes the object, so that file and catalog
+never disagree. In memory the catalog holds committed objects only: DDL commits, in HANA as here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeAlias
+
+import duckdb
+import orjson
+
+from hana_ai.api.local.hana.errors import unknown_table
+from hana_ai.api.local.hana.interface import Credentials, HanaError, SqlType, TypeCode
+
+STORE = "hana.main.objects"
+"""The table that holds the catalog, in the database's own file."""
+
+
+@dataclass(slots=True)
+class ColumnInfo:
+    """A column of a table or view."""
+
+    name: str
+    type: SqlType
+    nullable: bool = True
+    default: str | None = None
+    """The default as HANA SQL."""
+    generated: str | None = None
+    """The expression of GENERATED ALWAYS AS, as HANA SQL."""
+    stored: bool = True
+    identity: str | None = None
+    sequence: str | None = None
+    """The DuckDB sequence of an identity column."""
+    comment: str | None = None
+    physical: str = ""
+    """The DuckDB name, unquoted."""
+
+
+@dataclass(slots=True)
+class ConstraintInfo:
+    """A constraint of a table; `kind` is PRIMARY, UNIQUE, CHECK or FOREIGN."""
+
+    name: str
+    kind: str
+    columns: list[str]
+    condition: str | None = None
+    ref_schema: str | None = None
+    ref_table: str | None = None
+    ref_columns: list[str] = field(default_factory=list)
+    on_delete: str = "RESTRICT"
+    on_update: str = "RESTRICT"
+
+
+@dataclass(slots=True)
+class IndexInfo:
+    """An index; only unique ones do something."""
+
+    name: str
+    columns: list[tuple[str, bool]]
+    unique: bool = False
+    kind: str = "INVERTED VALUE"
+    similarity: str | None = None
+    schema: str = ""
+
+
+@dataclass(slots=True)
+class TableInfo:
+    """A table."""
+
+    schema: str
+    name: str
+    oid: int
+    kind: str
+    columns: list[ColumnInfo]
+    constraints: list[ConstraintInfo] = field(default_factory=list)
+    indexes: list[IndexInfo] = field(default_factory=list)
+    temporary: str | None = None
+    on_commit_delete: bool = False
+    comment: str | None = None
+    physical: str = ""
+    """The DuckDB name, unquoted; the catalog and schema depend on `temporary`."""
+
+    @property
+    def sql(self) -> str:
+        """The table in DuckDB SQL."""
+        place = "temp.main" if self.temporary else "hana.main"
+        return f'{place}."{self.physical.replace(chr(34), chr(34) * 2)}"'
+
+    def column(self, name: str) -> ColumnInfo | None:
+        """The column of this name."""
+        return next((column for column in self.columns if column.name == name), None)
+
+    def primary_key(self) -> ConstraintInfo | None:
+        """The primary key, if there is one."""
+        return next((item for item in self.constraints if item.kind == "PRIMARY"), None)
+
+
+@dataclass(slots=True)
+class ViewInfo:
+    """A view; its text is translated anew wherever it is read."""
+
+    schema: str
+    name: str
+    oid: int
+    definition: str
+    columns: list[ColumnInfo]
+    owner: str
+    home: str
+    """The schema in which unqualified names of the definition are looked up."""
+    depends: list[tuple[str, str]] = field(default_factory=list)
+    comment: str | None = None
+
+
+@dataclass(slots=True)
+class SequenceInfo:
+    """A sequence."""
+
+    schema: str
+    name: str
+    oid: int
+    start: int
+    increment: int
+    minimum: int
+    maximum: int
+    cycle: bool
+    physical: str
+
+
+@dataclass(slots=True)
+class SchemaInfo:
+    """A schema."""
+
+    name: str
+    owner: str
+
+
+@dataclass(slots=True)
+class UserInfo:
+    """A user, with what proves their password."""
+
+    name: str
+    oid: int
+    admin: bool = False
+    salt: str = ""
+    rounds: int = 0
+    sha256: str = field(default="", repr=False)
+    pbkdf2: str = field(default="", repr=False)
+
+    @property
+    def credentials(self) -> Credentials:
+        """As the wire side needs them."""
+        return Credentials(
+            bytes.fromhex(self.salt), self.rounds, bytes.fromhex(self.sha256), bytes.fromhex(self.pbkdf2)
+        )
+
+    def set_credentials(self, credentials: Credentials) -> None:
+        """Take over new credentials."""
+        self.salt, self.rounds = credentials.salt.hex(), credentials.rounds
+        self.sha256, self.pbkdf2 = credentials.salted_sha256.hex(), credentials.salted_pbkdf2.hex()
+
+
+@dataclass(frozen=True, slots=True)
+class GrantInfo:
+    """A privilege of a user; without `name` on the whole schema, without `schema` a system privilege."""
+
+    user: str
+    privilege: str
+    schema: str
+    name: str
+    grantor: str = ""
+    grantable: bool = False
+
+
+Entry: TypeAlias = "TableInfo | ViewInfo | SequenceInfo | SchemaInfo | UserInfo | GrantInfo"
+
+_KINDS: dict[str, type[Any]] = {
+    "table": TableInfo, "view": ViewInfo, "sequence": SequenceInfo, "schema": SchemaInfo, "user": UserInfo,
+    "grant": GrantInfo,
+}  # fmt: skip
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+def key_of(entry: Entry) -> tuple[str, str, str]:
+    """Kind, schema and name: what identifies an object."""
+    kind = _NAMES[type(entry)]
+    if isinstance(entry, GrantInfo):
+        return kind, entry.schema, "\x00".join((entry.user, entry.privilege, entry.name))
+    if isinstance(entry, SchemaInfo | UserInfo):
+        return kind, "", entry.name
+    return kind, entry.schema, entry.name
+
+
+def _type(value: dict[str, Any]) -> SqlType:
+    return SqlType(TypeCode(value["code"]), value["name"], value["length"], value["scale"])
+
+
+def _load(kind: str, text: str) -> Entry:
+    values = orjson.loads(text)
+    if kind in {"table", "view"}:
+        values["columns"] = [ColumnInfo(**{**item, "type": _type(item["type"])}) for item in values["columns"]]
+    if kind == "table":
+        values["constraints"] = [ConstraintInfo(**item) for item in values["constraints"]]
+        for item in values["indexes"]:
+            item["columns"] = [(name, bool(descending)) for name, descending in item["columns"]]
+        values["indexes"] = [IndexInfo(**item) for item in values["indexes"]]
+    if kind == "view":
+        values["depends"] = [(schema, name) for schema, name in values["depends"]]
+    known = {item.name for item in fields(_KINDS[kind])}
+    entry: Entry = _KINDS[kind](**{name: value for name, value in values.items() if name in known})
+    return entry
+
+
+@dataclass(slots=True)
+class Change:
+    """What a DDL statement does to the catalog."""
+
+    put: list[Entry] = field(default_factory=list)
+    drop: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+class Catalog:
+    """All committed objects. Readers take `lock` only for what must fit together."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.entries: dict[tuple[str, str, str], Entry] = {}
+        self.version = 0
+        self._next_oid = 1000
+
+    def load(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Read the stored catalog, making the table on first use."""
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {STORE} (kind VARCHAR, schema VARCHAR, name VARCHAR, entry VARCHAR)"
+        )
+        for kind, schema, name, text in connection.execute(
+            f"SELECT kind, schema, name, entry FROM {STORE}"
+        ).fetchall():
+            entry = _load(kind, text)
+            self.entries[kind, schema, name] = entry
+            self._next_oid = max(self._next_oid, getattr(entry, "oid", 0) + 1)
+
+    def new_oid(self) -> int:
+        """A number for a new object, unique in the database."""
+        with self.lock:
+            self._next_oid += 1
+            return self._next_oid
+
+    def store(self, connection: duckdb.DuckDBPyConnection, change: Change) -> None:
+        """Write a change in the connection's open transaction; `apply` follows its commit."""
+        for key in (*change.drop, *map(key_of, change.put)):
+            connection.execute(f"DELETE FROM {STORE} WHERE kind = ? AND schema = ? AND name = ?", list(key))
+        for entry in change.put:
+            kind, schema, name = key_of(entry)
+            text = orjson.dumps(entry).decode()
+            connection.execute(f"INSERT INTO {STORE} VALUES (?, ?, ?, ?)", [kind, schema, name, text])
+
+    def apply(self, change: Change) -> None:
+        """Make a committed change visible."""
+        with self.lock:
+            for key in change.drop:
+                self.entries.pop(key, None)
+            for entry in change.put:
+                self.entries[key_of(entry)] = entry
+            self.version += 1
+
+    def _all(self, kind: str) -> Iterator[Any]:
+        with self.lock:
+            found = [entry for key, entry in self.entries.items() if key[0] == kind]
+        return iter(found)
+
+    def tables(self) -> Iterable[TableInfo]:
+        """All tables but the sessions' own."""
+        return self._all("table")
+
+    def views(self) -> Iterable[ViewInfo]:
+        """All views."""
+        return self._all("view")
+
+    def sequences(self) -> Iterable[SequenceInfo]:
+        """All sequences."""
+        return self._all("sequence")
+
+    def schemas(self) -> Iterable[SchemaInfo]:
+        """All schemas."""
+        return self._all("schema")
+
+    def users(self) -> Iterable[UserInfo]:
+        """All users."""
+        return self._all("user")
+
+    def grants(self) -> Iterable[GrantInfo]:
+        """All granted privileges."""
+        return self._all("grant")
+
+    def table(self, schema: str, name: str) -> TableInfo | None:
+        """The table of this name."""
+        found = self.entries.get(("table", schema, name))
+        return found if isinstance(found, TableInfo) else None
+
+    def view(self, schema: str, name: str) -> ViewInfo | None:
+        """The view of this name."""
+        found = self.entries.get(("view", schema, name))
+        return found if isinstance(found, ViewInfo) else None
+
+    def sequence(self, schema: str, name: str) -> SequenceInfo | None:
+        """The sequence of this name."""
+        found = self.entries.get(("sequence", schema, name))
+        return found if isinstance(found, SequenceInfo) else None
+
+    def schema(self, name: str) -> SchemaInfo | None:
+        """The schema of this name."""
+        found = self.entries.get(("schema", "", name))
+        return found if isinstance(found, SchemaInfo) else None
+
+    def user(self, name: str) -> UserInfo | None:
+        """The user of this name."""
+        found = self.entries.get(("user", "", name))
+        return found if isinstance(found, UserInfo) else None
+
+    def index(self, schema: str, name: str) -> tuple[TableInfo, IndexInfo] | None:
+        """The index of this name and its table."""
+        for table in self.tables():
+            for index in table.indexes:
+                if index.name == name and (index.schema or table.schema) == schema:
+                    return table, index
+        return None
+
+    def require_schema(self, name: str) -> SchemaInfo:
+        """The schema, or error 362."""
+        found = self.schema(name)
+        if found is None:
+            raise HanaError(362, f"invalid schema name: {name}")
+        return found
+
+    def require_table(self, schema: str, name: str, position: int = 0) -> TableInfo:
+        """The table, or error 259."""
+        found = self.table(schema, name)
+        if found is None:
+            raise unknown_table(schema, name, position)
+        return found
+
+    def allowed(self, user: str, privilege: str, schema: str, name: str = "") -> bool:
+        """Whether the user may do this to the schema or the object in it."""
+        account = self.user(user)
+        if account is not None and account.admin:
+            return True
+        owner = self.schema(schema)
+        if owner is not None and owner.owner == user:
+            return True
+        with self.lock:
+            for wanted in (privilege, "ALL PRIVILEGES"):
+                for target in {"", name}:
+                    if ("grant", schema, "\x00".join((user, wanted, target))) in self.entries:
+                        return True
+        return False
+
+    def visible(self, user: str, schema: str, name: str) -> bool:
+        """Whether the system views show the object to the user."""
+        if self.allowed(user, "SELECT", schema, name):
+            return True
+        return any(
+            grant.user == user and grant.schema == schema and grant.name in {"", name} for grant in self.grants()
+        )

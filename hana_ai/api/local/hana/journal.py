@@ -1,0 +1,193 @@
+"""A transaction that can undo one statement, over a database that cannot.
+
+Any error ends a DuckDB transaction, and it has no savepoints; HANA undoes only the failing statement. So the
+transaction remembers its effects: which rows it removed and which it added, by the hidden row number that every
+table has. After an error it is rolled back and the remembered rows are put back, as rows: SQL that gives another
+answer the second time (RAND, sequences, the clock) is never run twice.
+
+Rows are copied aside only when another statement follows, so a transaction of one statement, the usual case under
+autocommit, pays nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from hana_ai.api.local.hana.errors import from_duckdb, is_conflict
+from hana_ai.api.local.hana.interface import HanaError
+from hana_ai.api.local.hana.names import literal
+
+_SMALL = 64
+"""Up to so many rows are kept in memory, more go to a file."""
+
+
+@dataclass(slots=True)
+class Effect:
+    """What one statement did to one table: rows taken away, rows put in."""
+
+    table: str
+    """The table in DuckDB SQL."""
+    removed: list[int] = field(default_factory=list)
+    added: str | None = None
+    """A condition that finds the added rows until the next statement; ``$rids`` are those of `removed`."""
+    everything: bool = False
+    """All rows were removed (TRUNCATE)."""
+    rows: list[tuple[Any, ...]] | None = None
+    file: Path | None = None
+    before: tuple[Any, ...] | None = None
+    """Number and hash of the removed rows as they are committed, to see later whether others changed them."""
+
+
+class Transaction:
+    """One connection's transaction.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        The session's own connection.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._effects: list[Effect] = []
+        self._captured = 0
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self.active = False
+
+    def begin(self) -> None:
+        """Start, unless it runs already."""
+        if not self.active:
+            self._connection.execute("BEGIN TRANSACTION")
+            self.active = True
+
+    def record(self, *effects: Effect) -> None:
+        """Remember what a statement did."""
+        self._effects += effects
+
+    def prepare_for_failure(self) -> None:
+        """Copy aside the rows of the effects so far: the next statement may fail."""
+        for effect in self._effects[self._captured :]:
+            self._capture(effect)
+        self._captured = len(self._effects)
+
+    def _capture(self, effect: Effect) -> None:
+        if effect.removed or effect.everything:
+            # This transaction holds the rows, so nobody else can commit a change of them now. A connection of
+            # its own sees them as they were before.
+            with self._connection.cursor() as others:
+                effect.before = _fingerprint(others, effect)
+        if effect.added is None:
+            return
+        query = f"SELECT * FROM {effect.table} WHERE {effect.added}"
+        values = {"rids": effect.removed} if "$rids" in query else {}
+        rows = self._connection.execute(f"{query} LIMIT {_SMALL + 1}", values).fetchall()
+        if len(rows) <= _SMALL:
+            effect.rows = rows
+            return
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="hana-loopback-")
+        effect.file = Path(self._folder.name) / f"{len(self._effects)}-{id(effect)}.parquet"
+        self._connection.execute(f"COPY ({query}) TO {literal(str(effect.file))} (FORMAT parquet)", values)
+
+    def undo_statement(self) -> None:
+        """Bring back the state before the statement that failed.
+
+        Raises
+        ------
+        HanaError
+            138, when another transaction has changed the same rows meanwhile; everything is rolled back then.
+        """
+        effects = self._effects[: self._captured]
+        self._rollback()
+        if not effects:
+            self._forget()
+            return
+        self._effects = effects
+        self.begin()
+        try:
+            # The rollback has let go of the rows: who waited for them may have changed them before us.
+            unchanged = all(
+                effect.before is None or effect.before == _fingerprint(self._connection, effect)
+                for effect in effects
+            )
+            if unchanged:
+                for effect in effects:
+                    self._replay(effect)
+        except duckdb.Error as exc:
+            self.rollback()
+            raise HanaError(138, f"transaction serialization failure: rolled back, {exc}") from exc
+        if not unchanged:
+            self.rollback()
+            raise HanaError(138, "transaction serialization failure: rolled back, its rows have changed")
+
+    def _replay(self, effect: Effect) -> None:
+        if effect.everything:
+            self._connection.execute(f"DELETE FROM {effect.table}")
+        elif effect.removed:
+            self._connection.execute(
+                f"DELETE FROM {effect.table} WHERE _rid IN (SELECT unnest($rids))", {"rids": effect.removed}
+            )
+        if effect.file is not None:
+            self._connection.execute(
+                f"INSERT INTO {effect.table} SELECT * FROM read_parquet({literal(str(effect.file))})"
+            )
+        elif effect.rows:
+            marks = ", ".join("?" for _ in effect.rows[0])
+            for row in effect.rows:
+                self._connection.execute(f"INSERT INTO {effect.table} VALUES ({marks})", list(row))
+
+    def commit(self) -> None:
+        """Commit.
+
+        Raises
+        ------
+        HanaError
+            When the commit finds a conflict; everything is rolled back then.
+        """
+        if not self.active:
+            return
+        try:
+            self._connection.execute("COMMIT")
+        except duckdb.Error as exc:
+            self._rollback()
+            error = from_duckdb(exc)
+            if is_conflict(exc):
+                error = HanaError(138, f"transaction serialization failure: rolled back, {exc}")
+            raise error from exc
+        finally:
+            self.active = False
+            self._forget()
+
+    def rollback(self) -> None:
+        """Undo everything."""
+        self._rollback()
+        self._forget()
+
+    def _rollback(self) -> None:
+        if self.active:
+            self.active = False
+            try:
+                self._connection.execute("ROLLBACK")
+            except duckdb.TransactionException:
+                # DuckDB has already ended it, after a failed commit for instance.
+                return
+
+    def _forget(self) -> None:
+        self._effects = []
+        self._captured = 0
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+
+def _fingerprint(connection: duckdb.DuckDBPyConnection, effect: Effect) -> tuple[Any, ...] | None:
+    """What a connection sees of the rows that an effect removes."""
+    query = f"SELECT count(*), bit_xor(hash(t)) FROM {effect.table} AS t"
+    if effect.everything:
+        return connection.execute(query).fetchone()
+    return connection.execute(f"{query} WHERE _rid IN (SELECT unnest($rids))", {"rids": effect.removed}).fetchone()

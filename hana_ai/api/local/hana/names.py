@@ -1,0 +1,69 @@
+"""HANA's names in a database that does not tell upper from lower case.
+
+HANA folds unquoted names to upper case and compares quoted ones letter by letter: `"a"` and `"A"` are two
+columns. DuckDB compares all names without case. So a name is written with a mark before each lower-case letter;
+the mark itself is doubled. Upper-case names, nearly all of them, look the same in both.
+"""
+
+from __future__ import annotations
+
+_MARK = "^"
+
+
+def encode(name: str) -> str:
+    """A DuckDB name that stands for exactly this HANA name.
+
+    Examples
+    --------
+    >>> encode("SALES"), encode("Sales"), encode("a^b")
+    ('SALES', 'S^A^L^E^S', '^A^^^B')
+    """
+    if name.isupper() and _MARK not in name:
+        return name
+    out = []
+    for char in name:
+        if "a" <= char <= "z":
+            out.append(_MARK + char.upper())
+        elif char == _MARK:
+            out.append(_MARK * 2)
+        else:
+            out.append(char)
+    return "".join(out)
+
+
+def decode(name: str) -> str:
+    """The HANA name that `encode` made this of."""
+    out = []
+    chars = iter(name)
+    for char in chars:
+        if char == _MARK:
+            following = next(chars, "")
+            out.append(following if following == _MARK else following.lower())
+        else:
+            out.append(char)
+    return "".join(out)
+
+
+def quote(name: str) -> str:
+    """The encoded name, quoted for DuckDB SQL."""
+    return '"' + encode(name).replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A DuckDB string literal."""
+    if "\x00" in text:
+        parts = text.split("\x00")
+        return "(" + " || chr(0) || ".join(literal(part) for part in parts) + ")"
+    if "$" in text and not text.startswith("$."):
+        # Not to be taken for the name of a parameter.
+        parts = text.split("$")
+        return "(" + " || chr(36) || ".join("'" + part.replace("'", "''") + "'" for part in parts) + ")"
+    return "'" + text.replace("'", "''") + "'"
+
+
+def display(name: str) -> str:
+    """The name as HANA would need it written: quoted unless it is an ordinary upper-case word."""
+    plain = name.replace("_", "A").replace("#", "A").replace("$", "A")
+    if plain.isalnum() and plain.upper() == plain and not plain[0].isdigit():
+        return name
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,154 @@
+"""SAP's GenAI Hub: its `init_llm` and `init_embedding_model` routed, and the same two without SAP's SDK.
+
+Both of the SDK's functions end in the private `_init_model` of their module, which they look up at each call; it
+is replaced, so that functions imported before the activation are routed as well (sap-ai-sdk-gen 7.4.1,
+`gen_ai_hub/proxy/langchain/init_models.py`). A `proxy_client` or `init_func` of the caller's is respected, and so
+is a deployment chosen by its id or configuration instead of a model's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from hana_ai.api.routing import models
+from hana_ai.api.routing.hooks import Patcher, Seam, UpstreamChanged, check_parameters
+
+if TYPE_CHECKING:
+    from langchain_core.embeddings import Embeddings
+    from langchain_core.language_models import BaseLanguageModel
+
+_DEPLOYMENT = ("deployment_id", "config_id", "config_name", "model_name")
+_INIT_MODEL = ["proxy_client", "model_type", "args", "kwargs", "init_func", "model_kwargs"]
+
+
+def init_llm(
+    *args: Any,
+    proxy_client: Any = None,
+    temperature: float = 0.0,
+    max_tokens: int = 256,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    init_func: Callable[..., Any] | None = None,
+    model_id: str | None = "",
+    **kwargs: Any,
+) -> BaseLanguageModel[Any]:
+    """Make a chat model, with the signature of SAP's ``gen_ai_hub.proxy.langchain.init_llm``, without its SDK.
+
+    Parameters
+    ----------
+    *args
+        The model's name first, as SAP's function takes it: one of Together's, or another one such as gpt-4o, for
+        which TOGETHER_MODEL_MAP or else the default model answers.
+    proxy_client, init_func
+        With either of them SAP's own function is called, and its SDK is needed.
+    temperature, max_tokens, top_k, top_p
+        As in SAP's function, defaults included.
+    model_id
+        Of Amazon Bedrock; not used.
+    **kwargs
+        `model_name`, and fields of `ChatTogetherAI`; what else SAP's function takes is ignored.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        There is no key, or a setting has a value that is not allowed.
+
+    Examples
+    --------
+    >>> from hana_ai.api import init_llm
+    >>> llm = init_llm("gpt-4o", max_tokens=1024)
+    """
+    if proxy_client is not None or init_func is not None:
+        from gen_ai_hub.proxy.langchain import init_llm as original
+
+        made: BaseLanguageModel[Any] = original(
+            *args, proxy_client=proxy_client, temperature=temperature, max_tokens=max_tokens, top_k=top_k,
+            top_p=top_p, init_func=init_func, model_id=model_id, **kwargs,
+        )  # fmt: skip
+        return made
+    parameters = {"temperature": temperature, "max_tokens": max_tokens, "top_k": top_k, "top_p": top_p}
+    return _llm(args, kwargs, parameters)
+
+
+def init_embedding_model(
+    *args: Any,
+    proxy_client: Any = None,
+    init_func: Callable[..., Any] | None = None,
+    model_id: str | None = "",
+    **kwargs: Any,
+) -> Embeddings:
+    """Make embeddings, with the signature of SAP's ``init_embedding_model``, without its SDK; see `init_llm`.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        There is no key, or no embedding model is set and the catalogue has none.
+    """
+    if proxy_client is not None or init_func is not None:
+        from gen_ai_hub.proxy.langchain import (
+            init_embedding_model as original,
+        )
+
+        made: Embeddings = original(
+            *args, proxy_client=proxy_client, init_func=init_func, model_id=model_id, **kwargs
+        )
+        return made
+    found = models.embeddings(_asked(args, kwargs), required=True)
+    assert found is not None
+    return found
+
+
+def _asked(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    asked = args[0] if args else kwargs.get("model_name")
+    return None if asked is None else str(asked)
+
+
+def _llm(args: Sequence[Any], kwargs: Mapping[str, Any], parameters: Mapping[str, Any]) -> BaseLanguageModel[Any]:
+    from hana_ai.api.chat_models import ChatTogetherAI
+
+    known = {
+        name: value
+        for name, value in kwargs.items()
+        if name in ChatTogetherAI.model_fields and name not in ("model", "api_key", "base_url")
+    }
+    fields = {name: value for name, value in parameters.items() if name in ChatTogetherAI.model_fields}
+    return models.chat_model(_asked(args, kwargs), {**fields, **known})
+
+
+def _route(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    given = dict(zip(_INIT_MODEL, args, strict=False)) | kwargs
+    call_args, call_kwargs = given.get("args") or (), given.get("kwargs") or {}
+    named = bool(call_args) or "model_name" in call_kwargs
+    deployed = any(name in call_kwargs for name in _DEPLOYMENT if name != "model_name")
+    if given.get("proxy_client") is not None or given.get("init_func") is not None or deployed or not named:
+        return original(*args, **kwargs)
+    if given["model_type"].name == "LLM":
+        return _llm(call_args, call_kwargs, given.get("model_kwargs") or {})
+    # The SDK's embeddings are always of the user's own making.
+    made = models.embeddings_for("user", _asked(call_args, call_kwargs))
+    return original(*args, **kwargs) if made is None else made
+
+
+def _patch(module: ModuleType, patcher: Patcher) -> None:
+    kinds = {kind.name for kind in getattr(module, "ModelType", ())}
+    if not {"LLM", "EMBEDDINGS"} <= kinds:
+        raise UpstreamChanged(f"{module.__name__}.ModelType has {sorted(kinds)}")
+    for name in ("init_llm", "init_embedding_model"):
+        function = vars(module).get(name)
+        if function is None or "_init_model" not in function.__code__.co_names:
+            raise UpstreamChanged(f"{name} does not go through _init_model")
+        check_parameters(function, ["args"], name)
+    patcher.replace(module, "_init_model", _route, _INIT_MODEL)
+
+
+SEAMS = (
+    Seam(
+        "GenAI Hub's init_llm and init_embedding_model",
+        "gen_ai_hub.proxy.langchain.init_models",
+        "sap-ai-sdk-gen",
+        "make Together's models",
+        _patch,
+    ),
+)

@@ -1,0 +1,213 @@
+"""Which of Together's models answers where the toolkit asks for another one.
+
+Choices are made once a process: the vectors of a table all have to come from one model, even where the
+catalogue's recommendation changes while the process runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from hana_ai.api.chat_models import ChatTogetherAI
+    from hana_ai.api.embeddings import TogetherAIEmbeddings
+    from hana_ai.api.rerankers import TogetherAIRerank
+    from hana_ai.api.settings import TogetherAISettings
+
+logger = logging.getLogger(__name__)
+
+Origin = Literal["default", "user"]
+"""Who made an embedding service: the toolkit by itself, or the user."""
+
+_lock = threading.Lock()
+_said: set[str] = set()
+_embeddings: dict[tuple[str, str], TogetherAIEmbeddings] = {}
+_rerankers: dict[tuple[str, str], TogetherAIRerank] = {}
+_stays: dict[str, str] = {}
+
+
+def forget() -> None:
+    """Forget all choices, for the next `activate`."""
+    with _lock:
+        _said.clear()
+        _embeddings.clear()
+        _rerankers.clear()
+        _stays.clear()
+
+
+def model_map(settings: TogetherAISettings) -> dict[str, str]:
+    """TOGETHER_MODEL_MAP as a dict from the asked-for name, in lower case.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        An entry is not ``asked-for=model``.
+    """
+    from hana_ai.api.errors import TogetherAISettingsError
+
+    found = {}
+    for entry in filter(None, (part.strip() for part in settings.together_model_map.split(","))):
+        asked, _, model = (part.strip() for part in entry.partition("="))
+        if not asked or not model:
+            raise TogetherAISettingsError(
+                f"TOGETHER_MODEL_MAP has the entry {entry!r}; entries are asked-for=model, such as "
+                "gpt-4o=meta-llama/Llama-3.3-70B-Instruct-Turbo, with commas between them."
+            )
+        found[asked.lower()] = model
+    return found
+
+
+def mapped(asked: str | None, settings: TogetherAISettings, default: str | None) -> str | None:
+    """The model for an asked-for name: the map's, the name itself when it is one of Together's, or the default.
+
+    Together's names have an owner before a slash; those of OpenAI, Google, Anthropic and SAP have none.
+    """
+    if not asked:
+        return default
+    chosen = model_map(settings).get(asked.lower())
+    if chosen is None and "/" in asked:
+        return asked
+    chosen = chosen or default
+    say_once(
+        logging.INFO,
+        f"{asked} is asked for; {chosen or 'the catalogue recommends the model, which'} answers through "
+        f"Together AI. TOGETHER_MODEL_MAP={asked}=... chooses another one.",
+    )
+    return chosen
+
+
+def chat_model(asked: str | None, fields: dict[str, Any]) -> ChatTogetherAI:
+    """The chat model that answers for an asked-for name."""
+    from hana_ai.api.chat_models import ChatTogetherAI
+    from hana_ai.api.settings import TogetherAISettings
+
+    settings = TogetherAISettings()
+    return ChatTogetherAI(model=mapped(asked, settings, settings.together_default_model), **fields)
+
+
+def embeddings(asked: str | None, *, required: bool = False) -> TogetherAIEmbeddings | None:
+    """The embeddings that answer for an asked-for name; None when Together has none to be had.
+
+    The catalogue is asked where neither TOGETHER_DEFAULT_EMBEDDING_MODEL nor the map names a model. One that
+    cannot be read raises: embedding with another model instead would spoil a table.
+
+    Parameters
+    ----------
+    asked : str or None
+        The name that the toolkit asks for.
+    required : bool
+        Raise instead of returning None.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        `required`, and there is no model.
+    TogetherAIRequestError
+        The catalogue cannot be read.
+    """
+    from hana_ai.api.embeddings import TogetherAIEmbeddings
+    from hana_ai.api.errors import TogetherAISettingsError
+    from hana_ai.api.settings import TogetherAISettings
+
+    settings = TogetherAISettings()
+    key = (settings.together_base_url, asked or "")
+    with _lock:
+        if key in _embeddings:
+            return _embeddings[key]
+        if _stays.get(key[0]) and not required and settings.together_default_embedding_model is None:
+            return None
+    # What the toolkit embeds in the database may be empty or long: SAP's functions take it.
+    made = TogetherAIEmbeddings(
+        model=mapped(asked, settings, settings.together_default_embedding_model),
+        on_empty="blank",
+        on_too_long="truncate",
+    )
+    if made.model is None:
+        try:
+            made.model = made.transport.catalog.default("embedding")
+        except TogetherAISettingsError as exc:
+            if required:
+                raise
+            with _lock:
+                _stays[key[0]] = str(exc)
+            say_once(
+                logging.WARNING,
+                f"Embeddings stay where the toolkit puts them, for Together AI has no model for them: {exc}",
+            )
+            return None
+    with _lock:
+        return _embeddings.setdefault(key, made)
+
+
+def embeddings_for(origin: Origin, asked: str | None) -> TogetherAIEmbeddings | None:
+    """Like `embeddings`, as far as TOGETHER_ROUTE_EMBEDDINGS lets it."""
+    return embeddings(asked) if routes_embeddings(origin) else None
+
+
+def routes_embeddings(origin: Origin) -> bool:
+    """Whether TOGETHER_ROUTE_EMBEDDINGS sends embeddings of this origin to Together."""
+    from hana_ai.api.settings import TogetherAISettings
+
+    route = TogetherAISettings().together_route_embeddings
+    return route == "all" or (route == "defaults" and origin == "default")
+
+
+def reranker() -> TogetherAIRerank | None:
+    """The rerank model, where TOGETHER_DEFAULT_RERANK_MODEL names one."""
+    from hana_ai.api.rerankers import TogetherAIRerank
+    from hana_ai.api.settings import TogetherAISettings
+
+    settings = TogetherAISettings()
+    model = settings.together_default_rerank_model
+    if model is None:
+        return None
+    key = (settings.together_base_url, model)
+    with _lock:
+        if key not in _rerankers:
+            _rerankers[key] = TogetherAIRerank(model=model)
+        return _rerankers[key]
+
+
+def why_embeddings_stay() -> str | None:
+    """For `status()`: why the toolkit's embeddings are its own, as far as it is known."""
+    from hana_ai.api.errors import TogetherAISettingsError
+    from hana_ai.api.settings import TogetherAISettings
+
+    try:
+        settings = TogetherAISettings()
+    except TogetherAISettingsError as exc:
+        return str(exc)
+    if settings.together_route_embeddings == "off":
+        return "TOGETHER_ROUTE_EMBEDDINGS=off"
+    if settings.together_default_embedding_model is None:
+        return _stays.get(settings.together_base_url)
+    return None
+
+
+def why_reranking_stays() -> str | None:
+    """For `status()`: why the toolkit's reranking is its own."""
+    from hana_ai.api.errors import TogetherAISettingsError
+    from hana_ai.api.settings import TogetherAISettings
+
+    try:
+        named = TogetherAISettings().together_default_rerank_model
+    except TogetherAISettingsError as exc:
+        return str(exc)
+    return None if named else "TOGETHER_DEFAULT_RERANK_MODEL is not set"
+
+
+def say_once(level: int, message: str) -> None:
+    """Log a message, but never twice."""
+    with _lock:
+        if message in _said:
+            return
+        _said.add(message)
+    logger.log(level, message)
+
+
+def as_lists(texts: str | Sequence[str]) -> list[str]:
+    """One text or several as a list."""
+    return [texts] if isinstance(texts, str) else list(texts)

@@ -1,0 +1,1 @@
+"""The folder that `hana-ai-together run` puts on PYTHONPATH; see `sitecustomize`."""

@@ -1,0 +1,169 @@
+"""The command line, start-up files and notebooks lead to the same activation, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from hana_ai.api import routing
+from hana_ai.api.cli.app import run
+from hana_ai.api.routing import startup_files
+from tests.integration.routing.conftest import COMMAND
+
+# Light, and true wherever the routing is active.
+IS_ACTIVE = "import sys; from hana_ai.api import routing; print(routing.is_active(), sys.argv[1:])"
+
+
+def call(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTHONPATH"))}
+    return subprocess.run(
+        [str(part) for part in command],
+        env={**clean, "ENABLE_TOGETHER_AI": "true", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+# --- run ---
+
+
+def test_run_passes_arguments_output_and_exit_status_through() -> None:
+    done = call(COMMAND, "run", "--", "python", "-c", IS_ACTIVE, "--help", "-x", "run", "--")
+    assert done.stdout == "True ['--help', '-x', 'run', '--']\n"
+    assert call(COMMAND, "run", "--", "python", "-c", "raise SystemExit(7)").returncode == 7
+    assert call(COMMAND, "run", "python", "-c", IS_ACTIVE).stdout == "True []\n"
+
+
+def test_processes_of_the_program_are_routed_too() -> None:
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {IS_ACTIVE!r}], check=True)"
+    assert call(COMMAND, "run", "--", "python", "-c", code).stdout == "True []\n"
+
+
+def test_programs_that_are_no_python_command_are_routed_too(tmp_path: Path) -> None:
+    (tmp_path / "served.py").write_text(f"{IS_ACTIVE}\nraise SystemExit(3)\n")
+    done = call(COMMAND, "run", "--", "uvicorn", "--app-dir", tmp_path, "--port", "0", "served:app")
+    assert done.stdout.startswith("True ")
+    assert done.returncode == 3
+
+
+def test_python_is_the_one_of_this_environment() -> None:
+    done = call(COMMAND, "run", "--", "python", "-c", "import sys; print(sys.prefix)", PATH=os.defpath)
+    assert done.stdout.strip() == sys.prefix
+
+
+def test_a_sitecustomize_that_is_there_still_runs_and_is_the_one_that_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("mine = 1\nprint('mine')\n")
+    code = "import sitecustomize; print(sitecustomize.mine); " + IS_ACTIVE
+    done = call(COMMAND, "run", "--", "python", "-c", code, PYTHONPATH=str(tmp_path))
+    # Once by the command's own process, once by the program's.
+    assert done.stdout == "mine\nmine\n1\nTrue []\n"
+
+
+def test_a_sitecustomize_that_fails_is_reported_as_ever_and_the_routing_is_active(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("raise ValueError('mine')\n")
+    done = call(COMMAND, "run", "--", "python", "-c", IS_ACTIVE, PYTHONPATH=str(tmp_path))
+    assert "ValueError: mine" in done.stderr
+    assert done.stdout == "True []\n"
+
+
+def test_run_says_when_together_is_not_enabled_and_runs_the_program_all_the_same() -> None:
+    done = call(COMMAND, "run", "--", "python", "-c", IS_ACTIVE, ENABLE_TOGETHER_AI="false")
+    assert done.stdout == "False []\n"
+    assert "ENABLE_TOGETHER_AI=true" in done.stderr
+
+
+def test_a_wrong_setting_is_told_and_the_program_starts() -> None:
+    path = str(Path(startup_files.__file__).parent / "startup")
+    done = call(sys.executable, "-c", "print('started')", PYTHONPATH=path, ENABLE_TOGETHER_AI="maybe")
+    assert done.stdout == "started\n"
+    assert "hana-ai-together: the toolkit is not routed to Together AI: ENABLE_TOGETHER_AI='maybe'" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["run", "--"], ["run", "--", "no-such-program"]])
+def test_a_program_that_is_none_is_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 1
+    assert capsys.readouterr().err.startswith("hana-ai-together: ")
+
+
+# --- autoload ---
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """A virtual environment that sees the packages of this one; returns its Python."""
+    folder = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    [site] = folder.glob("lib/python*/site-packages")
+    (site / "_packages.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    return folder / "bin" / "python"
+
+
+def test_autoload_writes_one_file_and_removes_it_again(environment: Path) -> None:
+    [site] = environment.parents[1].glob("lib/python*/site-packages")
+    before = set(site.iterdir())
+    cli = (environment, "-m", "hana_ai.api.cli", "autoload")
+
+    assert "No start-up file" in call(*cli, "status").stdout
+    enabled = call(*cli, "enable")
+    assert set(site.iterdir()) - before == {site / startup_files.FILE_NAME}
+    assert str(site / startup_files.FILE_NAME) in enabled.stdout
+    assert call(environment, "-c", IS_ACTIVE).stdout == "True []\n"
+    assert call(environment, "-c", IS_ACTIVE, ENABLE_TOGETHER_AI="").stdout == "False []\n"
+    shown = call(*cli, "status").stdout
+    assert f"Start-up file: {site / startup_files.FILE_NAME}" in shown
+    assert "hana-ai 1." in shown
+
+    assert "Removed" in call(*cli, "disable").stdout
+    assert set(site.iterdir()) == before
+    assert "There is no" in call(*cli, "disable").stdout
+    assert call(environment, "-c", IS_ACTIVE).stdout == "False []\n"
+
+
+def test_a_start_up_file_that_outlives_the_package_is_without_effect(environment: Path) -> None:
+    [site] = environment.parents[1].glob("lib/python*/site-packages")
+    startup_files.enable(site / startup_files.FILE_NAME)
+    (site / "_packages.pth").unlink()
+    done = call(environment, "-c", "print('started')")
+    assert (done.stdout, done.stderr) == ("started\n", "")
+
+
+def test_a_start_up_file_with_a_wrong_setting_says_so_in_one_line(environment: Path) -> None:
+    [site] = environment.parents[1].glob("lib/python*/site-packages")
+    startup_files.enable(site / startup_files.FILE_NAME)
+    done = call(environment, "-c", "print('started')", ENABLE_TOGETHER_AI="maybe")
+    assert done.stdout == "started\n"
+    assert done.stderr.startswith("hana-ai-together: the toolkit is not routed to Together AI: ENABLE_TOGETHER_AI")
+    # Python reads the start-up files of a virtual environment twice.
+    assert len(set(done.stderr.splitlines())) == 1
+
+
+def test_outside_of_a_virtual_environment_nothing_is_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "base_prefix", sys.prefix)
+    assert run(["autoload", "enable"]) == 1
+    assert "is no virtual environment" in capsys.readouterr().err
+
+
+# --- notebooks ---
+
+
+def test_the_extension_loads_and_unloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
+    monkeypatch.setenv("IPYTHONDIR", str(Path.cwd()))
+    shell = InteractiveShell()
+    shell.run_line_magic("load_ext", "hana_ai.api")
+    assert routing.is_active()
+    shell.run_line_magic("unload_ext", "hana_ai.api")
+    assert not routing.is_active()
+    if shell.history_manager is not None:
+        shell.history_manager.end_session()
