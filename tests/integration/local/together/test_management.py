@@ -258,6 +258,9 @@ def test_the_commands_of_the_sdk_deploy_upload_attach_and_delete(server: LocalTo
         **server.environment(),
         "TOGETHER_PROJECT_ID": "proj_local",
         "HOME": str(tmp_path),
+        # The command would speak with the world otherwise.
+        "TOGETHER_TELEMETRY_DISABLED": "true",
+        "TOGETHER_DISABLE_VERSION_CHECK": "true",
     }
 
     def tg(*arguments: str) -> Any:
