@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import calendar
 import importlib
 import math
@@ -73,7 +74,8 @@ class OwnCalls:
 async def usage_stats(account: Account, own: OwnCalls, start: object, end: object) -> UsageStats:
     """The figures from the first day to the last one; see `TogetherAIConnector.get_usage_stats`."""
     first, last = _moments(start, end)
-    totals = _ledger_totals(account, own, first, last)
+    # In a thread: the ledger may be in a database.
+    totals = await asyncio.to_thread(_ledger_totals, account, own, first, last)
     cost = totals["total_cost_usd"]
     return {
         "total_requests": totals["total_requests"],

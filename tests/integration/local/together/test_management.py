@@ -251,6 +251,57 @@ def test_hardware_and_configs_have_what_a_price_needs(sdk: together.Together) ->
     assert sdk.models.retrieve(BASE, project_id="proj_public").name == MODEL
 
 
+COMMANDS = """
+import json, os, sys
+from together.lib.cli import main
+
+for line in sys.stdin:
+    out, *sys.argv = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 1)
+        os.dup2(1, 2)
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else bool(end.code)
+        sys.stdout.flush()
+        os._exit(status)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class CommandLine:
+    """The command `tg`, each time in a process of its own that is forked after the import, which takes seconds."""
+
+    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+        self._out = folder / "out.txt"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", COMMANDS],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *arguments: str) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([str(self._out), "tg", *arguments, "--json"]) + "\n")
+        self._process.stdin.flush()
+        status = self._process.stdout.readline().strip()
+        said = self._out.read_text()
+        assert status == "0", f"{arguments}: {said}"
+        return json.loads(said)
+
+    def __enter__(self) -> CommandLine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.communicate(timeout=60)
+
+
 def test_the_commands_of_the_sdk_deploy_upload_attach_and_delete(server: LocalTogether, tmp_path: Path) -> None:
     server.management.dials.stopping = 0  # `rm --force` does not wait
     environment = {
@@ -263,18 +314,11 @@ def test_the_commands_of_the_sdk_deploy_upload_attach_and_delete(server: LocalTo
         "TOGETHER_DISABLE_VERSION_CHECK": "true",
     }
 
-    def tg(*arguments: str) -> Any:
-        done = subprocess.run(
-            [Path(sys.executable).parent / "tg", *arguments, "--json"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return json.loads(done.stdout)
+    with CommandLine(environment, tmp_path) as tg:
+        drive(tg, server, tmp_path)
 
+
+def drive(tg: Callable[..., Any], server: LocalTogether, tmp_path: Path) -> None:
     folder = tmp_path / "adapter"
     folder.mkdir()
     (folder / "adapter_config.json").write_text('{"r": 8}')
