@@ -10,8 +10,11 @@ setup(
         "hana_ai.api.local",
         "hana_ai.api.local.hana",
         "hana_ai.api.local.together",
+        "hana_ai.api.local.together.management",
         "hana_ai.api.routing",
         "hana_ai.api.routing.startup",
+        # Namespace packages of other projects, too: neither has an __init__.py.
+        "plugins.connectors",
     ],
     package_data={"hana_ai.api": ["py.typed"]},
 )

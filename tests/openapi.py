@@ -175,9 +175,13 @@ DEVIATIONS = (
 )
 
 UNDOCUMENTED_PATHS = (
-    # The document describes /v1 only; the SDK's types are the source for these.
+    # The document describes inference only; the SDK's types are the source for these.
+    "/v1/billing/",
+    "/v1/projects",
     "/v2/",
     "/v3/",
+    # Presigned addresses belong to a storage, not to the API.
+    "/_storage/",
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hana_ai.api.chat_models import ChatTogetherAI
+    from hana_ai.api.connector import TogetherAIConnector
     from hana_ai.api.embeddings import TogetherAIEmbeddings
     from hana_ai.api.errors import (
         TogetherAIAuthenticationError,
@@ -53,6 +54,7 @@ _MODULES = {
     "RetryEvent": "transport",
     "TogetherAI": "llms",
     "TogetherAIClient": "together_ai",
+    "TogetherAIConnector": "connector",
     "TogetherAIEmbeddings": "embeddings",
     "TogetherAIRerank": "rerankers",
     "TogetherAISettings": "settings",
@@ -79,6 +81,7 @@ __all__ = [
     "TogetherAIClient",
     "TogetherAIConflictError",
     "TogetherAIConnectionError",
+    "TogetherAIConnector",
     "TogetherAIContextOverflowError",
     "TogetherAIEmbeddings",
     "TogetherAIError",

@@ -37,6 +37,7 @@ from hana_ai.api._wire import (
     transport_error,
 )
 from hana_ai.api.errors import (
+    TogetherAIConflictError,
     TogetherAIModelNotFoundError,
     TogetherAIRateLimitError,
     TogetherAIRequestError,
@@ -48,6 +49,7 @@ from hana_ai.api.limiter import Limiter
 
 if TYPE_CHECKING:
     import httpx
+    from together import AsyncTogether
 
     from hana_ai.api.catalog import Catalog
 
@@ -295,6 +297,32 @@ class Transport:
     def _begin(self, call: Call) -> Meter:
         call.begin()
         return Meter(self.recorder, call, self.catalog)
+
+    async def use_sdk(self, call: Call, operation: Callable[[AsyncTogether], Awaitable[_T]]) -> _T:
+        """Run an operation of the SDK's own resources, within the call's deadline and with its retries.
+
+        For the management API, whose few calls may cost the SDK's typed objects. A conflict is not tried again:
+        it says that something has to be read anew.
+
+        Raises
+        ------
+        TogetherAIRequestError
+            The one of its subclasses that fits, after the retries.
+        """
+        call.begin()
+        attempt = 0
+        while True:
+            try:
+                return await asyncio.wait_for(operation(self._connections.async_client()), call.remaining)
+            except breakage() as exc:
+                error = self._error(exc, None)
+                error.__cause__ = exc
+            error.is_retryable = error.is_retryable and not isinstance(error, TogetherAIConflictError)
+            attempt += 1
+            wait = _next_wait(call, attempt, error)
+            if wait is None:
+                raise error
+            await asyncio.sleep(wait)
 
     def close(self) -> None:
         """Close the connections; a later request raises TogetherAIConnectionError."""

@@ -52,6 +52,16 @@ OURS_IS_GONE = """
 import importlib.util
 assert importlib.util.find_spec('hana_ai.api') is None
 """
+USE_PLUGINS = """
+import plugins.connectors.theirs, plugins.connectors.theirs_here, plugins.sinks.theirs
+from plugins.connectors.together_ai_connector import TogetherAIConnector
+from hana_ai.api import TogetherAIConnector as same
+assert TogetherAIConnector is same
+"""
+OUR_PLUGIN_IS_GONE = """
+import importlib.util, plugins.connectors.theirs, plugins.connectors.theirs_here, plugins.sinks.theirs
+assert importlib.util.find_spec('plugins.connectors.together_ai_connector') is None
+"""
 UPSTREAM_IS_GONE = """
 import importlib.util
 assert importlib.util.find_spec('hana_ai.vectorstore') is None
@@ -93,7 +103,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("checkout")
     for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
-    shutil.copytree(ROOT / "hana_ai", copy / "hana_ai", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("hana_ai", "plugins"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
 
@@ -162,6 +173,35 @@ def test_hana_ai_itself_is_left_to_sap(wheel: Path) -> None:
     assert "hana_ai/__init__.py" not in names
     assert "hana_ai/api/py.typed" in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "docs/"))]
+
+
+def test_the_plugin_is_packed_without_owning_the_namespace(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.startswith("plugins/")]
+
+    assert names == ["plugins/connectors/together_ai_connector.py"]
+    assert not list((ROOT / "plugins").rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_the_plugins_of_other_projects_work_beside_ours(
+    environment: Environment, wheel: Path, tmp_path: Path, first: str
+) -> None:
+    installed, checkout = environment.site / "plugins" / "connectors", tmp_path / "checkout"
+    (checkout / "plugins" / "connectors").mkdir(parents=True)
+    (checkout / "plugins" / "connectors" / "theirs_here.py").write_text("WHERE = 'here'")
+    if first == "ours":
+        environment.install(wheel)
+    installed.mkdir(parents=True, exist_ok=True)
+    (installed / "theirs.py").write_text("WHERE = 'installed'")
+    (environment.site / "plugins" / "sinks").mkdir()
+    (environment.site / "plugins" / "sinks" / "theirs.py").write_text("WHERE = 'another package'")
+    if first == "theirs":
+        environment.install(wheel)
+
+    environment.runs(USE_PLUGINS, cwd=checkout)
+    environment.uninstall("hana-ai-together")
+    environment.runs(OUR_PLUGIN_IS_GONE, cwd=checkout)
 
 
 def test_pyproject_holds_the_build_system_alone() -> None:

@@ -18,9 +18,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from .app import reply
 from .engine import Engine
 from .hashing import hashed_json
+from .http import reply
 from .scripted import ScriptedEngine
 from .server import LOOPBACK, RANDOM_KEY, LocalTogether
 

@@ -1,7 +1,7 @@
 """Together's HTTP API as a Starlette application over one or more engines.
 
 A further part of the API, such as the management API, adds its routes through the `extra_routes` of
-`build_app`, answers with `reply` and refuses with `engine.Refusal`.
+`build_app`, answers with `http.reply` and refuses with `engine.Refusal`.
 """
 
 from __future__ import annotations
@@ -22,22 +22,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import catalog
 from .engine import JSON, Engine, LocalModel, Piece, Refusal, WireWrapper
+from .http import reply
+from .management import STORAGE_PATH, Management, management_routes
 from .replies import ChatStream, Chunk, Collected, completion_chunks, request_id, seed_of
 from .requests import ChatBody, CompletionBody, EmbeddingsBody, RerankBody, message_text, parse
 from .wire import client_left
 
 T = TypeVar("T")
+RoutedT = TypeVar("RoutedT", ChatBody, CompletionBody, EmbeddingsBody, RerankBody)
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
-_JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 _DONE = b"data: [DONE]\n\n"
 _ID_HEADER = "x-request-id"
-
-
-def reply(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A JSON answer; numpy arrays are written as they are."""
-    body = orjson.dumps(content, option=_JSON_OPTIONS)
-    return Response(body, status, headers, media_type="application/json")
 
 
 class Directory:
@@ -72,7 +68,7 @@ class Directory:
                 "list of supported models.",
                 code="model_not_available",
             )
-        model, engine = self._engines[name]
+        model, _ = self._engines[name]
         if not model.serverless:
             raise Refusal(
                 400,
@@ -81,6 +77,11 @@ class Directory:
                 "model.",
                 code="model_not_available",
             )
+        return self.dedicated(name, *types)
+
+    def dedicated(self, name: str, *types: str) -> Engine:
+        """The engine of a model that an endpoint serves, serverless or not; 400 for one of another type."""
+        model, engine = self._engines[name]
         if model.type not in types:
             raise Refusal(400, f"Model {name} is of type {model.type}, not {' or '.join(types)}.", param="model")
         return engine
@@ -133,8 +134,16 @@ async def _unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, T]) 
 class Inference:
     """The handlers of the inference calls and of the catalogue."""
 
-    def __init__(self, engines: Sequence[Engine]) -> None:
+    def __init__(self, engines: Sequence[Engine], management: Management) -> None:
         self.directory = Directory(engines)
+        self._management = management
+
+    def _routed(self, body: RoutedT, *types: str) -> tuple[Engine, RoutedT]:
+        """The engine, and the body under the name that the engine knows, where an endpoint was named."""
+        served = self._management.served_by(body.model)
+        if served is None:
+            return self.directory.find(body.model, *types), body
+        return self.directory.dedicated(served, *types), body.model_copy(update={"model": served})
 
     def routes(self) -> list[BaseRoute]:
         """The routes of the inference API and of the catalogue."""
@@ -146,14 +155,13 @@ class Inference:
             Route("/v1/models", self.list_models, methods=["GET"]),
             Route("/v2/supported-models", self.list_supported, methods=["GET"]),
             Route("/v2/supported-models/{id:path}", self.get_supported, methods=["GET"]),
-            Route("/v3/whoami", self.whoami, methods=["GET"]),
         ]
 
     async def chat(self, request: Request) -> Response:
         body = parse(ChatBody, await request.body())
-        engine = self.directory.find(body.model, "chat")
+        engine, routed = self._routed(body, "chat")
         id, seed = request.state.id, seed_of(body.seed)
-        pieces = engine.chat(body)
+        pieces = engine.chat(routed)
         if body.stream:
             stream = ChatStream(id=id, model=body.model, seed=seed, logprobs=bool(body.logprobs))
             return await self._stream(request, pieces, stream.chunks)
@@ -163,9 +171,9 @@ class Inference:
 
     async def complete(self, request: Request) -> Response:
         body = parse(CompletionBody, await request.body())
-        engine = self.directory.find(body.model, "chat", "language")
+        engine, routed = self._routed(body, "chat", "language")
         id, seed, logprobs = request.state.id, seed_of(body.seed), bool(body.logprobs)
-        pieces = engine.complete(body)
+        pieces = engine.complete(routed)
         if body.stream:
             chunks = completion_chunks(id=id, model=body.model, seed=seed, logprobs=logprobs)
             return await self._stream(request, pieces, chunks)
@@ -186,8 +194,8 @@ class Inference:
         texts = body.texts()
         if not texts:
             raise Refusal(400, "Input validation error: input: must hold at least one text", param="input")
-        engine = self.directory.find(body.model, "embedding")
-        embedded = await _unless_client_leaves(request.receive, engine.embed(body.model, texts))
+        engine, routed = self._routed(body, "embedding")
+        embedded = await _unless_client_leaves(request.receive, engine.embed(routed.model, texts))
         return reply(
             {
                 "id": request.state.id,
@@ -203,9 +211,9 @@ class Inference:
 
     async def rerank(self, request: Request) -> Response:
         body = parse(RerankBody, await request.body())
-        engine = self.directory.find(body.model, "rerank", "embedding")
+        engine, routed = self._routed(body, "rerank", "embedding")
         texts = body.texts()
-        ranked = await _unless_client_leaves(request.receive, engine.rank(body.model, body.query, texts))
+        ranked = await _unless_client_leaves(request.receive, engine.rank(routed.model, body.query, texts))
         order = sorted(range(len(texts)), key=lambda index: -ranked.scores[index])
         results: list[JSON] = []
         for index in order[: body.top_n]:
@@ -239,16 +247,6 @@ class Inference:
     async def get_supported(self, request: Request) -> Response:
         model = catalog.find_supported(self.directory.models, request.path_params["id"])
         return reply(catalog.supported_model(model))
-
-    async def whoami(self, request: Request) -> Response:
-        return reply(
-            {
-                "type": "project_api_key",
-                "api_key": {"id": "key_local"},
-                "organization": {"id": "org_local", "name": "Local"},
-                "project": {"id": "proj_local", "name": "Local", "slug": "local"},
-            }
-        )
 
 
 async def _collect(pieces: AsyncGenerator[Piece, None]) -> Collected:
@@ -298,7 +296,11 @@ class _Gate:
                     headers.append((_ID_HEADER.encode(), id.encode()))
             await send(message)
 
-        if not self._admits(dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")):
+        # A presigned address carries its own proof.
+        open_to_all = scope["path"].startswith(STORAGE_PATH)
+        if not open_to_all and not self._admits(
+            dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        ):
             refusal = Refusal(
                 401,
                 "Invalid API key provided. You can find your API key at https://api.together.ai/settings/api-keys.",
@@ -341,7 +343,11 @@ async def _on_error(request: Request, exc: Exception) -> Response:
 
 
 def build_app(
-    engines: Sequence[Engine], *, api_key: str | None, extra_routes: Sequence[BaseRoute] = ()
+    engines: Sequence[Engine],
+    *,
+    api_key: str | None,
+    extra_routes: Sequence[BaseRoute] = (),
+    management: Management | None = None,
 ) -> ASGIApp:
     """The application.
 
@@ -353,9 +359,13 @@ def build_app(
         The key to ask for; None takes any key, but not a missing one.
     extra_routes
         Further parts of the API.
+    management
+        What the management API keeps; by default a fresh account.
     """
+    if management is None:
+        management = Management([model for engine in engines for model in engine.models])
     starlette = Starlette(
-        routes=[*Inference(engines).routes(), *extra_routes],
+        routes=[*Inference(engines, management).routes(), *management_routes(management), *extra_routes],
         exception_handlers={Refusal: _on_refusal, HTTPException: _on_http_exception, Exception: _on_error},
     )
     app: ASGIApp = _Gate(starlette, api_key)

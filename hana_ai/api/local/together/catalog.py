@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Iterable, Mapping, Sequence
 
 from .engine import JSON, LocalModel, Refusal
+from .hardware import PUBLIC_PROJECT, profile
 
 _CREATED = 1_735_689_600
 _CREATED_AT = "2025-01-01T00:00:00Z"
@@ -55,12 +56,12 @@ def supported_model(model: LocalModel) -> dict[str, JSON]:
     entry: dict[str, JSON] = {
         "id": model_id(model),
         "name": model.id,
-        "baseModel": "",
-        "baseModelId": "",
+        "baseModel": f"projects/{PUBLIC_PROJECT}/models/{model_id(model)}",
+        "baseModelId": model_id(model),
         "capabilities": [_CAPABILITY[model.type]],
         "createdAt": _CREATED_AT,
         "updatedAt": _CREATED_AT,
-        "deploymentProfiles": [],
+        "deploymentProfiles": [profile(model_id(model), model.id)],
         "displayName": model.display_name or model.id,
         "displayType": model.type,
         "inputModalities": ["MODALITY_TEXT"],
@@ -119,8 +120,8 @@ def supported_page(models: Sequence[LocalModel], query: Mapping[str, str]) -> di
         for model in models
         if (product is None or product == _product(model))
         and (modality is None or modality == "MODALITY_TEXT")
-        # No local model has deployment profiles, so none has an adapter mode.
-        and adapter_mode is None
+        # The one profile of a local model takes no adapters.
+        and adapter_mode in (None, "ADAPTER_MODE_DISABLED")
         and (not search or any(search in text.lower() for text in (model_id(model), model.id, model.description)))
     ]
     return page([supported_model(model) for model in found], query)

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute
 
 from .app import build_app
 from .engine import Engine, LocalModel
+from .management import Management
 from .wire import Exchange, Observed, Statistics, Transports, counting_protocol
 
 _PATIENCE: Final = 15.0
@@ -109,7 +110,9 @@ class LocalTogether:
         self.statistics = Statistics()
         self._transports: Transports = {}
         self._failures: list[BaseException] = []
-        app = build_app(engines, api_key=self.api_key, extra_routes=extra_routes)
+        self.management = Management([model for engine in engines for model in engine.models])
+        """Endpoints, deployments and uploads, and the dials by which a test turns them."""
+        app = build_app(engines, api_key=self.api_key, extra_routes=extra_routes, management=self.management)
         self._app = Observed(app, self.statistics, self._transports, on_exchange, self._failures)
         self._address = (host, port)
         self._server: _Server | None = None

@@ -106,7 +106,7 @@ def test_the_models_are_listed_in_both_catalogues(sdk: Together, http: httpx.Cli
 
 
 def test_the_sdk_finds_its_project(sdk: Together) -> None:
-    assert sdk.whoami().project.slug == "local"
+    assert sdk.whoami().project.slug == "local-project"
 
 
 def test_an_unknown_model_is_refused_as_together_refuses_it(sdk: Together) -> None:

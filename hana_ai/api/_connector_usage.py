@@ -1,0 +1,173 @@
+"""What a connector's calls took: from the ledger, with Together's own bill beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import calendar
+import importlib
+import math
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from hana_ai.api.errors import TogetherAIInputError, TogetherAIModelNotFoundError
+
+if TYPE_CHECKING:
+    from langchain_core.messages.ai import UsageMetadata
+
+    from hana_ai.api._account import Account
+
+
+class Billed(TypedDict):
+    """What Together billed the organisation for; all of its keys and projects together."""
+
+    total_cost_usd: float
+    by_product: dict[str, float]
+    """USD by Together's name of the product."""
+    by_day: dict[str, float]
+    """USD by day (UTC); the newest day may still grow."""
+
+
+class UsageStats(TypedDict):
+    """Calls, tokens and costs of a time."""
+
+    total_requests: int
+    total_tokens: int
+    prompt_tokens: int
+    completion_tokens: int
+    total_cost_usd: float
+    """NaN when the price of a call is unknown."""
+    start_date: str
+    end_date: str
+    billed: Billed | None
+    """None where the organisation has no billing API."""
+
+
+@dataclass
+class OwnCalls:
+    """The connector's own calls, for as long as there is no ledger."""
+
+    _calls: list[tuple[datetime, int, int, Decimal | None]] = field(default_factory=list)
+
+    def add(self, usage: UsageMetadata | None, cost: Decimal | None) -> None:
+        """Count one call."""
+        prompt = usage["input_tokens"] if usage else 0
+        completion = usage["output_tokens"] if usage else 0
+        self._calls.append((datetime.now(timezone.utc), prompt, completion, cost))
+
+    def totals(self, start: datetime, end: datetime) -> dict[str, Any]:
+        """The sums from `start` to before `end`, under the ledger's names."""
+        calls = [call for call in self._calls if start <= call[0] < end]
+        prompt, completion = sum(call[1] for call in calls), sum(call[2] for call in calls)
+        costs = [call[3] for call in calls]
+        known = [cost for cost in costs if cost is not None]
+        return {
+            "total_requests": len(calls),
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "total_cost_usd": sum(known, Decimal(0)) if len(known) == len(costs) else None,
+        }
+
+
+async def usage_stats(account: Account, own: OwnCalls, start: object, end: object) -> UsageStats:
+    """The figures from the first day to the last one; see `TogetherAIConnector.get_usage_stats`."""
+    first, last = _moments(start, end)
+    # In a thread: the ledger may be in a database.
+    totals = await asyncio.to_thread(_ledger_totals, account, own, first, last)
+    cost = totals["total_cost_usd"]
+    return {
+        "total_requests": totals["total_requests"],
+        "total_tokens": totals["total_tokens"],
+        "prompt_tokens": totals["prompt_tokens"],
+        "completion_tokens": totals["completion_tokens"],
+        "total_cost_usd": math.nan if cost is None else float(cost),
+        "start_date": first.date().isoformat(),
+        "end_date": (last - timedelta(microseconds=1)).date().isoformat(),
+        "billed": await _billed(account, first, last),
+    }
+
+
+def _ledger_totals(account: Account, own: OwnCalls, start: datetime, end: datetime) -> dict[str, Any]:
+    """The sums of the ledger from `start` to before `end`; without a ledger, the connector's own."""
+    try:
+        usage = importlib.import_module("hana_ai.api.usage")
+    except ModuleNotFoundError:
+        return own.totals(start, end)
+    totals: dict[str, Any] = usage.get_ledger(account.client.settings).totals(start, end)
+    return totals
+
+
+def _moments(start: object, end: object) -> tuple[datetime, datetime]:
+    """Begin of the first day, and the moment after the last one."""
+    today = datetime.now(timezone.utc).date()
+    month = calendar.monthrange(today.year, today.month)[1]
+    first = _moment(today.replace(day=1) if start is None else start, "start_date")
+    if end is None and start is not None:
+        end = max(today, first.date())
+    last = _moment(today.replace(day=month) if end is None else end, "end_date", after=True)
+    if last <= first:
+        raise TogetherAIInputError(f"end_date {last.isoformat()} is before start_date {first.isoformat()}.")
+    return first, last
+
+
+def _moment(value: object, name: str, *, after: bool = False) -> datetime:
+    """A point in time; a day is its begin, or with `after` its end."""
+    if isinstance(value, str):
+        try:
+            # Python 3.10 does not read the Z.
+            value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(_zone(value))
+        except ValueError:
+            raise TogetherAIInputError(
+                f"{name} is a date such as 2026-01-31 or an ISO time, not {value!r}."
+            ) from None
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+    if isinstance(value, date):
+        day = value + timedelta(days=1) if after else value
+        return datetime.combine(day, time(), timezone.utc)
+    raise TogetherAIInputError(f"{name} is a str, date or datetime, not a {type(value).__name__}.")
+
+
+def _zone(value: str) -> str:
+    return value[:-1] + "+00:00" if value.endswith("Z") else value
+
+
+async def _billed(account: Account, start: datetime, end: datetime) -> Billed | None:
+    """Together's figures for the days of a span; None where the billing API is not enabled (404)."""
+    first = start.astimezone(timezone.utc).date()
+    last = (end.astimezone(timezone.utc) - timedelta(microseconds=1)).date()
+    today = datetime.now(timezone.utc).date()
+    by_product: dict[str, Decimal] = {}
+    by_day: dict[str, Decimal] = {}
+    for month in _months(first, min(last, today)):
+        try:
+            windows = await account.pages(
+                lambda sdk, page, month=month: sdk.organization.usage.costs.list(  # type: ignore[misc]
+                    month=month, granularity="day", **page
+                )
+            )
+        except TogetherAIModelNotFoundError:
+            return None
+        for window in windows:
+            if first.isoformat() <= window.date <= last.isoformat():
+                for item in window.line_items:
+                    cost = Decimal(item.cost)
+                    by_product[item.product_name] = by_product.get(item.product_name, Decimal(0)) + cost
+                    by_day[window.date] = by_day.get(window.date, Decimal(0)) + cost
+    return {
+        "total_cost_usd": float(sum(by_day.values(), Decimal(0))),
+        "by_product": {name: float(cost) for name, cost in by_product.items()},
+        "by_day": {day: float(cost) for day, cost in by_day.items()},
+    }
+
+
+def _months(first: date, last: date) -> list[str]:
+    """The months of a span, as YYYY-MM."""
+    found = []
+    month = first.replace(day=1)
+    while month <= last:
+        found.append(month.strftime("%Y-%m"))
+        month = (month + timedelta(days=31)).replace(day=1)
+    return found
