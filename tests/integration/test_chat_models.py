@@ -722,7 +722,7 @@ async def test_a_reply_without_choices_is_an_error(together: ScriptedTogether, w
 async def test_a_stream_that_breaks_gives_what_it_had(
     together: ScriptedTogether, engine: ScriptedEngine, way: str, how: str
 ) -> None:
-    chat = ChatTogetherAI(model=together.model("chat"), stream_idle_timeout=0.3, **together.client)
+    chat = ChatTogetherAI(model=together.model("chat"), stream_idle_timeout=1.5, **together.client)
     engine.reply(Reply(reasoning="Hm.", text="one two three four", **{how: 3}))
     received: list[Any] = []
     with pytest.raises(TogetherAIStreamError) as caught:

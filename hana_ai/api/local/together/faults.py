@@ -68,6 +68,10 @@ class ScriptedWire:
             CURRENT.reset(token)
 
 
+_ARRIVAL = 0.2
+"""Seconds for sent chunks to be read."""
+
+
 class _CutError(Exception):
     """The connection has been closed on purpose."""
 
@@ -109,6 +113,9 @@ class _Sender:
             await client_left(self._receive)
             raise _CutError
         if reply.break_at_chunk == self._chunk:
+            if self._chunk:
+                # A reset takes with it what the client has not read yet; what was sent before it shall arrive.
+                await asyncio.sleep(_ARRIVAL)
             await self._cut()
         if reply.error_at_chunk == self._chunk:
             event = b"data: " + orjson.dumps({"error": _error(reply)}) + b"\n\n"
