@@ -99,6 +99,11 @@ def bare_state(state: str) -> str:
     return state.removeprefix(_STATE)
 
 
+def is_temporary(deployment_name: str) -> bool:
+    """Whether a deployment was made for a block."""
+    return deployment_name.rpartition("/")[2].startswith(TEMPORARY)
+
+
 @dataclass
 class Made:
     """What one call has made, so that it can be undone and named."""
@@ -150,7 +155,7 @@ class Endpoints:
 
     async def _create(self, name: str, plan: Plan, deployment_name: str, made: Made) -> tuple[str, str]:
         endpoint = await self._endpoint(name, plan, made)
-        deployment = await self._reusable(endpoint, plan)
+        deployment = await self._reusable(endpoint, plan, deployment_name)
         if deployment is None:
             deployment = await self._deploy(endpoint, plan, deployment_name, made)
         await self._route(endpoint.id, deployment.id)
@@ -174,8 +179,11 @@ class Endpoints:
         made.endpoint = endpoint.id
         return endpoint
 
-    async def _reusable(self, endpoint: Endpoint, plan: Plan) -> EndpointDeployment | None:
-        """A deployment that an earlier run left and that serves the same; failed ones are taken away."""
+    async def _reusable(self, endpoint: Endpoint, plan: Plan, name: str) -> EndpointDeployment | None:
+        """A deployment that an earlier run left and that serves the same; failed ones are taken away.
+
+        What is to stay is never taken over by a block, which would delete it at its end, nor the other way round.
+        """
         for summary in endpoint.deployments or []:
             one = await self.deployment(endpoint.id, summary.id)
             state = bare_state(one.status.state)
@@ -190,6 +198,12 @@ class Endpoints:
                 logger.info("deployment %s has failed earlier and is replaced", one.id)
                 await self.remove_deployment(endpoint.id, one.id)
                 continue
+            if is_temporary(one.name) != is_temporary(name):
+                kind = "an `endpoint` block's" if is_temporary(one.name) else "there to stay"
+                raise TogetherAIInputError(
+                    f"Endpoint {endpoint.name} is there already and is {kind}. Choose another endpoint_name, or "
+                    f"delete_endpoint({endpoint.id!r}) first."
+                )
             if state in ("STOPPED", "STOPPING"):
                 await self._scale(endpoint.id, one.id, plan.wanted.min_replicas, plan.wanted.most_replicas)
             return one
@@ -310,7 +324,7 @@ class Endpoints:
             begun = f"Undone: {', '.join(undone)}. " if undone else ""
             what = made.endpoint or made.deployment
             return f"{begun}NOT undone: {left}, because {exc} Call delete_endpoint({what!r})."
-        return f"Made and undone again: {', '.join(undone)}." if undone else "Nothing was left behind."
+        return f"Made and undone again: {', '.join(undone)}." if undone else "This call had made nothing."
 
     # --- reading ---
 
@@ -398,7 +412,7 @@ class Endpoints:
             for one in endpoint.deployments or []:
                 if bare_state(one.state) == "STOPPED" or one.id in kept or endpoint.id in kept:
                     continue
-                temporary = one.name.rpartition("/")[2].startswith(TEMPORARY)
+                temporary = is_temporary(one.name)
                 if one.id in routed and not temporary:
                     continue
                 found.append(
