@@ -13,10 +13,22 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hana_ai.api._account import Account
 from hana_ai.api._deployment_plan import Plan
+from hana_ai.api._endpoint_records import (
+    EndpointRecord,
+    Orphan,
+    bare_state,
+    endpoint_record,
+    endpoint_status,
+    is_temporary,
+    main_deployment,
+    orphans_of,
+    split_of,
+    status_of,
+)
 from hana_ai.api.errors import (
     TogetherAIConflictError,
     TogetherAIError,
@@ -33,75 +45,9 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-KEPT = "main"
-"""Name of the deployment of an endpoint that `create_endpoint` made."""
-TEMPORARY = "temporary"
-"""Name of the deployment of an endpoint that is to end with its `async with` block."""
-
-_STATE = "DEPLOYMENT_STATE_"
-_STATUSES = {
-    "PROVISIONING": "creating",
-    "READY": "ready",
-    "SCALING": "ready",
-    "DEGRADED": "ready",
-    "FAILED": "failed",
-    "STOPPED": "stopped",
-    "STOPPING": "stopped",
-}
 _ROUNDS = 5
 _FIRST_POLL, _LONGEST_POLL = 0.1, 10.0
 _STOP_SECONDS = 1800.0
-
-
-class EndpointRecord(TypedDict, total=False):
-    """One endpoint, as `list_endpoints` gives it."""
-
-    id: str
-    name: str
-    """What to use as `model`."""
-    model: str
-    status: str
-    """creating, ready, failed or stopped."""
-    url: str
-    """Where requests to it go."""
-    type: str
-    """dedicated or alias."""
-    state: str
-    """The deployment's state as the server wrote it; empty without one."""
-    deployments: list[dict[str, Any]]
-    hardware: str
-    price_per_hour_usd: float
-    """USD for the replicas that are wanted now; NaN when unknown."""
-    created_at: str
-
-
-class Orphan(TypedDict):
-    """A deployment that costs money and serves nobody, as far as can be told."""
-
-    id: str
-    endpoint_id: str
-    name: str
-    state: str
-    reason: str
-    hardware: str
-    price_per_hour_usd: float
-    """USD for the replicas that are wanted now; NaN when unknown."""
-    created_at: str
-
-
-def status_of(state: str) -> str:
-    """The status for a deployment's state; one that nobody knows counts as on its way."""
-    return _STATUSES.get(bare_state(state), "creating")
-
-
-def bare_state(state: str) -> str:
-    """A state without the prefix that the API gives it."""
-    return state.removeprefix(_STATE)
-
-
-def is_temporary(deployment_name: str) -> bool:
-    """Whether a deployment was made for a block."""
-    return deployment_name.rpartition("/")[2].startswith(TEMPORARY)
 
 
 @dataclass
@@ -126,7 +72,7 @@ class Endpoints:
 
     # --- making ---
 
-    async def create(self, name: str, plan: Plan, deployment_name: str = KEPT) -> tuple[str, str]:
+    async def create(self, name: str, plan: Plan, deployment_name: str) -> tuple[str, str]:
         """Make an endpoint with a deployment, or take over what an earlier run left of it.
 
         Returns
@@ -251,7 +197,7 @@ class Endpoints:
         """Put a deployment into the traffic split, keeping the others."""
 
         async def change(endpoint: Endpoint) -> list[dict[str, Any]] | None:
-            split = _split(endpoint)
+            split = split_of(endpoint)
             if any(entry["deployment_id"] == deployment_id and entry["weight"] for entry in split):
                 return None
             return [*split, {"deployment_id": deployment_id, "weight": 1.0}]
@@ -366,70 +312,23 @@ class Endpoints:
         if id.startswith("dep_"):
             endpoint_id = await self.endpoint_of(id)
             return status_of((await self.deployment(endpoint_id, id)).status.state)
-        return _status(await self.endpoint(id))
+        return endpoint_status(await self.endpoint(id))
 
     async def records(self) -> list[EndpointRecord]:
         """All endpoints with what they cost."""
         prices = await self._prices()
-        return [await self._record(endpoint, prices) for endpoint in await self.all()]
-
-    async def _record(self, endpoint: Endpoint, prices: dict[str, Decimal]) -> EndpointRecord:
-        deployments = [
-            {
-                "id": one.id,
-                "name": one.name,
-                "model": one.model,
-                "state": one.state,
-                "status": status_of(one.state),
-                "hardware": one.hardware or "",
-                "traffic": one.estimated_effective_traffic_share,
-                "replicas": one.desired_replicas,
-                "price_per_hour_usd": _price(one, prices),
-            }
-            for one in endpoint.deployments or []
-        ]
-        main = _main(endpoint)
-        return EndpointRecord(
-            id=endpoint.id,
-            name=endpoint.name,
-            model=await self._account.model_name(main.model) if main else "",
-            status=_status(endpoint),
-            url=f"{self._account.base_url}/v1",
-            type="dedicated",
-            state=main.state if main else "",
-            deployments=deployments,
-            hardware=(main.hardware or "") if main else "",
-            price_per_hour_usd=sum((_price(one, prices) for one in endpoint.deployments or []), 0.0),
-            created_at=endpoint.created_at.isoformat() if endpoint.created_at else "",
-        )
+        url = f"{self._account.base_url}/v1"
+        found = []
+        for endpoint in await self.all():
+            main = main_deployment(endpoint)
+            name = await self._account.model_name(main.model) if main else ""
+            found.append(endpoint_record(endpoint, name, url, prices))
+        return found
 
     async def orphans(self, kept: set[str]) -> list[Orphan]:
         """Deployments that cost money and get no traffic, or whose `async with` block did not end them."""
         prices = await self._prices()
-        found: list[Orphan] = []
-        for endpoint in await self.all():
-            routed = {entry["deployment_id"] for entry in _split(endpoint) if entry["weight"]}
-            for one in endpoint.deployments or []:
-                if bare_state(one.state) == "STOPPED" or one.id in kept or endpoint.id in kept:
-                    continue
-                temporary = is_temporary(one.name)
-                if one.id in routed and not temporary:
-                    continue
-                found.append(
-                    Orphan(
-                        id=one.id,
-                        endpoint_id=endpoint.id,
-                        name=one.name,
-                        state=one.state,
-                        reason="left by an `async with connector.endpoint(...)` that was killed or still runs"
-                        if temporary
-                        else "it is in no traffic split, so it costs money without serving",
-                        hardware=one.hardware or "",
-                        price_per_hour_usd=_price(one, prices),
-                        created_at=one.created_at.isoformat() if one.created_at else "",
-                    )
-                )
-        return found
+        return [orphan for endpoint in await self.all() for orphan in orphans_of(endpoint, prices, kept)]
 
     async def _prices(self) -> dict[str, Decimal]:
         return {one.name: Decimal(one.price_cents_per_hour) / 100 for one in await self._account.hardware()}
@@ -466,7 +365,7 @@ class Endpoints:
             raise TogetherAIError(f"Deployment {id} was not stopped after {_STOP_SECONDS:g} s.")
 
         async def without(endpoint: Endpoint) -> list[dict[str, Any]] | None:
-            split = _split(endpoint)
+            split = split_of(endpoint)
             left = [entry for entry in split if entry["deployment_id"] != id]
             return None if len(left) == len(split) else left
 
@@ -511,34 +410,3 @@ async def to_the_end(work: Awaitable[_T]) -> _T:
             if running.cancelled():
                 raise
     return running.result()
-
-
-def _split(endpoint: Endpoint) -> list[dict[str, Any]]:
-    return [
-        {"deployment_id": entry.deployment_id, "weight": entry.weight} for entry in endpoint.traffic_split or []
-    ]
-
-
-def _main(endpoint: Endpoint) -> Any:
-    """The deployment that says most about an endpoint: the one with most traffic, else the healthiest."""
-    order = ("ready", "creating", "failed", "stopped")
-    return min(
-        endpoint.deployments or [],
-        key=lambda one: (-(one.estimated_effective_traffic_share or 0.0), order.index(status_of(one.state))),
-        default=None,
-    )
-
-
-def _status(endpoint: Endpoint) -> str:
-    """The best status among the deployments that get traffic; without any, an endpoint answers nothing."""
-    routed = {entry["deployment_id"] for entry in _split(endpoint) if entry["weight"]}
-    statuses = {status_of(one.state) for one in endpoint.deployments or [] if one.id in routed}
-    return next((one for one in ("ready", "creating", "failed") if one in statuses), "stopped")
-
-
-def _price(deployment: Any, prices: dict[str, Decimal]) -> float:
-    replicas = deployment.desired_replicas
-    if replicas == 0 or bare_state(deployment.state) == "STOPPED":
-        return 0.0
-    price = prices.get(deployment.hardware or "")
-    return float("nan") if price is None or replicas is None else float(price * replicas)

@@ -26,14 +26,8 @@ from hana_ai.api._connector_answers import (
 )
 from hana_ai.api._connector_usage import OwnCalls, UsageStats, usage_stats
 from hana_ai.api._deployment_plan import EndpointConfig, ModelReference, Plan, find_model, make_plan
-from hana_ai.api._endpoints import (
-    KEPT,
-    TEMPORARY,
-    EndpointRecord,
-    Endpoints,
-    Orphan,
-    to_the_end,
-)
+from hana_ai.api._endpoint_records import KEPT, TEMPORARY, EndpointRecord, Orphan
+from hana_ai.api._endpoints import Endpoints, to_the_end
 from hana_ai.api.errors import (
     TogetherAIAuthenticationError,
     TogetherAIError,
@@ -231,7 +225,7 @@ class TogetherAIConnector:
             raise await account.client.transport.catalog.asuggest(error, "chat")
         plan = await make_plan(account, model, wanted)
         self._require_dedicated(plan, "endpoint_config")
-        return (await self._endpoints.create(endpoint_name, plan))[0]
+        return (await self._endpoints.create(endpoint_name, plan, KEPT))[0]
 
     def _alias(self, name: str, model: str, wanted: EndpointConfig) -> str:
         id = _ALIAS + name
