@@ -401,12 +401,15 @@ async def poll(condition: Callable[[], Awaitable[bool]], timeout: float) -> bool
 
 
 async def to_the_end(work: Awaitable[_T]) -> _T:
-    """Wait for something that must not be cut short, however often the waiting task is cancelled."""
+    """Wait for something that must not be cut short; a cancellation in between is heeded afterwards."""
     running = asyncio.ensure_future(work)
+    cancelled = False
     while not running.done():
         try:
             await asyncio.shield(running)
         except asyncio.CancelledError:
-            if running.cancelled():
-                raise
-    return running.result()
+            cancelled = True
+    result = running.result()
+    if cancelled:
+        raise asyncio.CancelledError
+    return result

@@ -427,6 +427,26 @@ async def test_an_endpoint_for_a_block_always_ends_with_it(server: ScriptedToget
         task.result()
 
 
+async def test_a_block_that_is_cancelled_while_it_ends_still_ends_and_is_cancelled(
+    connector: TogetherAIConnector, server: ScriptedTogether
+) -> None:
+    server.management.dials.stopping = 0.3
+    inside = asyncio.Event()
+
+    async def use() -> None:
+        async with connector.endpoint(DEDICATED, "brief", ON_DEMAND):
+            inside.set()
+
+    task = asyncio.ensure_future(use())
+    await asyncio.wait_for(inside.wait(), 10)
+    for _ in range(3):
+        await asyncio.sleep(0.02)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert server.management.endpoints == {}
+
+
 async def test_a_block_never_takes_over_what_is_there_to_stay(
     connector: TogetherAIConnector, server: ScriptedTogether
 ) -> None:
