@@ -61,9 +61,10 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     yield
-    transport = sys.modules.get("hana_ai.api.transport")
-    if transport is not None:
-        transport.close_all()
+    for name in ("hana_ai.api.usage", "hana_ai.api.transport"):
+        module = sys.modules.get(name)
+        if module is not None:
+            module.close_all()
 
 
 @pytest.fixture

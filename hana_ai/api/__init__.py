@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hana_ai.api.embeddings import TogetherAIEmbeddings
     from hana_ai.api.errors import (
         TogetherAIAuthenticationError,
+        TogetherAIBudgetExceededError,
         TogetherAIConflictError,
         TogetherAIConnectionError,
         TogetherAIContextOverflowError,
@@ -42,11 +43,14 @@ if TYPE_CHECKING:
     from hana_ai.api.settings import TogetherAISettings
     from hana_ai.api.together_ai import TogetherAIClient, get_together_ai_client
     from hana_ai.api.transport import RetryEvent
+    from hana_ai.api.usage import BudgetWarning, Ledger, UsageEvent, get_ledger, usage_tags
 
 __version__ = "0.1.0"
 
 _MODULES = {
+    "BudgetWarning": "usage",
     "ChatTogetherAI": "chat_models",
+    "Ledger": "usage",
     "RetryEvent": "transport",
     "TogetherAI": "llms",
     "TogetherAIClient": "together_ai",
@@ -56,18 +60,24 @@ _MODULES = {
     "TogetherAISettings": "settings",
     "TogetherHanaDB": "hana.vector_store",
     "TogetherVectorEngine": "hana.vector_engine",
+    "UsageEvent": "usage",
     "activate": "routing",
     "deactivate": "routing",
+    "get_ledger": "usage",
     "get_together_ai_client": "together_ai",
     "init_embedding_model": "routing.gen_ai_hub",
     "init_llm": "routing.gen_ai_hub",
+    "usage_tags": "usage",
 }
 
 __all__ = [
+    "BudgetWarning",
     "ChatTogetherAI",
+    "Ledger",
     "RetryEvent",
     "TogetherAI",
     "TogetherAIAuthenticationError",
+    "TogetherAIBudgetExceededError",
     "TogetherAIClient",
     "TogetherAIConflictError",
     "TogetherAIConnectionError",
@@ -94,11 +104,14 @@ __all__ = [
     "TogetherAITimeoutError",
     "TogetherHanaDB",
     "TogetherVectorEngine",
+    "UsageEvent",
     "activate",
     "deactivate",
+    "get_ledger",
     "get_together_ai_client",
     "init_embedding_model",
     "init_llm",
+    "usage_tags",
 ]
 
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from typing_extensions import Self
 
+from hana_ai.api._usage_key import IN_MEMORY, UsageKey, usage_key
+from hana_ai.api.catalog import expect
 from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError
 from hana_ai.api.settings import TogetherAISettings, check_api_key, check_base_url
 from hana_ai.api.transport import Call, OnRetry, Transport, get_transport
@@ -50,6 +61,7 @@ class ClientFields(BaseModel):
     """Requests at the same time, of all that share address and key. Default: TOGETHER_MAX_CONCURRENCY."""
     on_retry: OnRetry | None = Field(default=None, exclude=True)
     """Called with a `RetryEvent` before each wait."""
+    _usage: UsageKey = PrivateAttr(default=IN_MEMORY)
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -91,12 +103,15 @@ class ClientFields(BaseModel):
             )
         if self.model is None:
             self.model = default_model(settings, self.kind)
+            if self.model is not None:
+                expect(self.base_url, self.kind, self.model)
         self.timeout = self.timeout or settings.together_timeout
         self.connect_timeout = self.connect_timeout or settings.together_connect_timeout
         self.stream_idle_timeout = self.stream_idle_timeout or settings.together_stream_idle_timeout
         if self.max_retries is None:
             self.max_retries = settings.together_max_retries
         self.max_concurrency = self.max_concurrency or settings.together_max_concurrency
+        self._usage = usage_key(settings)
         self._fill_own(settings)
         return self
 
@@ -111,9 +126,10 @@ class ClientFields(BaseModel):
             base_url=check_base_url(str(self.base_url), "base_url"),
             api_key=key,
             max_concurrency=self.max_concurrency or 1,
+            usage=self._usage,
         )
 
-    def _call(self, path: str, body: dict[str, Any], *, stream: bool = False) -> Call:
+    def _call(self, path: str, body: dict[str, Any], *, stream: bool = False, run: _Run | None = None) -> Call:
         return Call(
             path,
             body,
@@ -125,6 +141,7 @@ class ClientFields(BaseModel):
             on_retry=self.on_retry,
             stream=stream,
             kind=self.kind,
+            tags=_own_tags(run.tags) if run is not None and run.tags else (),
         )
 
     def _resolve_model(self, asked: str | None = None) -> str:
@@ -139,6 +156,17 @@ class ClientFields(BaseModel):
         if name is None:
             name = self.model = await self.transport.catalog.adefault(self.kind)
         return name
+
+
+class _Run(Protocol):
+    """What is asked of LangChain's callback managers."""
+
+    tags: list[str]
+
+
+def _own_tags(tags: list[str]) -> tuple[str, ...]:
+    """A run's tags without those that LangChain adds of its own accord, such as `seq:step:1`."""
+    return tuple(tag for tag in tags if not tag.startswith(("seq:step:", "map:key:", "langsmith:")))
 
 
 def default_model(settings: TogetherAISettings, kind: str) -> str | None:

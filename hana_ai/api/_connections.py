@@ -72,7 +72,9 @@ class Connections:
 
     def _refuse_when_closed(self) -> None:
         if self.closed:
-            raise TogetherAIConnectionError("this client was closed", hint="Make a new one.")
+            error = TogetherAIConnectionError("this client was closed", hint="Make a new one.")
+            error.is_retryable = False
+            raise error
 
     def forget(self, entry: _LoopClient) -> None:
         """Drop a loop's client, which has been closed."""

@@ -159,7 +159,7 @@ class EventReader:
         For the errors.
     """
 
-    __slots__ = ("_decoder", "_failure", "_last", "done", "model", "request_id")
+    __slots__ = ("_decoder", "_failure", "_last", "done", "model", "request_id", "usage")
 
     def __init__(self, *, model: str | None, request_id: str | None) -> None:
         self._decoder = SSEDecoder()
@@ -168,6 +168,13 @@ class EventReader:
         self.done = False
         self.model = model
         self.request_id = request_id
+        self.usage: Any = None
+        """The token counts that came last."""
+
+    @property
+    def model_name(self) -> str | None:
+        """The model that the stream names."""
+        return self._last.get("model")
 
     def feed(self, chunk: bytes) -> list[dict[str, Any]]:
         """Take bytes and return the decoded chunks that they complete.
@@ -207,6 +214,8 @@ class EventReader:
                     return out
                 raise self._failure
             self._last = decoded
+            if decoded.get("usage"):
+                self.usage = decoded["usage"]
             out.append(decoded)
         return out
 

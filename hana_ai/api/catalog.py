@@ -10,6 +10,7 @@ import difflib
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.language_models import ModelProfile
 
+from hana_ai.api._decimals import EXACT, total
 from hana_ai.api.errors import (
     TogetherAIError,
     TogetherAIModelNotFoundError,
@@ -90,11 +92,13 @@ class ModelInfo:
         """
         if self.input_price is None or (completion and self.output_price is None):
             return None
+        cached = min(cached, prompt)
         cached_price = self.input_price if self.cached_input_price is None else self.cached_input_price
-        total = (prompt - cached) * self.input_price + cached * cached_price
+        parts = [(prompt - cached, self.input_price), (cached, cached_price)]
         if completion and self.output_price is not None:
-            total += completion * self.output_price
-        return total / _MILLION
+            parts.append((completion, self.output_price))
+        millionths = total(EXACT.multiply(Decimal(tokens), price) for tokens, price in parts)
+        return EXACT.divide(millionths, _MILLION)
 
     def profile(self) -> ModelProfile:
         """The model's capabilities in LangChain's terms; what the catalogue does not say is left out."""
@@ -122,6 +126,12 @@ class Catalog:
         self._lock = threading.Lock()
         self._models: dict[str, ModelInfo] | None = None
         self._read_at = 0.0
+        _catalogs.add(self)
+
+    @property
+    def base_url(self) -> str:
+        """The address."""
+        return self._transport.base_url
 
     @property
     def cached(self) -> Mapping[str, ModelInfo] | None:
@@ -199,7 +209,9 @@ class Catalog:
         with self._lock:
             self._models = {model.id: model for model in reading.models}
             self._read_at = time.monotonic()
-            return self._models
+            models = self._models
+        _check_defaults(self.base_url, models)
+        return models
 
 
 class _Reading:
@@ -292,7 +304,9 @@ def _price(value: object) -> Decimal | None:
         price = Decimal(str(value))
     except InvalidOperation:
         return None
-    return price if price.is_finite() and price >= 0 else None
+    # More digits than these are no price, and would not fit where costs are exact.
+    exact = price.is_finite() and len(price.as_tuple().digits) <= 30 and abs(price.adjusted()) <= 30
+    return price if exact and price >= 0 else None
 
 
 def _living(models: Iterable[ModelInfo], kind: str) -> list[ModelInfo]:
@@ -317,16 +331,20 @@ def _pick(models: Iterable[ModelInfo], kind: str, base_url: str) -> str:
     )
 
 
+def _close(models: Iterable[ModelInfo], kind: str, asked: str) -> list[str]:
+    """Up to three living models of a kind: those with a name like the one asked for, else the recommended ones."""
+    living = _living(models, kind)
+    by_name = {model.id.lower(): model.id for model in living}
+    close = difflib.get_close_matches(asked.lower(), by_name, n=3, cutoff=0.4)
+    return [by_name[name] for name in close] or [
+        model.id for model in sorted(living, key=lambda model: "RECOMMENDED" not in model.status)[:3]
+    ]
+
+
 def _suggest(
     error: TogetherAIModelNotFoundError, models: Iterable[ModelInfo], kind: str
 ) -> TogetherAIModelNotFoundError:
-    living = _living(models, kind)
-    asked = (error.model or "").lower()
-    by_name = {model.id.lower(): model.id for model in living}
-    close = difflib.get_close_matches(asked, by_name, n=3, cutoff=0.4)
-    names = [by_name[name] for name in close] or [
-        model.id for model in sorted(living, key=lambda model: "RECOMMENDED" not in model.status)[:3]
-    ]
+    names = _close(models, kind, error.model or "")
     error.alternatives = tuple(names)
     variable = _VARIABLES.get(kind, "TOGETHER_DEFAULT_MODEL")
     if names:
@@ -337,3 +355,47 @@ def _suggest(
             f"or {variable}."
         )
     return error
+
+
+# --- default models that retire ---
+
+_catalogs: weakref.WeakSet[Catalog] = weakref.WeakSet()
+_defaults: dict[tuple[str, str], str] = {}
+_warned: set[tuple[str, str, str]] = set()
+
+
+def expect(base_url: str, kind: str, model: str) -> None:
+    """Note that an address is expected to serve a default model of the settings.
+
+    Making an object asks no server: the catalogue is looked at when it is read for the first time, whoever reads
+    it (the client for its prices, the ledger's thread, the budget before the first call, an error about a model),
+    or at once if it has been read already. A model that is deprecated or missing is then warned of, once.
+    """
+    if _defaults.get((base_url, kind)) == model:
+        return
+    _defaults[base_url, kind] = model
+    for catalog in list(_catalogs):
+        if catalog.base_url == base_url and catalog.cached is not None:
+            _check_defaults(base_url, catalog.cached)
+            return
+
+
+def _check_defaults(base_url: str, models: Mapping[str, ModelInfo]) -> None:
+    for (address, kind), name in list(_defaults.items()):
+        info = models.get(name)
+        if address != base_url or (info is not None and not info.deprecated) or (address, kind, name) in _warned:
+            continue
+        _warned.add((address, kind, name))
+        what = (
+            f"is not in the catalogue of {base_url}, which is fine only for an endpoint of your own"
+            if info is None
+            else "is deprecated and will be retired"
+        )
+        logger.warning(
+            "%s=%s %s. Living %s models: %s.",
+            _VARIABLES.get(kind, "TOGETHER_DEFAULT_MODEL"),
+            name,
+            what,
+            kind,
+            ", ".join(_close(models.values(), kind, name)) or "none",
+        )

@@ -206,7 +206,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs, stream=False)
         body["model"] = self._resolve_model(body.get("model"))
-        reply = self.transport.request(self._call(PATH, body))
+        reply = self.transport.request(self._call(PATH, body, run=run_manager))
         return chat_result(reply.data, request_id=reply.request_id, model=body["model"])
 
     async def _agenerate(
@@ -218,7 +218,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs, stream=False)
         body["model"] = await self._aresolve_model(body.get("model"))
-        reply = await self.transport.arequest(self._call(PATH, body))
+        reply = await self.transport.arequest(self._call(PATH, body, run=run_manager))
         return chat_result(reply.data, request_id=reply.request_id, model=body["model"])
 
     def _stream(
@@ -231,7 +231,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         body = self._body(messages, stop, kwargs, stream=True)
         body["model"] = self._resolve_model(body.get("model"))
         reader = ChunkReader()
-        stream = self.transport.stream(self._call(PATH, body, stream=True))
+        stream = self.transport.stream(self._call(PATH, body, stream=True, run=run_manager))
         try:
             for wire in stream:
                 yield from reader.read(wire)
@@ -252,7 +252,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         body = self._body(messages, stop, kwargs, stream=True)
         body["model"] = await self._aresolve_model(body.get("model"))
         reader = ChunkReader()
-        stream = self.transport.astream(self._call(PATH, body, stream=True))
+        stream = self.transport.astream(self._call(PATH, body, stream=True, run=run_manager))
         try:
             async for wire in stream:
                 for chunk in reader.read(wire):

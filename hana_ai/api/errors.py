@@ -6,6 +6,7 @@
     ├── TogetherAISettingsError (ValueError)       a setting is missing or wrong
     │   └── TogetherAINotEnabledError              ENABLE_TOGETHER_AI is not true
     ├── TogetherAIInputError (ValueError)          refused before anything was sent
+    ├── TogetherAIBudgetExceededError              TOGETHER_BUDGET_USD is spent; nothing was sent
     ├── TogetherAIRequestError                     a request to Together failed
     │   ├── TogetherAIStatusError                  Together answered with an error status
     │   │   ├── TogetherAIInvalidRequestError      400, 413, 422     ModelInvalidRequestError
@@ -30,6 +31,7 @@ any LangChain provider catches them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from langchain_core.exceptions import (
@@ -61,6 +63,34 @@ class TogetherAINotEnabledError(TogetherAISettingsError):
 
 class TogetherAIInputError(TogetherAIError, ValueError):
     """The input can't be sent as it is; nothing was sent."""
+
+
+class TogetherAIBudgetExceededError(TogetherAIError):
+    """The budget is spent, so that the request was not sent.
+
+    Parameters
+    ----------
+    message : str
+    spent_usd, budget_usd : Decimal
+        USD in the period, by all who share the ledger.
+    period : str
+        day or month, of UTC.
+    """
+
+    def __init__(self, message: str, *, spent_usd: Decimal, budget_usd: Decimal, period: str) -> None:
+        self.spent_usd = spent_usd
+        self.budget_usd = budget_usd
+        self.period = period
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild_budget, (self.__class__, str(self), self.spent_usd, self.budget_usd, self.period))
+
+
+def _rebuild_budget(
+    cls: type[TogetherAIBudgetExceededError], message: str, spent: Decimal, budget: Decimal, period: str
+) -> TogetherAIBudgetExceededError:
+    return cls(message, spent_usd=spent, budget_usd=budget, period=period)
 
 
 class TogetherAIRequestError(TogetherAIError, ModelError):

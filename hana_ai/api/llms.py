@@ -159,7 +159,7 @@ class TogetherAI(ClientFields, BaseLLM):
 
         def ask(prompt: str) -> list[Generation]:
             body = {**self._body(prompt, stop, kwargs, stream=False), "model": model}
-            reply = self.transport.request(self._call(PATH, body))
+            reply = self.transport.request(self._call(PATH, body, run=run_manager))
             return generations_from_wire(reply.data, request_id=reply.request_id, model=model)
 
         return llm_result(run_each(ask, prompts, limit=self._limit(len(prompts))), model=model)
@@ -175,7 +175,7 @@ class TogetherAI(ClientFields, BaseLLM):
 
         async def ask(prompt: str) -> list[Generation]:
             body = {**self._body(prompt, stop, kwargs, stream=False), "model": model}
-            reply = await self.transport.arequest(self._call(PATH, body))
+            reply = await self.transport.arequest(self._call(PATH, body, run=run_manager))
             return generations_from_wire(reply.data, request_id=reply.request_id, model=model)
 
         return llm_result(await arun_each(ask, prompts, limit=self._limit(len(prompts))), model=model)
@@ -193,7 +193,7 @@ class TogetherAI(ClientFields, BaseLLM):
         body = self._body(prompt, stop, kwargs, stream=True)
         body["model"] = self._resolve_model(body.get("model"))
         reader = CompletionReader()
-        stream = self.transport.stream(self._call(PATH, body, stream=True))
+        stream = self.transport.stream(self._call(PATH, body, stream=True, run=run_manager))
         try:
             for wire in stream:
                 chunk = reader.read(wire)
@@ -221,7 +221,7 @@ class TogetherAI(ClientFields, BaseLLM):
         body = self._body(prompt, stop, kwargs, stream=True)
         body["model"] = await self._aresolve_model(body.get("model"))
         reader = CompletionReader()
-        stream = self.transport.astream(self._call(PATH, body, stream=True))
+        stream = self.transport.astream(self._call(PATH, body, stream=True, run=run_manager))
         try:
             async for wire in stream:
                 chunk = reader.read(wire)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -33,6 +34,7 @@ def is_loopback(url: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=64)
 def check_base_url(value: str, name: str = "TOGETHER_BASE_URL") -> str:
     """Return the address without a trailing slash and `/v1`.
 

@@ -12,24 +12,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages.ai import UsageMetadata
 from typing_extensions import Self
 
+from hana_ai.api._client_fields import default_model
+from hana_ai.api._usage_key import UsageKey, usage_key
+from hana_ai.api.catalog import expect
 from hana_ai.api.errors import TogetherAIError
 from hana_ai.api.messages import chat_result, usage_from_wire
 from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.transport import Reply, Transport, get_transport
 
 if TYPE_CHECKING:
+    from hana_ai.api._client_fields import ClientFields
     from hana_ai.api._embedding_batches import EmbeddingResult
     from hana_ai.api.catalog import ModelInfo
     from hana_ai.api.chat_models import ChatTogetherAI
     from hana_ai.api.embeddings import TogetherAIEmbeddings
     from hana_ai.api.llms import TogetherAI
     from hana_ai.api.rerankers import TogetherAIRerank
+    from hana_ai.api.usage import Ledger
+
+_Made = TypeVar("_Made", bound="ClientFields")
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,9 @@ class TogetherAIClient:
     def __init__(self, settings: TogetherAISettings | None = None) -> None:
         self.settings = settings if settings is not None else TogetherAISettings()
         self.settings.require_api_key()
+        for kind in ("chat", "embedding", "rerank"):
+            if model := default_model(self.settings, kind):
+                expect(self.settings.together_base_url, kind, model)
 
     def __repr__(self) -> str:
         return f"TogetherAIClient({self.settings.together_base_url!r})"
@@ -112,7 +122,19 @@ class TogetherAIClient:
             base_url=self.settings.together_base_url,
             api_key=SecretStr(self.settings.require_api_key()),
             max_concurrency=self.settings.together_max_concurrency,
+            usage=self._usage,
         )
+
+    @cached_property
+    def _usage(self) -> UsageKey:
+        return usage_key(self.settings)
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the calls of this client's settings took and cost."""
+        from hana_ai.api.usage import ledger_for
+
+        return ledger_for(self._usage)
 
     # --- LangChain objects ---
 
@@ -120,13 +142,13 @@ class TogetherAIClient:
         """Make a `ChatTogetherAI`; `fields` are its own and win over the settings."""
         from hana_ai.api.chat_models import ChatTogetherAI
 
-        return ChatTogetherAI(**self._fields(model, self.settings.together_default_model, fields))
+        return self._to_ledger(ChatTogetherAI(**self._fields(model, self.settings.together_default_model, fields)))
 
     def llm(self, model: str | None = None, **fields: Any) -> TogetherAI:
         """Make a `TogetherAI` for text completions; `fields` are its own and win over the settings."""
         from hana_ai.api.llms import TogetherAI
 
-        return TogetherAI(**self._fields(model, self.settings.together_default_model, fields))
+        return self._to_ledger(TogetherAI(**self._fields(model, self.settings.together_default_model, fields)))
 
     def embeddings(self, model: str | None = None, **fields: Any) -> TogetherAIEmbeddings:
         """Make a `TogetherAIEmbeddings`; `fields` are its own and win over the settings."""
@@ -134,13 +156,22 @@ class TogetherAIClient:
 
         if "chunk_size" not in fields:
             fields.setdefault("batch_size", self.settings.together_embedding_batch_size)
-        return TogetherAIEmbeddings(**self._fields(model, self.settings.together_default_embedding_model, fields))
+        return self._to_ledger(
+            TogetherAIEmbeddings(**self._fields(model, self.settings.together_default_embedding_model, fields))
+        )
 
     def reranker(self, model: str | None = None, **fields: Any) -> TogetherAIRerank:
         """Make a `TogetherAIRerank`; `fields` are its own and win over the settings."""
         from hana_ai.api.rerankers import TogetherAIRerank
 
-        return TogetherAIRerank(**self._fields(model, self.settings.together_default_rerank_model, fields))
+        return self._to_ledger(
+            TogetherAIRerank(**self._fields(model, self.settings.together_default_rerank_model, fields))
+        )
+
+    def _to_ledger(self, made: _Made) -> _Made:
+        # The ledger is no field: an object that is saved and loaded uses that of its new environment.
+        made._usage = self._usage
+        return made
 
     def _fields(self, model: str | None, default: str | None, fields: dict[str, Any]) -> dict[str, Any]:
         settings = self.settings

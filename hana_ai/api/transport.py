@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from pydantic import SecretStr
 
 from hana_ai.api._connections import Connections, breakage
+from hana_ai.api._usage_key import IN_MEMORY, UsageKey
+from hana_ai.api._usage_record import Meter, Recorder
 from hana_ai.api._wire import (
     EventReader,
     decode,
@@ -100,12 +102,19 @@ class Call:
     stream: bool = False
     kind: str = "chat"
     """Kind of model, for naming living ones when this one is gone."""
+    tags: tuple[str, ...] = ()
+    """For the ledger, beside those of `usage_tags`."""
+    started: float = field(init=False, default=0.0)
     deadline: float = field(init=False, default=0.0)
+    retries: int = field(init=False, default=0)
+    """How many there have been so far."""
     payload: bytes | None = field(init=False, default=None)
 
     def begin(self) -> None:
         """Start the clock and encode the body, once for all tries."""
-        self.deadline = time.monotonic() + self.timeout
+        self.started = time.monotonic()
+        self.deadline = self.started + self.timeout
+        self.retries = 0
         if self.body is not None and self.payload is None:
             self.payload = encode(self.body)
 
@@ -137,10 +146,15 @@ class Transport:
         Sent as bearer token, to `base_url` alone: redirects are not followed.
     max_concurrency : int
         Ceiling of the limiter.
+    recorder : Recorder, optional
+        Gets a record of each call that costs tokens, and may refuse the next one.
     """
 
-    def __init__(self, *, base_url: str, api_key: SecretStr, max_concurrency: int = 64) -> None:
+    def __init__(
+        self, *, base_url: str, api_key: SecretStr, max_concurrency: int = 64, recorder: Recorder | None = None
+    ) -> None:
         self.base_url = base_url
+        self.recorder = recorder
         self._max_concurrency = max_concurrency
         self._limiters: dict[str | None, Limiter] = {}
         self._lock = threading.Lock()
@@ -179,27 +193,34 @@ class Transport:
         TogetherAIRequestError
             The one of its subclasses that fits, after the retries.
         """
-        call.begin()
-        started = time.monotonic()
+        meter = self._begin(call)
+        meter.admit()
         try:
-            (data, headers), retries = _retrying(call, self._exchange)
+            with meter:
+                data, headers = _retrying(call, self._exchange)
+                request_id = request_id_of(headers)
+                meter.reply(data, request_id)
         except TogetherAIModelNotFoundError as exc:
             if call.model is None:
                 raise
             raise self.catalog.suggest(exc, call.kind) from exc.__cause__
-        return Reply(data, request_id_of(headers), time.monotonic() - started, retries)
+        return Reply(data, request_id, time.monotonic() - call.started, call.retries)
 
     async def arequest(self, call: Call) -> Reply:
         """Send a request from a coroutine; see `request`."""
-        call.begin()
-        started = time.monotonic()
+        meter = self._begin(call)
+        if meter.limited:
+            await meter.aadmit()
         try:
-            (data, headers), retries = await _aretrying(call, self._aexchange)
+            with meter:
+                data, headers = await _aretrying(call, self._aexchange)
+                request_id = request_id_of(headers)
+                meter.reply(data, request_id)
         except TogetherAIModelNotFoundError as exc:
             if call.model is None:
                 raise
             raise await self.catalog.asuggest(exc, call.kind) from exc.__cause__
-        return Reply(data, request_id_of(headers), time.monotonic() - started, retries)
+        return Reply(data, request_id, time.monotonic() - call.started, call.retries)
 
     def stream(self, call: Call) -> Generator[dict[str, Any], None, None]:
         """Send a request and yield the decoded chunks of its answer as they come.
@@ -209,62 +230,73 @@ class Transport:
         TogetherAIRequestError
             Before the first chunk: as `request` does. After it: TogetherAIStreamError.
         """
-        call.begin()
+        meter = self._begin(call)
+        meter.admit()
         try:
-            opened, _ = _retrying(call, self._open)
+            with meter:
+                opened = _retrying(call, self._open)
+                meter.opened(opened.reader)
+                try:
+                    yield from opened.chunks
+                    while not opened.reader.done:
+                        try:
+                            data = next(opened.bytes, None)
+                            if data is None:
+                                opened.reader.finish()
+                                return
+                            chunks = opened.reader.feed(data)
+                        except breakage() as exc:
+                            raise stream_error(self._error(exc, call.model)) from exc
+                        except TogetherAIRequestError as exc:
+                            raise stream_error(exc) from exc
+                        yield from chunks
+                    _read_to_the_end(opened)
+                finally:
+                    opened.response.close()
+                    opened.limiter.release()
         except TogetherAIModelNotFoundError as exc:
             if call.model is None:
                 raise
             raise self.catalog.suggest(exc, call.kind) from exc.__cause__
-        try:
-            yield from opened.chunks
-            while not opened.reader.done:
-                try:
-                    data = next(opened.bytes, None)
-                    if data is None:
-                        opened.reader.finish()
-                        return
-                    chunks = opened.reader.feed(data)
-                except breakage() as exc:
-                    raise stream_error(self._error(exc, call.model)) from exc
-                except TogetherAIRequestError as exc:
-                    raise stream_error(exc) from exc
-                yield from chunks
-            _read_to_the_end(opened)
-        finally:
-            opened.response.close()
-            opened.limiter.release()
 
     async def astream(self, call: Call) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the decoded chunks from a coroutine; see `stream`."""
-        call.begin()
+        meter = self._begin(call)
+        if meter.limited:
+            await meter.aadmit()
         try:
-            opened, _ = await _aretrying(call, self._aopen)
+            with meter:
+                opened = await _aretrying(call, self._aopen)
+                meter.opened(opened.reader)
+                try:
+                    for chunk in opened.chunks:
+                        yield chunk
+                    while not opened.reader.done:
+                        try:
+                            data = await anext(opened.bytes, None)
+                            if data is None:
+                                opened.reader.finish()
+                                return
+                            chunks = opened.reader.feed(data)
+                        except breakage() as exc:
+                            raise stream_error(self._error(exc, call.model)) from exc
+                        except TogetherAIRequestError as exc:
+                            raise stream_error(exc) from exc
+                        for chunk in chunks:
+                            yield chunk
+                    await _aread_to_the_end(opened)
+                finally:
+                    # Shielded: a cancelled task, too, must give its connection and its place back.
+                    opened.limiter.release()
+                    await asyncio.shield(opened.response.aclose())
         except TogetherAIModelNotFoundError as exc:
             if call.model is None:
                 raise
             raise await self.catalog.asuggest(exc, call.kind) from exc.__cause__
-        try:
-            for chunk in opened.chunks:
-                yield chunk
-            while not opened.reader.done:
-                try:
-                    data = await anext(opened.bytes, None)
-                    if data is None:
-                        opened.reader.finish()
-                        return
-                    chunks = opened.reader.feed(data)
-                except breakage() as exc:
-                    raise stream_error(self._error(exc, call.model)) from exc
-                except TogetherAIRequestError as exc:
-                    raise stream_error(exc) from exc
-                for chunk in chunks:
-                    yield chunk
-            await _aread_to_the_end(opened)
-        finally:
-            # Shielded: a cancelled task, too, must give its connection and its place back.
-            opened.limiter.release()
-            await asyncio.shield(opened.response.aclose())
+
+    def _begin(self, call: Call) -> Meter:
+        call.begin()
+        return Meter(self.recorder, call, self.catalog)
 
     async def use_sdk(self, call: Call, operation: Callable[[AsyncTogether], Awaitable[_T]]) -> _T:
         """Run an operation of the SDK's own resources, within the call's deadline and with its retries.
@@ -564,15 +596,16 @@ def _next_wait(call: Call, attempt: int, error: TogetherAIRequestError) -> float
     logger.info("try %d of %s failed, next in %.2f s: %s", attempt, call.path, wait, error)
     if call.on_retry is not None:
         call.on_retry(RetryEvent(attempt, wait, error, call.path, call.model))
+    call.retries = attempt
     return wait
 
 
-def _retrying(call: Call, once: Callable[[Call], _T]) -> tuple[_T, int]:
-    """Run one try after the other; the result and how many retries it took."""
+def _retrying(call: Call, once: Callable[[Call], _T]) -> _T:
+    """Run one try after the other; the call counts the retries."""
     attempt = 0
     while True:
         try:
-            return once(call), attempt
+            return once(call)
         except TogetherAIRequestError as exc:
             attempt += 1
             wait = _next_wait(call, attempt, exc)
@@ -581,12 +614,12 @@ def _retrying(call: Call, once: Callable[[Call], _T]) -> tuple[_T, int]:
         time.sleep(wait)
 
 
-async def _aretrying(call: Call, once: Callable[[Call], Awaitable[_T]]) -> tuple[_T, int]:
+async def _aretrying(call: Call, once: Callable[[Call], Awaitable[_T]]) -> _T:
     """Run one try after the other from a coroutine; see `_retrying`."""
     attempt = 0
     while True:
         try:
-            return await once(call), attempt
+            return await once(call)
         except TogetherAIRequestError as exc:
             attempt += 1
             wait = _next_wait(call, attempt, exc)
@@ -648,20 +681,26 @@ def _abody(response: httpx.Response) -> AsyncIterable[bytes]:
 
 # --- one transport for all who ask for the same ---
 
-_shared: dict[tuple[str, SecretStr, int], Transport] = {}
+_shared: dict[tuple[str, SecretStr, int, UsageKey], Transport] = {}
 _shared_lock = threading.Lock()
 
 
-def get_transport(*, base_url: str, api_key: SecretStr, max_concurrency: int = 64) -> Transport:
-    """Return the process's transport for an address and a key, so that all classes share its connections."""
-    key = (base_url, api_key, max_concurrency)
+def get_transport(
+    *, base_url: str, api_key: SecretStr, max_concurrency: int = 64, usage: UsageKey = IN_MEMORY
+) -> Transport:
+    """Return the process's transport for an address and a key, so that all classes share its connections.
+
+    `usage` says which ledger its calls go to; see `usage.usage_key`.
+    """
+    key = (base_url, api_key, max_concurrency, usage)
     transport = _shared.get(key)
     if transport is None or transport.closed:
+        recorder = usage.recorder()
         with _shared_lock:
             transport = _shared.get(key)
             if transport is None or transport.closed:
                 transport = _shared[key] = Transport(
-                    base_url=base_url, api_key=api_key, max_concurrency=max_concurrency
+                    base_url=base_url, api_key=api_key, max_concurrency=max_concurrency, recorder=recorder
                 )
     return transport
 
@@ -675,7 +714,15 @@ def close_all() -> None:
         transport.close()
 
 
-atexit.register(close_all)
+def _end() -> None:
+    # Ledgers first: they may still have to ask for a price.
+    usage = sys.modules.get("hana_ai.api.usage")
+    if usage is not None:
+        usage.close_all()
+    close_all()
+
+
+atexit.register(_end)
 if hasattr(os, "register_at_fork"):
     # A forked child must not speak through its parent's sockets.
     os.register_at_fork(after_in_child=_shared.clear)

@@ -14,7 +14,8 @@ from pydantic import SecretStr
 
 from hana_ai.api.catalog import Catalog, ModelInfo, read_model
 from hana_ai.api.errors import TogetherAIAuthenticationError, TogetherAIServerError, TogetherAISettingsError
-from hana_ai.api.local.together import Reply, ScriptedEngine
+from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
+from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.transport import Transport
 from tests.conftest import ScriptedTogether
 
@@ -199,3 +200,58 @@ def test_a_profile_says_what_the_catalogue_says_and_no_more() -> None:
     assert (profile["image_inputs"], profile["audio_inputs"]) == (True, False)
     assert profile["status"] == "deprecated"
     assert set(read_model({"id": "m"}).profile()) == {"name", "text_inputs", "text_outputs"}
+
+
+# --- default models that retire ---
+
+
+def _with_an_old_model() -> ScriptedEngine:
+    return ScriptedEngine(
+        models=[
+            LocalModel("acme/old-chat", "chat", deprecated=True),
+            LocalModel("acme/new-chat", "chat"),
+            LocalModel("acme/embed-1", "embedding", dimensions=8),
+        ]
+    )
+
+
+@pytest.mark.parametrize("first", ["object", "catalogue"])
+def test_a_deprecated_default_is_warned_of_once_with_living_ones_of_its_kind(
+    first: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from hana_ai.api import ChatTogetherAI
+
+    with ScriptedTogether(_with_an_old_model()) as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        if first == "catalogue":
+            ChatTogetherAI(model="acme/new-chat").transport.catalog.models()
+        monkeypatch.setenv("TOGETHER_DEFAULT_MODEL", "acme/old-chat")
+        chat = ChatTogetherAI()
+        if first == "object":
+            # Making an object asks no server.
+            assert not server.engine.requests
+            assert caplog.text == ""
+            chat.transport.catalog.models()
+        ChatTogetherAI()
+        chat.transport.catalog.models(refresh=True)
+    assert caplog.text.count("TOGETHER_DEFAULT_MODEL=acme/old-chat is deprecated") == 1
+    assert "Living chat models: acme/new-chat." in caplog.text
+
+
+def test_a_default_that_is_not_in_the_catalogue_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from hana_ai.api import TogetherAIClient
+
+    with ScriptedTogether(_with_an_old_model()) as server:
+        settings = TogetherAISettings(
+            together_base_url=server.base_url,
+            together_api_key=server.api_key,
+            together_default_model="acme/new-chat",
+            together_default_embedding_model="acme/embed-0",
+        )
+        TogetherAIClient(settings).generate_chat_completion("Hello")
+    assert "TOGETHER_DEFAULT_EMBEDDING_MODEL=acme/embed-0 is not in the catalogue" in caplog.text
+    assert "Living embedding models: acme/embed-1." in caplog.text
+    assert "TOGETHER_DEFAULT_MODEL=" not in caplog.text

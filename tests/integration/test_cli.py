@@ -378,3 +378,39 @@ def test_a_taken_port_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> N
         port = listener.getsockname()[1]
         assert run(["serve", "together", "--engine", "scripted", "--port", str(port)]) == 1
     assert "Address already in use" in capsys.readouterr().err
+
+
+# --- usage ---
+
+
+def test_usage_adds_up_the_ledger(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hana_ai.api import ChatTogetherAI, usage_tags
+
+    monkeypatch.setenv("TOGETHER_USAGE_DB", str(tmp_path / "usage.db"))
+    monkeypatch.setenv("TOGETHER_BUDGET_USD", "0.01")
+    assert run(["usage"]) == 0
+    assert "No calls in" in said(capsys)
+
+    engine = ScriptedEngine(models=[LocalModel("m", "chat", price_input=100, price_output=1000)])
+    with ScriptedTogether(engine) as server:
+        chat = ChatTogetherAI(model="m", **server.client)
+        with usage_tags("nightly"):
+            chat.invoke("One two")
+        chat.invoke("One")
+        next(chat.stream("One two three"))
+        assert run(["usage", "--by", "tag"]) == 0
+        shown = said(capsys)
+    assert "nightly 1 0 2 0 2 $0.0022" in shown
+    assert "- 2 0 1 0 1 $0.0011" in shown
+    assert "total 3 0 3 0 3 $0.0033" in shown
+    assert "Calls of unknown cost, not in the sums: 1." in shown
+    assert "$0.003300 of the month's budget of $0.01 are spent (33 %)" in shown
+    assert run(["usage", "--start", "2001-01-01", "--end", "2001-12-31"]) == 0
+    assert "No calls in" in said(capsys)
+
+
+def test_usage_without_a_database_says_what_to_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["usage"]) == 1
+    assert "TOGETHER_USAGE_DB is not set" in capsys.readouterr().err

@@ -33,7 +33,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     ("module", "absent"),
     [
         ("hana_ai.api", ("langchain_core", "pydantic", "together", "httpx", "hana_ml")),
-        ("hana_ai.api.chat_models", ("together", "hana_ml", "pandas", "langchain_hana", "duckdb")),
+        ("hana_ai.api.chat_models", ("together", "sqlite3", "hana_ml", "pandas", "langchain_hana", "duckdb")),
         ("hana_ai.api.embeddings", ("together", "aiohttp", "hana_ml", "pandas", "langchain_hana", "numpy")),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -72,6 +73,27 @@ def models(*, kind: str | None = None) -> int:
     from .models import list_models
 
     return list_models(kind)
+
+
+@app.command
+def usage(
+    *,
+    by: Literal["day", "model", "operation", "tag"] = "day",
+    start: date | None = None,
+    end: date | None = None,
+) -> int:
+    """Add up the calls in the ledger that TOGETHER_USAGE_DB names: tokens and cost.
+
+    Parameters
+    ----------
+    by
+        What the rows are.
+    start, end
+        The first and the last day, such as 2026-03-31, UTC; else all.
+    """
+    from .usage import show_usage
+
+    return show_usage(by, start, end)
 
 
 @app.command

@@ -245,6 +245,7 @@ vector_column_type, specific_metadata_columns
         """Embed texts and write them, batch by batch.
 
         A row whose id is there already is replaced; so a load that was interrupted is run again with the same ids.
+        Each batch is committed as a whole; a given connection without autocommit commits its earlier changes, too.
 
         Parameters
         ----------

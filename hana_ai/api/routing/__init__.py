@@ -14,7 +14,7 @@ Nothing is imported here but the standard library, and nothing happens where Tog
 
 from __future__ import annotations
 
-from hana_ai.api.routing._enabled import is_enabled
+import os
 
 # As in typing, whose import would take longer than all the rest.
 TYPE_CHECKING = False
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from hana_ai.api.routing.process import RoutingStatus
 
 __all__ = ["activate", "deactivate", "is_active", "is_enabled", "status"]
+
+_TRUE = {"1", "true", "t", "yes", "y", "on"}
+_FALSE = {"0", "false", "f", "no", "n", "off"}
+_SWITCH = "enable_together_ai"
+_MASTER = "enable_gpu_acceleration"
+_NAMES = (_SWITCH, _MASTER)
 
 
 def is_active() -> bool:
@@ -87,3 +93,40 @@ def status() -> RoutingStatus:
     from hana_ai.api.routing.process import ROUTING, RoutingStatus
 
     return RoutingStatus(ROUTING.active, is_enabled(), tuple(ROUTING.seams()))
+
+
+def is_enabled() -> bool:
+    """Whether ENABLE_TOGETHER_AI is true and ENABLE_GPU_ACCELERATION is not false, in the environment or `.env`.
+
+    The answer is the one of `TogetherAISettings.enabled`, whose import alone takes 100 ms.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        A value is neither.
+    """
+    found = _from_dot_env()
+    found.update((name.lower(), value) for name, value in os.environ.items() if value and name.lower() in _NAMES)
+    if not found.get(_SWITCH):
+        return False
+    switch, master = found[_SWITCH].lower(), (found.get(_MASTER) or "true").lower()
+    if not {switch, master} <= _TRUE | _FALSE:
+        from hana_ai.api.settings import TogetherAISettings
+
+        # It says what is wrong, in its own words.
+        return TogetherAISettings().enabled
+    return switch in _TRUE and master in _TRUE
+
+
+def _from_dot_env() -> dict[str, str]:
+    try:
+        with open(".env", "rb") as file:  # noqa: PTH123 - the import of pathlib takes longer than all the rest
+            text = file.read()
+    except OSError:
+        return {}
+    if _SWITCH.encode() not in text.lower():
+        return {}
+    from dotenv import dotenv_values
+
+    values = dotenv_values(".env", encoding="utf-8")
+    return {name.lower(): value for name, value in values.items() if value and name.lower() in _NAMES}

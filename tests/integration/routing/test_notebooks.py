@@ -46,8 +46,13 @@ def test_every_notebook_is_tested_and_saved_without_output() -> None:
     assert not re.search("together|hana_ai.api", code_of(found[UNCHANGED]), re.IGNORECASE)
 
 
+# What these two do is tested by default elsewhere: by the scripts, and by the examples of the documents.
+SLOW = ("agent_with_hanaml_toolkit", "rag_over_a_hana_table")
+BOOKS = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in SAYS]
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", SAYS)
+@pytest.mark.parametrize("name", BOOKS)
 def test_a_notebook_runs_from_top_to_bottom(name: str, stack: Stack, tmp_path: Path) -> None:
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     environment = stack.environment(ENABLE_TOGETHER_AI="true", IPYTHONDIR=str(tmp_path))

@@ -223,6 +223,18 @@ def test_an_explicit_proxy_client_init_func_or_deployment_is_respected(together:
     assert requests(together, "/v1/chat/completions") == []
 
 
+def test_the_drop_ins_hand_an_explicit_client_or_function_to_saps_own(together: ScriptedTogether) -> None:
+    from hana_ai.api import init_embedding_model as our_embeddings
+    from hana_ai.api import init_llm as our_llm
+
+    def make(proxy_client: Any, deployment: str, **fields: Any) -> str:
+        return deployment
+
+    for ours in (our_llm, our_embeddings):
+        with pytest.raises(Exception, match=r"(?i)credential|base_url|auth|AICORE"):
+            ours("gpt-4.1", init_func=make)
+
+
 def test_embeddings_of_the_hub_stay_where_the_switch_leaves_the_users_own(
     together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def test_what_is_neither_true_nor_false_is_named(monkeypatch: pytest.MonkeyPatch
 COST = """
 import sys, time
 import hana_ai
+hana_ai.__path__ = [sys.argv[1], *hana_ai.__path__]  # as installed: an editable install's finder takes its time
 before = set(sys.modules)
 start = time.process_time()
 import hana_ai.api.auto
@@ -55,13 +56,19 @@ print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))
 """
 
 
-def test_not_enabled_it_costs_less_than_five_milliseconds_and_imports_next_to_nothing() -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+def test_not_enabled_it_costs_less_than_five_milliseconds_and_imports_next_to_nothing(tmp_path: Path) -> None:
+    left_out = ("COV", "PYTHONDONTWRITEBYTECODE")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    environment["PYTHONPYCACHEPREFIX"] = str(tmp_path)
     best, imported = 1000.0, ""
     # Processor time: others may be busy on this machine. The first run writes the byte code.
     for _ in range(6):
         done = subprocess.run(
-            [sys.executable, "-c", COST], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", COST, str(Path(__file__).parents[3] / "hana_ai")],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         took, imported = done.stdout.splitlines()
         best = min(best, float(took))

@@ -57,6 +57,7 @@ _RULES: tuple[tuple[str, int, str], ...] = (
     (r"Type VARCHAR with value .* can't be cast", 339, "invalid number"),
     (r"Could not parse string .* according to format", 303, "invalid DATE, TIME or TIMESTAMP value"),
     (r"Could not cast value", 314, "numeric overflow"),
+    (r"Scalar Function with name row_number does not exist", 257, "sql syntax error: OVER is missing"),
     (r"Window functions are not supported here", 257, "sql syntax error: OVER is missing"),
     (r"LIMIT/OFFSET cannot be negative", 257, "sql syntax error: LIMIT and OFFSET cannot be negative"),
     (r"[Oo]verflow|out of range for the destination|can't be cast", 314, "numeric overflow"),

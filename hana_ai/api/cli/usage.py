@@ -1,0 +1,65 @@
+"""`hana-ai-together usage`: the ledger as a table."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Literal
+
+from .console import Problem, console, dollars
+
+if TYPE_CHECKING:
+    from hana_ai.api.usage import UsageTotals
+
+
+def show_usage(by: Literal["day", "model", "operation", "tag"], start: date | None, end: date | None) -> int:
+    """Print the ledger's sums; returns the exit status."""
+    from rich.table import Table
+
+    from hana_ai.api.settings import TogetherAISettings
+    from hana_ai.api.usage import get_ledger
+
+    settings = TogetherAISettings()
+    if settings.together_usage_db is None:
+        raise Problem(
+            "there is no ledger to read: TOGETHER_USAGE_DB is not set, so that each process keeps its own in "
+            "memory. Set it to a path or to hana:TABLE."
+        )
+    ledger = get_ledger(settings)
+    totals = ledger.totals(start, end)
+    if not totals["total_requests"]:
+        console().print(f"No calls in {settings.together_usage_db}.")
+        return 0
+    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True, caption_justify="left")
+    table.add_column(by, "total", overflow="fold", ratio=1)
+    for heading, shown in zip(
+        ("calls", "failed", "prompt", "cached", "completion", "cost"), _cells(totals), strict=True
+    ):
+        table.add_column(heading, shown, justify="right")
+    for name, sums in ledger.totals_by(by, start, end).items():
+        table.add_row(name or "-", *_cells(sums))
+    captions = []
+    if by == "tag":
+        captions.append("A call with several tags is in the row of each.")
+    if totals["unknown_cost_requests"]:
+        captions.append(f"Calls of unknown cost, not in the sums: {totals['unknown_cost_requests']:,}.")
+    if ledger.budget_usd is not None:
+        share = 100 * ledger.spent_usd / ledger.budget_usd
+        captions.append(
+            f"{dollars(ledger.spent_usd)} of the {settings.together_budget_period}'s budget of "
+            f"${ledger.budget_usd} are spent ({share:.0f} %)."
+        )
+    table.caption = "\n".join(captions)
+    console().print(table)
+    return 0
+
+
+def _cells(sums: UsageTotals) -> list[str]:
+    cost = sums["total_cost_usd"]
+    return [
+        f"{sums['total_requests']:,}",
+        f"{sums['failed_requests']:,}",
+        f"{sums['prompt_tokens']:,}",
+        f"{sums['cached_tokens']:,}",
+        f"{sums['completion_tokens']:,}",
+        "?" if cost is None else dollars(cost),
+    ]
