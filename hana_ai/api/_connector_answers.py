@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from hana_ai.api._connector_usage import OwnCalls
 from hana_ai.api.errors import TogetherAIError, TogetherAIInputError
 from hana_ai.api.messages import usage_from_wire
 
@@ -82,7 +81,7 @@ class AvailableModel(TypedDict):
 
 
 async def ask(
-    account: Account, own: OwnCalls, name: str, prompt: str | Sequence[Any], parameters: Mapping[str, Any]
+    account: Account, name: str, prompt: str | Sequence[Any], parameters: Mapping[str, Any]
 ) -> Inference:
     """Ask a model by the name to send; see `TogetherAIConnector.inference`."""
     client = account.client
@@ -90,7 +89,6 @@ async def ask(
         answer = await client.agenerate_completion(_one_text(name, prompt), model=name, **parameters)
     else:
         answer = await client.agenerate_chat_completion(prompt, model=name, **parameters)
-    own.add(answer.usage, answer.cost_usd)
     return {
         "text": answer.text,
         "tokens": _tokens(answer.usage),
@@ -102,7 +100,7 @@ async def ask(
 
 
 async def ask_streaming(
-    account: Account, own: OwnCalls, name: str, prompt: str | Sequence[Any], parameters: Mapping[str, Any]
+    account: Account, name: str, prompt: str | Sequence[Any], parameters: Mapping[str, Any]
 ) -> AsyncGenerator[InferenceChunk, None]:
     """Ask a model for parts; see `TogetherAIConnector.inference_streaming`."""
     client = account.client
@@ -126,15 +124,13 @@ async def ask_streaming(
                 yield {"text": chunk.text, "finish_reason": None, "model": name}
     finally:
         await stream.aclose()
-        cost = _cost(account, name, usage)
-        own.add(usage, cost)
     yield {
         "text": "",
         "finish_reason": reason,
         "model": name,
         "usage": _tokens(usage),
         "latency_ms": (time.monotonic() - started) * 1000,
-        "cost_usd": _usd(cost),
+        "cost_usd": _usd(_cost(account, name, usage)),
     }
 
 

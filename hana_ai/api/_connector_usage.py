@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import calendar
-import importlib
 import math
-from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIModelNotFoundError
 
 if TYPE_CHECKING:
-    from langchain_core.messages.ai import UsageMetadata
-
     from hana_ai.api._account import Account
+    from hana_ai.api.usage import UsageTotals
 
 
 class Billed(TypedDict):
@@ -37,45 +34,20 @@ class UsageStats(TypedDict):
     prompt_tokens: int
     completion_tokens: int
     total_cost_usd: float
-    """NaN when the price of a call is unknown."""
+    """USD of the calls whose cost is known; NaN when there were calls, but none of a known cost."""
+    unknown_cost_requests: int
+    """Calls that `total_cost_usd` does not count."""
     start_date: str
     end_date: str
     billed: Billed | None
     """None where the organisation has no billing API."""
 
 
-@dataclass
-class OwnCalls:
-    """The connector's own calls, for as long as there is no ledger."""
-
-    _calls: list[tuple[datetime, int, int, Decimal | None]] = field(default_factory=list)
-
-    def add(self, usage: UsageMetadata | None, cost: Decimal | None) -> None:
-        """Count one call."""
-        prompt = usage["input_tokens"] if usage else 0
-        completion = usage["output_tokens"] if usage else 0
-        self._calls.append((datetime.now(timezone.utc), prompt, completion, cost))
-
-    def totals(self, start: datetime, end: datetime) -> dict[str, Any]:
-        """The sums from `start` to before `end`, under the ledger's names."""
-        calls = [call for call in self._calls if start <= call[0] < end]
-        prompt, completion = sum(call[1] for call in calls), sum(call[2] for call in calls)
-        costs = [call[3] for call in calls]
-        known = [cost for cost in costs if cost is not None]
-        return {
-            "total_requests": len(calls),
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
-            "total_cost_usd": sum(known, Decimal(0)) if len(known) == len(costs) else None,
-        }
-
-
-async def usage_stats(account: Account, own: OwnCalls, start: object, end: object) -> UsageStats:
+async def usage_stats(account: Account, start: object, end: object) -> UsageStats:
     """The figures from the first day to the last one; see `TogetherAIConnector.get_usage_stats`."""
     first, last = _moments(start, end)
     # In a thread: the ledger may be in a database.
-    totals = await asyncio.to_thread(_ledger_totals, account, own, first, last)
+    totals = await asyncio.to_thread(_ledger_totals, account, first, last)
     cost = totals["total_cost_usd"]
     return {
         "total_requests": totals["total_requests"],
@@ -83,20 +55,18 @@ async def usage_stats(account: Account, own: OwnCalls, start: object, end: objec
         "prompt_tokens": totals["prompt_tokens"],
         "completion_tokens": totals["completion_tokens"],
         "total_cost_usd": math.nan if cost is None else float(cost),
+        "unknown_cost_requests": totals["unknown_cost_requests"],
         "start_date": first.date().isoformat(),
         "end_date": (last - timedelta(microseconds=1)).date().isoformat(),
         "billed": await _billed(account, first, last),
     }
 
 
-def _ledger_totals(account: Account, own: OwnCalls, start: datetime, end: datetime) -> dict[str, Any]:
-    """The sums of the ledger from `start` to before `end`; without a ledger, the connector's own."""
-    try:
-        usage = importlib.import_module("hana_ai.api.usage")
-    except ModuleNotFoundError:
-        return own.totals(start, end)
-    totals: dict[str, Any] = usage.get_ledger(account.client.settings).totals(start, end)
-    return totals
+def _ledger_totals(account: Account, start: datetime, end: datetime) -> UsageTotals:
+    """The sums of the ledger from `start` to before `end`."""
+    from hana_ai.api.usage import get_ledger
+
+    return get_ledger(account.client.settings).totals(start, end)
 
 
 def _moments(start: object, end: object) -> tuple[datetime, datetime]:

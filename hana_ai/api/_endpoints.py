@@ -13,10 +13,22 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hana_ai.api._account import Account
 from hana_ai.api._deployment_plan import Plan
+from hana_ai.api._endpoint_records import (
+    EndpointRecord,
+    Orphan,
+    bare_state,
+    endpoint_record,
+    endpoint_status,
+    is_temporary,
+    main_deployment,
+    orphans_of,
+    split_of,
+    status_of,
+)
 from hana_ai.api.errors import (
     TogetherAIConflictError,
     TogetherAIError,
@@ -33,70 +45,9 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-KEPT = "main"
-"""Name of the deployment of an endpoint that `create_endpoint` made."""
-TEMPORARY = "temporary"
-"""Name of the deployment of an endpoint that is to end with its `async with` block."""
-
-_STATE = "DEPLOYMENT_STATE_"
-_STATUSES = {
-    "PROVISIONING": "creating",
-    "READY": "ready",
-    "SCALING": "ready",
-    "DEGRADED": "ready",
-    "FAILED": "failed",
-    "STOPPED": "stopped",
-    "STOPPING": "stopped",
-}
 _ROUNDS = 5
 _FIRST_POLL, _LONGEST_POLL = 0.1, 10.0
 _STOP_SECONDS = 1800.0
-
-
-class EndpointRecord(TypedDict, total=False):
-    """One endpoint, as `list_endpoints` gives it."""
-
-    id: str
-    name: str
-    """What to use as `model`."""
-    model: str
-    status: str
-    """creating, ready, failed or stopped."""
-    url: str
-    """Where requests to it go."""
-    type: str
-    """dedicated or alias."""
-    state: str
-    """The deployment's state as the server wrote it; empty without one."""
-    deployments: list[dict[str, Any]]
-    hardware: str
-    price_per_hour_usd: float
-    """USD for the replicas that are wanted now; NaN when unknown."""
-    created_at: str
-
-
-class Orphan(TypedDict):
-    """A deployment that costs money and serves nobody, as far as can be told."""
-
-    id: str
-    endpoint_id: str
-    name: str
-    state: str
-    reason: str
-    hardware: str
-    price_per_hour_usd: float
-    """USD for the replicas that are wanted now; NaN when unknown."""
-    created_at: str
-
-
-def status_of(state: str) -> str:
-    """The status for a deployment's state; one that nobody knows counts as on its way."""
-    return _STATUSES.get(bare_state(state), "creating")
-
-
-def bare_state(state: str) -> str:
-    """A state without the prefix that the API gives it."""
-    return state.removeprefix(_STATE)
 
 
 @dataclass
@@ -121,7 +72,7 @@ class Endpoints:
 
     # --- making ---
 
-    async def create(self, name: str, plan: Plan, deployment_name: str = KEPT) -> tuple[str, str]:
+    async def create(self, name: str, plan: Plan, deployment_name: str) -> tuple[str, str]:
         """Make an endpoint with a deployment, or take over what an earlier run left of it.
 
         Returns
@@ -150,7 +101,7 @@ class Endpoints:
 
     async def _create(self, name: str, plan: Plan, deployment_name: str, made: Made) -> tuple[str, str]:
         endpoint = await self._endpoint(name, plan, made)
-        deployment = await self._reusable(endpoint, plan)
+        deployment = await self._reusable(endpoint, plan, deployment_name)
         if deployment is None:
             deployment = await self._deploy(endpoint, plan, deployment_name, made)
         await self._route(endpoint.id, deployment.id)
@@ -174,8 +125,11 @@ class Endpoints:
         made.endpoint = endpoint.id
         return endpoint
 
-    async def _reusable(self, endpoint: Endpoint, plan: Plan) -> EndpointDeployment | None:
-        """A deployment that an earlier run left and that serves the same; failed ones are taken away."""
+    async def _reusable(self, endpoint: Endpoint, plan: Plan, name: str) -> EndpointDeployment | None:
+        """A deployment that an earlier run left and that serves the same; failed ones are taken away.
+
+        What is to stay is never taken over by a block, which would delete it at its end, nor the other way round.
+        """
         for summary in endpoint.deployments or []:
             one = await self.deployment(endpoint.id, summary.id)
             state = bare_state(one.status.state)
@@ -190,6 +144,12 @@ class Endpoints:
                 logger.info("deployment %s has failed earlier and is replaced", one.id)
                 await self.remove_deployment(endpoint.id, one.id)
                 continue
+            if is_temporary(one.name) != is_temporary(name):
+                kind = "an `endpoint` block's" if is_temporary(one.name) else "there to stay"
+                raise TogetherAIInputError(
+                    f"Endpoint {endpoint.name} is there already and is {kind}. Choose another endpoint_name, or "
+                    f"delete_endpoint({endpoint.id!r}) first."
+                )
             if state in ("STOPPED", "STOPPING"):
                 await self._scale(endpoint.id, one.id, plan.wanted.min_replicas, plan.wanted.most_replicas)
             return one
@@ -237,7 +197,7 @@ class Endpoints:
         """Put a deployment into the traffic split, keeping the others."""
 
         async def change(endpoint: Endpoint) -> list[dict[str, Any]] | None:
-            split = _split(endpoint)
+            split = split_of(endpoint)
             if any(entry["deployment_id"] == deployment_id and entry["weight"] for entry in split):
                 return None
             return [*split, {"deployment_id": deployment_id, "weight": 1.0}]
@@ -310,7 +270,7 @@ class Endpoints:
             begun = f"Undone: {', '.join(undone)}. " if undone else ""
             what = made.endpoint or made.deployment
             return f"{begun}NOT undone: {left}, because {exc} Call delete_endpoint({what!r})."
-        return f"Made and undone again: {', '.join(undone)}." if undone else "Nothing was left behind."
+        return f"Made and undone again: {', '.join(undone)}." if undone else "This call had made nothing."
 
     # --- reading ---
 
@@ -352,70 +312,23 @@ class Endpoints:
         if id.startswith("dep_"):
             endpoint_id = await self.endpoint_of(id)
             return status_of((await self.deployment(endpoint_id, id)).status.state)
-        return _status(await self.endpoint(id))
+        return endpoint_status(await self.endpoint(id))
 
     async def records(self) -> list[EndpointRecord]:
         """All endpoints with what they cost."""
         prices = await self._prices()
-        return [await self._record(endpoint, prices) for endpoint in await self.all()]
-
-    async def _record(self, endpoint: Endpoint, prices: dict[str, Decimal]) -> EndpointRecord:
-        deployments = [
-            {
-                "id": one.id,
-                "name": one.name,
-                "model": one.model,
-                "state": one.state,
-                "status": status_of(one.state),
-                "hardware": one.hardware or "",
-                "traffic": one.estimated_effective_traffic_share,
-                "replicas": one.desired_replicas,
-                "price_per_hour_usd": _price(one, prices),
-            }
-            for one in endpoint.deployments or []
-        ]
-        main = _main(endpoint)
-        return EndpointRecord(
-            id=endpoint.id,
-            name=endpoint.name,
-            model=await self._account.model_name(main.model) if main else "",
-            status=_status(endpoint),
-            url=f"{self._account.base_url}/v1",
-            type="dedicated",
-            state=main.state if main else "",
-            deployments=deployments,
-            hardware=(main.hardware or "") if main else "",
-            price_per_hour_usd=sum((_price(one, prices) for one in endpoint.deployments or []), 0.0),
-            created_at=endpoint.created_at.isoformat() if endpoint.created_at else "",
-        )
+        url = f"{self._account.base_url}/v1"
+        found = []
+        for endpoint in await self.all():
+            main = main_deployment(endpoint)
+            name = await self._account.model_name(main.model) if main else ""
+            found.append(endpoint_record(endpoint, name, url, prices))
+        return found
 
     async def orphans(self, kept: set[str]) -> list[Orphan]:
         """Deployments that cost money and get no traffic, or whose `async with` block did not end them."""
         prices = await self._prices()
-        found: list[Orphan] = []
-        for endpoint in await self.all():
-            routed = {entry["deployment_id"] for entry in _split(endpoint) if entry["weight"]}
-            for one in endpoint.deployments or []:
-                if bare_state(one.state) == "STOPPED" or one.id in kept or endpoint.id in kept:
-                    continue
-                temporary = one.name.rpartition("/")[2].startswith(TEMPORARY)
-                if one.id in routed and not temporary:
-                    continue
-                found.append(
-                    Orphan(
-                        id=one.id,
-                        endpoint_id=endpoint.id,
-                        name=one.name,
-                        state=one.state,
-                        reason="left by an `async with connector.endpoint(...)` that was killed or still runs"
-                        if temporary
-                        else "it is in no traffic split, so it costs money without serving",
-                        hardware=one.hardware or "",
-                        price_per_hour_usd=_price(one, prices),
-                        created_at=one.created_at.isoformat() if one.created_at else "",
-                    )
-                )
-        return found
+        return [orphan for endpoint in await self.all() for orphan in orphans_of(endpoint, prices, kept)]
 
     async def _prices(self) -> dict[str, Decimal]:
         return {one.name: Decimal(one.price_cents_per_hour) / 100 for one in await self._account.hardware()}
@@ -452,7 +365,7 @@ class Endpoints:
             raise TogetherAIError(f"Deployment {id} was not stopped after {_STOP_SECONDS:g} s.")
 
         async def without(endpoint: Endpoint) -> list[dict[str, Any]] | None:
-            split = _split(endpoint)
+            split = split_of(endpoint)
             left = [entry for entry in split if entry["deployment_id"] != id]
             return None if len(left) == len(split) else left
 
@@ -488,43 +401,15 @@ async def poll(condition: Callable[[], Awaitable[bool]], timeout: float) -> bool
 
 
 async def to_the_end(work: Awaitable[_T]) -> _T:
-    """Wait for something that must not be cut short, however often the waiting task is cancelled."""
+    """Wait for something that must not be cut short; a cancellation in between is heeded afterwards."""
     running = asyncio.ensure_future(work)
+    cancelled = False
     while not running.done():
         try:
             await asyncio.shield(running)
         except asyncio.CancelledError:
-            if running.cancelled():
-                raise
-    return running.result()
-
-
-def _split(endpoint: Endpoint) -> list[dict[str, Any]]:
-    return [
-        {"deployment_id": entry.deployment_id, "weight": entry.weight} for entry in endpoint.traffic_split or []
-    ]
-
-
-def _main(endpoint: Endpoint) -> Any:
-    """The deployment that says most about an endpoint: the one with most traffic, else the healthiest."""
-    order = ("ready", "creating", "failed", "stopped")
-    return min(
-        endpoint.deployments or [],
-        key=lambda one: (-(one.estimated_effective_traffic_share or 0.0), order.index(status_of(one.state))),
-        default=None,
-    )
-
-
-def _status(endpoint: Endpoint) -> str:
-    """The best status among the deployments that get traffic; without any, an endpoint answers nothing."""
-    routed = {entry["deployment_id"] for entry in _split(endpoint) if entry["weight"]}
-    statuses = {status_of(one.state) for one in endpoint.deployments or [] if one.id in routed}
-    return next((one for one in ("ready", "creating", "failed") if one in statuses), "stopped")
-
-
-def _price(deployment: Any, prices: dict[str, Decimal]) -> float:
-    replicas = deployment.desired_replicas
-    if replicas == 0 or bare_state(deployment.state) == "STOPPED":
-        return 0.0
-    price = prices.get(deployment.hardware or "")
-    return float("nan") if price is None or replicas is None else float(price * replicas)
+            cancelled = True
+    result = running.result()
+    if cancelled:
+        raise asyncio.CancelledError
+    return result

@@ -226,11 +226,13 @@ class Uploads:
         """
         project = self._account.project_id
         more: dict[str, Any] = {"token": token} if token else {}
-        job = await self._account.call(
-            lambda sdk: sdk.models.remote_uploads.create(
-                project_id=project, model_id=model_id, remote_url=url, **more
+        job: Any = await self._running_import(model_id, url)
+        if job is None:
+            job = await self._account.call(
+                lambda sdk: sdk.models.remote_uploads.create(
+                    project_id=project, model_id=model_id, remote_url=url, **more
+                )
             )
-        )
         state, words = "", ""
 
         async def ended() -> bool:
@@ -247,6 +249,18 @@ class Uploads:
             )
         if state == "FAILED":
             raise TogetherAIError(f"Together could not import {_shown(url)}: {words or 'it gave no reason'}")
+
+    async def _running_import(self, model_id: str, url: str) -> Any:
+        """The job of an earlier run that has not ended yet; None without one."""
+        project = self._account.project_id
+        jobs = await self._account.pages(
+            lambda sdk, page: sdk.models.remote_uploads.list(project_id=project, **page)
+        )
+        for job in jobs:
+            state = str(job.status).removeprefix("REMOTE_UPLOAD_STATUS_")
+            if (job.api_model_id, job.remote_url) == (model_id, url) and state not in ("SUCCEEDED", "FAILED"):
+                return job
+        return None
 
     # --- attached to a deployment ---
 

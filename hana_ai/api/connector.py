@@ -24,16 +24,10 @@ from hana_ai.api._connector_answers import (
     ask_streaming,
     available_models,
 )
-from hana_ai.api._connector_usage import OwnCalls, UsageStats, usage_stats
+from hana_ai.api._connector_usage import UsageStats, usage_stats
 from hana_ai.api._deployment_plan import EndpointConfig, ModelReference, Plan, find_model, make_plan
-from hana_ai.api._endpoints import (
-    KEPT,
-    TEMPORARY,
-    EndpointRecord,
-    Endpoints,
-    Orphan,
-    to_the_end,
-)
+from hana_ai.api._endpoint_records import KEPT, TEMPORARY, EndpointRecord, Orphan
+from hana_ai.api._endpoints import Endpoints, to_the_end
 from hana_ai.api.errors import (
     TogetherAIAuthenticationError,
     TogetherAIError,
@@ -83,7 +77,6 @@ class TogetherAIConnector:
         self._aliases: dict[str, _Alias] = {}
         self._names: dict[str, str] = {}
         self._kept: set[str] = set()
-        self._own_calls = OwnCalls()
 
     def __repr__(self) -> str:
         where = self._connected.base_url if self._connected else "not connected"
@@ -231,7 +224,7 @@ class TogetherAIConnector:
             raise await account.client.transport.catalog.asuggest(error, "chat")
         plan = await make_plan(account, model, wanted)
         self._require_dedicated(plan, "endpoint_config")
-        return (await self._endpoints.create(endpoint_name, plan))[0]
+        return (await self._endpoints.create(endpoint_name, plan, KEPT))[0]
 
     def _alias(self, name: str, model: str, wanted: EndpointConfig) -> str:
         id = _ALIAS + name
@@ -474,7 +467,7 @@ class TogetherAIConnector:
         """
         account = self._account
         name, parameters = await self._asked(model, generation_config)
-        return await ask(account, self._own_calls, name, prompt, parameters)
+        return await ask(account, name, prompt, parameters)
 
     async def inference_streaming(
         self,
@@ -491,7 +484,7 @@ class TogetherAIConnector:
         """
         account = self._account
         name, parameters = await self._asked(model, generation_config)
-        stream = ask_streaming(account, self._own_calls, name, prompt, parameters)
+        stream = ask_streaming(account, name, prompt, parameters)
         try:
             async for chunk in stream:
                 yield chunk
@@ -551,15 +544,16 @@ class TogetherAIConnector:
         Returns
         -------
         UsageStats
-            `total_cost_usd` is NaN when the price of a call is unknown. `billed` is what the billing API says
-            about the organisation's same days, or None where it is not enabled; the two are never mixed.
+            `total_cost_usd` does not count `unknown_cost_requests`, and is NaN when no cost is known. `billed` is
+            what the billing API says about the organisation's same days, or None where it is not enabled; the two
+            are never mixed.
 
         Raises
         ------
         ValueError
             A date can't be read, or the end is before the start.
         """
-        return await usage_stats(self._account, self._own_calls, start_date, end_date)
+        return await usage_stats(self._account, start_date, end_date)
 
 
 def _check_name(name: str, what: str) -> None:

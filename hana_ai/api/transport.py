@@ -313,7 +313,8 @@ class Transport:
         attempt = 0
         while True:
             try:
-                return await asyncio.wait_for(operation(self._connections.async_client()), call.remaining)
+                async with _within(call.remaining):
+                    return await operation(self._connections.async_client())
             except breakage() as exc:
                 error = self._error(exc, None)
                 error.__cause__ = exc

@@ -7,10 +7,8 @@ from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 
 from hana_ai.api._connector_answers import _usd
-from hana_ai.api._connector_usage import OwnCalls, _moments
 from hana_ai.api._deployment_plan import EndpointConfig, ModelReference, Plan
 from hana_ai.api.catalog import ModelInfo
 
@@ -61,28 +59,3 @@ def test_the_price_of_replicas_is_named_as_a_span(cents: int, least: int, more: 
 def test_hardware_without_a_price_is_not_free() -> None:
     plan = Plan(ModelReference("p", "r", "n"), "c", "1xgpu", None, EndpointConfig())
     assert "unlisted price" in plan.price
-
-
-@given(calls=st.lists(st.tuples(counts, counts, st.none() | prices)))
-def test_the_connectors_own_count_is_exact(calls: list[tuple[int, int, Decimal | None]]) -> None:
-    own = OwnCalls()
-    for prompt, completion, cost in calls:
-        usage = UsageMetadata(
-            input_tokens=prompt,
-            output_tokens=completion,
-            total_tokens=prompt + completion,
-            input_token_details=InputTokenDetails(cache_read=prompt),
-            output_token_details=OutputTokenDetails(reasoning=completion),
-        )
-        own.add(usage, cost)
-    totals = own.totals(*_moments(None, None))
-    assert totals["total_requests"] == len(calls)
-    assert totals["prompt_tokens"] == sum(call[0] for call in calls)
-    # Reasoning tokens are part of the completion, cached ones of the prompt: neither is counted twice.
-    assert totals["completion_tokens"] == sum(call[1] for call in calls)
-    assert totals["total_tokens"] == totals["prompt_tokens"] + totals["completion_tokens"]
-    costs = [call[2] for call in calls]
-    if None in costs:
-        assert totals["total_cost_usd"] is None
-    else:
-        assert totals["total_cost_usd"] == sum((cost for cost in costs if cost is not None), Decimal(0))

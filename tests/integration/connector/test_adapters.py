@@ -314,6 +314,23 @@ async def test_a_remote_adapter_is_fetched_by_together(
     assert created.body["token"] == "hf"
 
 
+async def test_a_remote_upload_that_still_runs_is_waited_for_and_not_begun_again(
+    connector: TogetherAIConnector, server: ScriptedTogether
+) -> None:
+    server.management.dials.remote_step = 60
+    first = asyncio.ensure_future(connector.upload_artifact("org/adapter", METADATA))
+    await eventually(lambda: bool(server.management.remote_uploads))
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+
+    server.engine.requests.clear()
+    second = asyncio.ensure_future(connector.upload_artifact("org/adapter", METADATA))
+    await eventually(lambda: any("/uploads/" in request.path for request in list(server.engine.requests)))
+    server.management.dials.remote_step = 0.01
+    await second
+    assert len(server.management.remote_uploads) == 1
+
+
 async def test_a_remote_failure_is_final_and_keeps_the_signature_secret(
     connector: TogetherAIConnector, server: ScriptedTogether
 ) -> None:

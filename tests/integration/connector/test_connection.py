@@ -216,6 +216,17 @@ async def test_usage_counts_the_calls_of_this_month(connector: TogetherAIConnect
     assert stats["billed"] is None
 
 
+async def test_calls_of_unknown_cost_are_counted_apart(connector: TogetherAIConnector) -> None:
+    async with connector.endpoint(DEDICATED, "brief", {"type": "dedicated"}) as id:
+        await connector.inference(id, "one two")
+        assert math.isnan((await connector.get_usage_stats())["total_cost_usd"])
+        await connector.inference(SERVERLESS, "one two")
+    stats = await connector.get_usage_stats()
+    assert stats["total_requests"] == 2
+    assert stats["unknown_cost_requests"] == 1
+    assert stats["total_cost_usd"] == pytest.approx(4e-6)
+
+
 async def test_usage_of_another_time_is_none(connector: TogetherAIConnector) -> None:
     await connector.inference(SERVERLESS, "one two")
     for start, end in (("2024-01-01", "2024-01-31"), (date(2024, 1, 1), datetime(2024, 1, 2))):

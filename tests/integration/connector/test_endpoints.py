@@ -289,7 +289,7 @@ async def test_a_server_that_stays_busy_is_reported(
     connector: TogetherAIConnector, server: ScriptedTogether
 ) -> None:
     server.management.refuse("POST", "/endpoints$", Refusal(503, "Busy.", headers={"retry-after": "0"}), times=9)
-    with pytest.raises(TogetherAIServerError, match=r"Busy\. .*Nothing was left behind"):
+    with pytest.raises(TogetherAIServerError, match=r"Busy\. .*This call had made nothing"):
         await connector.create_endpoint(DEDICATED, "big", ON_DEMAND)
 
 
@@ -425,6 +425,41 @@ async def test_an_endpoint_for_a_block_always_ends_with_it(server: ScriptedToget
     assert server.management.endpoints == {}
     if end in ("well", "disconnected"):
         task.result()
+
+
+async def test_a_block_that_is_cancelled_while_it_ends_still_ends_and_is_cancelled(
+    connector: TogetherAIConnector, server: ScriptedTogether
+) -> None:
+    server.management.dials.stopping = 0.3
+    inside = asyncio.Event()
+
+    async def use() -> None:
+        async with connector.endpoint(DEDICATED, "brief", ON_DEMAND):
+            inside.set()
+
+    task = asyncio.ensure_future(use())
+    await asyncio.wait_for(inside.wait(), 10)
+    for _ in range(3):
+        await asyncio.sleep(0.02)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert server.management.endpoints == {}
+
+
+async def test_a_block_never_takes_over_what_is_there_to_stay(
+    connector: TogetherAIConnector, server: ScriptedTogether
+) -> None:
+    kept = await connector.create_endpoint(DEDICATED, "big", AND_WAIT)
+    with pytest.raises(ValueError, match="is there to stay"):
+        async with connector.endpoint(DEDICATED, "big", ON_DEMAND):
+            raise AssertionError
+    assert await connector.get_endpoint_status(kept) == "ready"
+
+    async with connector.endpoint(DEDICATED, "brief", ON_DEMAND):
+        with pytest.raises(ValueError, match="is an `endpoint` block's"):
+            await connector.create_endpoint(DEDICATED, "brief", ON_DEMAND)
+    assert list(server.management.endpoints) == [kept]
 
 
 async def test_a_block_around_a_serverless_model_costs_nothing(

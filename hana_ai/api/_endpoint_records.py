@@ -1,0 +1,167 @@
+"""What is read from endpoints and deployments as the SDK gives them: statuses, prices, orphans. No I/O here."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from together.types import Endpoint
+
+KEPT = "main"
+"""Name of the deployment of an endpoint that `create_endpoint` made."""
+TEMPORARY = "temporary"
+"""Name of the deployment of an endpoint that is to end with its `async with` block."""
+
+_STATE = "DEPLOYMENT_STATE_"
+_STATUSES = {
+    "PROVISIONING": "creating",
+    "READY": "ready",
+    "SCALING": "ready",
+    "DEGRADED": "ready",
+    "FAILED": "failed",
+    "STOPPED": "stopped",
+    "STOPPING": "stopped",
+}
+
+
+class EndpointRecord(TypedDict, total=False):
+    """One endpoint, as `list_endpoints` gives it."""
+
+    id: str
+    name: str
+    """What to use as `model`."""
+    model: str
+    status: str
+    """creating, ready, failed or stopped."""
+    url: str
+    """Where requests to it go."""
+    type: str
+    """dedicated or alias."""
+    state: str
+    """The deployment's state as the server wrote it; empty without one."""
+    deployments: list[dict[str, Any]]
+    hardware: str
+    price_per_hour_usd: float
+    """USD for the replicas that are wanted now; NaN when unknown."""
+    created_at: str
+
+
+class Orphan(TypedDict):
+    """A deployment that costs money and serves nobody, as far as can be told."""
+
+    id: str
+    endpoint_id: str
+    name: str
+    state: str
+    reason: str
+    hardware: str
+    price_per_hour_usd: float
+    """USD for the replicas that are wanted now; NaN when unknown."""
+    created_at: str
+
+
+def status_of(state: str) -> str:
+    """The status for a deployment's state; one that nobody knows counts as on its way."""
+    return _STATUSES.get(bare_state(state), "creating")
+
+
+def bare_state(state: str) -> str:
+    """A state without the prefix that the API gives it."""
+    return state.removeprefix(_STATE)
+
+
+def is_temporary(deployment_name: str) -> bool:
+    """Whether a deployment was made for a block."""
+    return deployment_name.rpartition("/")[2].startswith(TEMPORARY)
+
+
+def endpoint_record(endpoint: Endpoint, model_name: str, url: str, prices: dict[str, Decimal]) -> EndpointRecord:
+    """An endpoint with what it costs; `prices` are USD an hour by the hardware's name."""
+    deployments = [
+        {
+            "id": one.id,
+            "name": one.name,
+            "model": one.model,
+            "state": one.state,
+            "status": status_of(one.state),
+            "hardware": one.hardware or "",
+            "traffic": one.estimated_effective_traffic_share,
+            "replicas": one.desired_replicas,
+            "price_per_hour_usd": _price(one, prices),
+        }
+        for one in endpoint.deployments or []
+    ]
+    main = main_deployment(endpoint)
+    return EndpointRecord(
+        id=endpoint.id,
+        name=endpoint.name,
+        model=model_name,
+        status=endpoint_status(endpoint),
+        url=url,
+        type="dedicated",
+        state=main.state if main else "",
+        deployments=deployments,
+        hardware=(main.hardware or "") if main else "",
+        price_per_hour_usd=sum((_price(one, prices) for one in endpoint.deployments or []), 0.0),
+        created_at=endpoint.created_at.isoformat() if endpoint.created_at else "",
+    )
+
+
+def orphans_of(endpoint: Endpoint, prices: dict[str, Decimal], kept: set[str]) -> list[Orphan]:
+    """The deployments of an endpoint that cost money unnoticed, but for those in `kept`."""
+    found: list[Orphan] = []
+    routed = {entry["deployment_id"] for entry in split_of(endpoint) if entry["weight"]}
+    for one in endpoint.deployments or []:
+        if bare_state(one.state) == "STOPPED" or one.id in kept or endpoint.id in kept:
+            continue
+        temporary = is_temporary(one.name)
+        if one.id in routed and not temporary:
+            continue
+        found.append(
+            Orphan(
+                id=one.id,
+                endpoint_id=endpoint.id,
+                name=one.name,
+                state=one.state,
+                reason="left by an `async with connector.endpoint(...)` that was killed or still runs"
+                if temporary
+                else "it is in no traffic split, so it costs money without serving",
+                hardware=one.hardware or "",
+                price_per_hour_usd=_price(one, prices),
+                created_at=one.created_at.isoformat() if one.created_at else "",
+            )
+        )
+    return found
+
+
+def split_of(endpoint: Endpoint) -> list[dict[str, Any]]:
+    """The traffic split as the SDK takes it."""
+    return [
+        {"deployment_id": entry.deployment_id, "weight": entry.weight} for entry in endpoint.traffic_split or []
+    ]
+
+
+def main_deployment(endpoint: Endpoint) -> Any:
+    """The deployment that says most about an endpoint: the one with most traffic, else the healthiest."""
+    order = ("ready", "creating", "failed", "stopped")
+    return min(
+        endpoint.deployments or [],
+        key=lambda one: (-(one.estimated_effective_traffic_share or 0.0), order.index(status_of(one.state))),
+        default=None,
+    )
+
+
+def endpoint_status(endpoint: Endpoint) -> str:
+    """The best status among the deployments that get traffic; without any, an endpoint answers nothing."""
+    routed = {entry["deployment_id"] for entry in split_of(endpoint) if entry["weight"]}
+    statuses = {status_of(one.state) for one in endpoint.deployments or [] if one.id in routed}
+    return next((one for one in ("ready", "creating", "failed") if one in statuses), "stopped")
+
+
+def _price(deployment: Any, prices: dict[str, Decimal]) -> float:
+    replicas = deployment.desired_replicas
+    if replicas == 0 or bare_state(deployment.state) == "STOPPED":
+        return 0.0
+    price = prices.get(deployment.hardware or "")
+    return float("nan") if price is None or replicas is None else float(price * replicas)
