@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydantic import SecretStr
 
@@ -49,6 +49,7 @@ class Connections:
                         api_key=self.api_key.get_secret_value(),
                         base_url=self.base_url,
                         max_retries=0,
+                        default_headers=_without_telemetry(),
                         http_client=_client_classes()[0](
                             limits=limits, verify=_ssl_context(), follow_redirects=False
                         ),
@@ -124,6 +125,7 @@ class _LoopClient:
             api_key=connections.api_key.get_secret_value(),
             base_url=connections.base_url,
             max_retries=0,
+            default_headers=_without_telemetry(),
             http_client=_client_classes()[1](
                 transport=http_transport, verify=_ssl_context(), follow_redirects=False
             ),
@@ -169,6 +171,15 @@ def _ssl_context() -> ssl.SSLContext:
     import httpx
 
     return httpx.create_ssl_context()
+
+
+@cache
+def _without_telemetry() -> dict[str, str]:
+    """Leave out the SDK's headers that tell about this machine; each is merged and decoded anew several times."""
+    from together import omit
+
+    names = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
+    return cast("dict[str, str]", {f"X-Stainless-{name}": omit for name in names})
 
 
 @cache

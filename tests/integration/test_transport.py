@@ -623,3 +623,16 @@ def test_a_server_that_holds_back_the_end_of_a_stream_is_not_waited_for(transpor
         thread.join(5)
         assert not thread.is_alive()
         own.close()
+
+
+@PLAIN
+def test_a_request_tells_nothing_about_this_machine(
+    transport: Transport, engine: ScriptedEngine, ask: Ask
+) -> None:
+    ask(transport, call())
+    headers = engine.requests[-1].headers
+    assert "Together/Python" in headers["user-agent"]
+    assert not {name for name in headers if name.startswith("x-stainless")} - {
+        "x-stainless-retry-count",
+        "x-stainless-read-timeout",
+    }
