@@ -182,6 +182,7 @@ def test_a_module_that_is_there_is_not_made(make: Make, folder: Path) -> None:
     assert maker.status(True).state == "not needed"
 
 
+@pytest.mark.slow
 def test_threads_that_import_while_others_switch_see_theirs_or_ours_and_nothing_else(
     make: Make, folder: Path
 ) -> None:
