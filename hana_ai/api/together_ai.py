@@ -19,6 +19,7 @@ from langchain_core.messages.ai import UsageMetadata
 from typing_extensions import Self
 
 from hana_ai.api._client_fields import default_model
+from hana_ai.api._preflight import check_defaults
 from hana_ai.api._usage_key import UsageKey, usage_key
 from hana_ai.api.catalog import expect
 from hana_ai.api.errors import TogetherAIError
@@ -373,6 +374,9 @@ _lock = threading.Lock()
 def get_together_ai_client(settings: TogetherAISettings | None = None) -> TogetherAIClient:
     """Return the process's client for the settings, the same one for the same settings.
 
+    Where the settings name default models, the first one reads the catalogue in the background, and a model that
+    is deprecated or missing is warned of.
+
     Parameters
     ----------
     settings : TogetherAISettings, optional
@@ -397,7 +401,8 @@ def get_together_ai_client(settings: TogetherAISettings | None = None) -> Togeth
         client = _clients.get(settings)
         if client is None:
             client = _clients[settings] = TogetherAIClient(settings)
-        return client
+    check_defaults(client)
+    return client
 
 
 def _chat_path() -> str:

@@ -85,7 +85,9 @@ def chat_model(asked: str | None, fields: dict[str, Any]) -> ChatTogetherAI:
     from hana_ai.api.settings import TogetherAISettings
 
     settings = TogetherAISettings()
-    return ChatTogetherAI(model=mapped(asked, settings, settings.together_default_model), **fields)
+    made = ChatTogetherAI(model=mapped(asked, settings, settings.together_default_model), **fields)
+    _check_defaults(settings)
+    return made
 
 
 def embeddings(asked: str | None, *, required: bool = False) -> TogetherAIEmbeddings | None:
@@ -125,6 +127,7 @@ def embeddings(asked: str | None, *, required: bool = False) -> TogetherAIEmbedd
         on_empty="blank",
         on_too_long="truncate",
     )
+    _check_defaults(settings)
     if made.model is None:
         try:
             made.model = made.transport.catalog.default("embedding")
@@ -168,7 +171,21 @@ def reranker() -> TogetherAIRerank | None:
     with _lock:
         if key not in _rerankers:
             _rerankers[key] = TogetherAIRerank(model=model)
+            _check_defaults(settings)
         return _rerankers[key]
+
+
+def _check_defaults(settings: TogetherAISettings) -> None:
+    """Let default models that retire be warned of as soon as the toolkit gets its first model from here.
+
+    Not when the routing is switched on: processes that never use a model ask no server.
+    """
+    from hana_ai.api import routing
+    from hana_ai.api._preflight import check_defaults
+    from hana_ai.api.together_ai import TogetherAIClient
+
+    if routing.is_active():
+        check_defaults(TogetherAIClient(settings))
 
 
 def why_embeddings_stay() -> str | None:
