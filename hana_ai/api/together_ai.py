@@ -157,6 +157,8 @@ class TogetherAIClient:
 
         if "chunk_size" not in fields:
             fields.setdefault("batch_size", self.settings.together_embedding_batch_size)
+        fields.setdefault("query_prefix", self.settings.together_embedding_query_prefix)
+        fields.setdefault("document_prefix", self.settings.together_embedding_document_prefix)
         return self._to_ledger(
             TogetherAIEmbeddings(**self._fields(model, self.settings.together_default_embedding_model, fields))
         )

@@ -60,19 +60,23 @@ def model_map(settings: TogetherAISettings) -> dict[str, str]:
     return found
 
 
-def mapped(asked: str | None, settings: TogetherAISettings, default: str | None) -> str | None:
+def mapped(
+    asked: str | None, settings: TogetherAISettings, default: str | None, level: int = logging.INFO
+) -> str | None:
     """The model for an asked-for name: the map's, the name itself when it is one of Together's, or the default.
 
-    Together's names have an owner before a slash; those of OpenAI, Google, Anthropic and SAP have none.
+    Together's names have an owner before a slash; those of OpenAI, Google, Anthropic and SAP have none. That the
+    default answers is logged at `level`.
     """
     if not asked:
         return default
     chosen = model_map(settings).get(asked.lower())
     if chosen is None and "/" in asked:
         return asked
+    level = level if chosen is None else logging.INFO
     chosen = chosen or default
     say_once(
-        logging.INFO,
+        level,
         f"{asked} is asked for; {chosen or 'the catalogue recommends the model, which'} answers through "
         f"Together AI. TOGETHER_MODEL_MAP={asked}=... chooses another one.",
     )
@@ -85,7 +89,9 @@ def chat_model(asked: str | None, fields: dict[str, Any]) -> ChatTogetherAI:
     from hana_ai.api.settings import TogetherAISettings
 
     settings = TogetherAISettings()
-    made = ChatTogetherAI(model=mapped(asked, settings, settings.together_default_model), **fields)
+    # Whoever names a model should see that another one answers, unless the map says that it is meant to.
+    model = mapped(asked, settings, settings.together_default_model, logging.WARNING)
+    made = ChatTogetherAI(model=model, **fields)
     _check_defaults(settings)
     return made
 
