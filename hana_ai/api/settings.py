@@ -57,6 +57,8 @@ class TogetherAISettings(BaseSettings):
     together_max_retries: int = Field(3, ge=0, le=100, description="retries after the first try")
     together_max_concurrency: int = Field(64, ge=1, le=10_000, description="requests at the same time")
     together_embedding_batch_size: int = Field(128, ge=1, le=100_000, description="texts a request")
+    together_embedding_query_prefix: str = Field("", description="put before each query that is embedded")
+    together_embedding_document_prefix: str = Field("", description="put before each document that is embedded")
     together_fallback: str = Field("", description="comma list of model or base_url#model")
     together_fallback_api_key: SecretStr | None = Field(
         None, description="secret; for addresses of TOGETHER_FALLBACK at other hosts than TOGETHER_BASE_URL"
