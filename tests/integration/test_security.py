@@ -89,9 +89,7 @@ def test_an_address_on_this_machine_is_never_asked_through_a_proxy(
 
 
 @every_face
-def test_a_host_in_no_proxy_is_asked_directly(
-    face: str, secure_api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_in_no_proxy_is_asked_directly(face: str, secure_api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(Proxy(secure_api.port)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
         monkeypatch.setenv("NO_PROXY", ".together.test")
