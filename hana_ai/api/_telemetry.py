@@ -57,6 +57,14 @@ class Observed(Protocol):
     on_retry: OnRetry | None
 
 
+class Server(Protocol):
+    """Who is asked."""
+
+    @property
+    def base_url(self) -> str:
+        """Address without `/v1`."""
+
+
 class Outcome(NamedTuple):
     """How a call ended."""
 
@@ -73,7 +81,7 @@ class Outcome(NamedTuple):
     """Of the server that answered."""
 
 
-def observe(operation: str, call: Observed, base_url: str) -> Observation | None:
+def observe(operation: str, call: Observed, server: Server) -> Observation | None:
     """Begin to observe a call; None when nobody has asked for it by configuring OpenTelemetry."""
     if (trace := sys.modules.get("opentelemetry.trace")) is None:
         return None
@@ -85,7 +93,7 @@ def observe(operation: str, call: Observed, base_url: str) -> Observation | None
     return Observation(
         operation,
         call,
-        base_url,
+        server.base_url,
         None if tracers is None else _tracer(tracers),
         None if meters is None else _instruments(meters),
     )

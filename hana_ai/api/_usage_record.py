@@ -177,7 +177,7 @@ class Meter:
 
     def __enter__(self) -> Meter:
         if self._operation is not None:
-            self._observation = observe(self._operation, self._call, self._catalog.base_url)
+            self._observation = observe(self._operation, self._call, self._catalog)
         return self
 
     def __exit__(

@@ -320,7 +320,7 @@ def test_without_a_provider_nothing_is_observed_and_the_api_is_not_even_asked(
     monkeypatch.setattr(metrics_api, "_METER_PROVIDER", None)
     for module, name in ((trace_api, "get_tracer_provider"), (metrics_api, "get_meter_provider")):
         monkeypatch.setattr(module, name, lambda: pytest.fail("asked"))
-    assert observe("chat", _NoCall(), "https://api.together.test") is None
+    assert observe("chat", _NoCall(), _NoServer()) is None
 
 
 def test_a_provider_that_only_measures_is_enough(
@@ -340,6 +340,10 @@ class _NoCall:
     body = None
     stream = False
     on_retry = None
+
+
+class _NoServer:
+    base_url = "https://api.together.test"
 
 
 def test_a_process_that_does_not_use_it_does_not_load_it(together: ScriptedTogether) -> None:
