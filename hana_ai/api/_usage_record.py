@@ -161,14 +161,16 @@ class Meter:
         if self._recorder is not None:
             await self._recorder.aadmit(self._catalog)
 
-    def opened(self, reader: EventReader) -> None:
+    def opened(self, reader: EventReader, catalog: Catalog) -> None:
         """Note that the first chunk of a stream has come; the rest is asked of its reader at the end."""
+        self._catalog = catalog
         self._first_token = time.monotonic() - self._call.started
         self._reader = reader
         self.request_id = reader.request_id
 
-    def reply(self, data: Any, request_id: str | None) -> None:
-        """Note what a whole reply says of itself."""
+    def reply(self, data: Any, request_id: str | None, catalog: Catalog) -> None:
+        """Note what a whole reply says of itself; `catalog` is that of the address that it came from."""
+        self._catalog = catalog
         self.request_id = request_id
         if isinstance(data, dict):
             self._data = data if self._observation is not None else None
