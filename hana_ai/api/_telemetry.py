@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram, MeterProvider
     from opentelemetry.trace import Span, Tracer, TracerProvider
 
+    from hana_ai.api._call import OnRetry, RetryEvent
     from hana_ai.api._usage_record import Tokens
-    from hana_ai.api.transport import OnRetry, RetryEvent
 
 OPERATION_NAMES: Mapping[str, str] = {"completion": "text_completion", "embedding": "embeddings"}
 """`gen_ai.operation.name` where it differs from the ledger's word; rerank has no name of its own there yet."""

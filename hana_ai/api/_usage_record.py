@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from hana_ai.api._telemetry import Observation, Outcome, observe
 
 if TYPE_CHECKING:
+    from hana_ai.api._call import OnRetry
     from hana_ai.api._wire import EventReader
     from hana_ai.api.catalog import Catalog
-    from hana_ai.api.transport import OnRetry
 
 OPERATIONS: Mapping[str, str] = {
     "/v1/chat/completions": "chat",
