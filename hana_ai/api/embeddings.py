@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from langchain_core.embeddings import Embeddings
 from pydantic import AliasChoices, Field, PrivateAttr
@@ -24,7 +24,9 @@ from hana_ai.api._embedding_batches import (
     check_texts,
 )
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIRequestError
-from hana_ai.api.settings import TogetherAISettings
+
+if TYPE_CHECKING:
+    from hana_ai.api.settings import TogetherAISettings
 
 PATH = "/v1/embeddings"
 
