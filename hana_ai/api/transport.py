@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from pydantic import SecretStr
 
 from hana_ai.api._connections import Connections, breakage
+from hana_ai.api._deadlines import is_bound, until
+from hana_ai.api._inflating import abody_of, body_of
 from hana_ai.api._usage_key import IN_MEMORY, UsageKey
 from hana_ai.api._usage_record import Meter, Recorder
 from hana_ai.api._wire import (
@@ -238,18 +240,23 @@ class Transport:
                 meter.opened(opened.reader)
                 try:
                     yield from opened.chunks
+                    heard = time.monotonic()
                     while not opened.reader.done:
                         try:
-                            data = next(opened.bytes, None)
+                            with until(heard + call.stream_idle_timeout):
+                                data = next(opened.bytes, None)
                             if data is None:
                                 opened.reader.finish()
                                 return
+                            opened.grow(data)
                             chunks = opened.reader.feed(data)
                         except breakage() as exc:
                             raise stream_error(self._error(exc, call.model)) from exc
                         except TogetherAIRequestError as exc:
                             raise stream_error(exc) from exc
-                        yield from chunks
+                        if chunks:
+                            yield from chunks
+                            heard = time.monotonic()
                     _read_to_the_end(opened)
                 finally:
                     opened.response.close()
@@ -271,19 +278,27 @@ class Transport:
                 try:
                     for chunk in opened.chunks:
                         yield chunk
+                    heard, chunks = time.monotonic(), opened.chunks
                     while not opened.reader.done:
                         try:
-                            data = await anext(opened.bytes, None)
+                            if chunks:
+                                data = await anext(opened.bytes, None)
+                            else:
+                                async with _within(heard + call.stream_idle_timeout - time.monotonic()):
+                                    data = await anext(opened.bytes, None)
                             if data is None:
                                 opened.reader.finish()
                                 return
+                            opened.grow(data)
                             chunks = opened.reader.feed(data)
                         except breakage() as exc:
                             raise stream_error(self._error(exc, call.model)) from exc
                         except TogetherAIRequestError as exc:
                             raise stream_error(exc) from exc
-                        for chunk in chunks:
-                            yield chunk
+                        if chunks:
+                            for chunk in chunks:
+                                yield chunk
+                            heard = time.monotonic()
                     await _aread_to_the_end(opened)
                 finally:
                     # Shielded: a cancelled task, too, must give its connection and its place back.
@@ -339,14 +354,15 @@ class Transport:
         limiter = self._admit(call)
         sent = time.monotonic()
         try:
-            response = self._send(call)
-            try:
-                size, parts = 0, []
-                for part in _body(response):
-                    size = self._check(call, size + len(part))
-                    parts.append(part)
-            finally:
-                response.close()
+            with until(call.deadline):
+                response = self._send(call)
+                try:
+                    size, parts = 0, []
+                    for part in body_of(response):
+                        size = self._check(call, size + len(part))
+                        parts.append(part)
+                finally:
+                    response.close()
             result = self._decoded(call, response, b"".join(parts))
         except breakage() as exc:
             raise self._learn(limiter, sent, self._error(exc, call.model)) from exc
@@ -363,7 +379,7 @@ class Transport:
                 response = await self._asend(call)
                 try:
                     size, parts = 0, []
-                    async for part in _abody(response):
+                    async for part in abody_of(response):
                         size = self._check(call, size + len(part))
                         parts.append(part)
                 finally:
@@ -381,16 +397,18 @@ class Transport:
         sent = time.monotonic()
         response: httpx.Response | None = None
         try:
-            response = self._send(call)
+            with until(call.deadline):
+                response = self._send(call)
             # httpcore reads the timeout when the body's first byte is asked for: from here on, gaps count.
             response.request.extensions["timeout"]["read"] = call.stream_idle_timeout
-            opened = _Opened(response, limiter, iter(_body(response)), self._reader(call, response))
-            for part in opened.bytes:
-                self._check(call, 0)
-                if opened.add(part):
-                    break
-            else:
-                opened.reader.finish()
+            opened = _Opened(response, limiter, iter(body_of(response)), self._reader(call, response))
+            with until(call.deadline):
+                for part in opened.bytes:
+                    self._check(call, 0)
+                    if opened.add(part):
+                        break
+                else:
+                    opened.reader.finish()
         except BaseException as exc:
             if response is not None:
                 response.close()
@@ -410,7 +428,7 @@ class Transport:
         try:
             async with _within(call.remaining):
                 response = await self._asend(call)
-                opened = _Opened(response, limiter, aiter(_abody(response)), self._reader(call, response))
+                opened = _Opened(response, limiter, aiter(abody_of(response)), self._reader(call, response))
                 async for part in opened.bytes:
                     if opened.add(part):
                         break
@@ -575,8 +593,17 @@ class _Opened:
     reader: EventReader
     chunks: list[dict[str, Any]] = field(default_factory=list)
 
+    size: int = 0
+
+    def grow(self, part: bytes) -> None:
+        """Bound the whole stream, as any reply."""
+        self.size += len(part)
+        if self.size > MAX_REPLY_BYTES:
+            raise TogetherAIResponseError(f"the reply is larger than {MAX_REPLY_BYTES} bytes and was refused")
+
     def add(self, part: bytes) -> bool:
         """Take bytes; True when there is a first chunk (or the end)."""
+        self.grow(part)
         self.chunks = self.reader.feed(part)
         return bool(self.chunks) or self.reader.done
 
@@ -643,17 +670,13 @@ def _read_to_the_end(opened: _Opened) -> None:
     HTTP ends a body after its last byte of data; a connection whose body was not read to that end is closed. It
     comes at once, so a server that holds it back is not waited for.
     """
-    stream = opened.response.extensions.get("network_stream")
-    if stream is None:
+    if not is_bound(opened.response.extensions.get("network_stream")):
         return
-    read = stream.read
-    stream.read = lambda max_bytes, timeout=None: read(max_bytes, _LONGEST_END)
     try:
-        next(opened.bytes, None)
+        with until(time.monotonic() + _LONGEST_END):
+            next(opened.bytes, None)
     except breakage():
         logger.debug("a stream's connection was closed, since its end did not come in %g s", _LONGEST_END)
-    finally:
-        stream.read = read
 
 
 async def _aread_to_the_end(opened: _Opened) -> None:
@@ -663,20 +686,6 @@ async def _aread_to_the_end(opened: _Opened) -> None:
             await anext(opened.bytes, None)
     except breakage():
         logger.debug("a stream's connection was closed, since its end did not come in %g s", _LONGEST_END)
-
-
-def _body(response: httpx.Response) -> Iterable[bytes]:
-    """A reply's bytes. `iter_bytes` would cost a stream's chunk a quarter more, for decoding what is plain."""
-    if "content-encoding" in response.headers:
-        return response.iter_bytes()
-    return cast("Iterable[bytes]", response.stream)
-
-
-def _abody(response: httpx.Response) -> AsyncIterable[bytes]:
-    """A reply's bytes for a coroutine; see `_body`."""
-    if "content-encoding" in response.headers:
-        return response.aiter_bytes()
-    return cast("AsyncIterable[bytes]", response.stream)
 
 
 # --- one transport for all who ask for the same ---
