@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         TogetherAIStructuredOutputError,
         TogetherAITimeoutError,
     )
+    from hana_ai.api.fallback import FallbackTarget
     from hana_ai.api.hana.vector_engine import TogetherVectorEngine
     from hana_ai.api.hana.vector_store import TogetherHanaDB
     from hana_ai.api.llms import TogetherAI
@@ -50,6 +51,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "BudgetWarning": "usage",
     "ChatTogetherAI": "chat_models",
+    "FallbackTarget": "fallback",
     "Ledger": "usage",
     "RetryEvent": "transport",
     "TogetherAI": "llms",
@@ -73,6 +75,7 @@ _MODULES = {
 __all__ = [
     "BudgetWarning",
     "ChatTogetherAI",
+    "FallbackTarget",
     "Ledger",
     "RetryEvent",
     "TogetherAI",

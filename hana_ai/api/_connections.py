@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from hana_ai.api._deadlines import bound
 from hana_ai.api._inflating import ACCEPTED, abody_of, body_of, without_encoding
+from hana_ai.api._wire import decode, request_id_of
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIResponseError, TogetherAISettingsError
 
 if TYPE_CHECKING:
@@ -286,13 +287,23 @@ class _Read:
             raise  # noqa: PLE0704 - the exception that is handled
 
     def response(self) -> httpx.Response:
-        """The reply with the body."""
+        """The reply with the body.
+
+        Raises
+        ------
+        TogetherAIResponseError
+            It is a success, but no JSON, which the SDK would take for a text.
+        """
         import httpx
 
+        data, headers = b"".join(self._parts), self._response.headers
+        if self._response.is_success and data:
+            kind = headers.get("content-type", "")
+            decode(data, model=None, request_id=request_id_of(headers), content_type=kind)
         return httpx.Response(
             self._response.status_code,
-            headers=without_encoding(self._response.headers),
-            content=b"".join(self._parts),
+            headers=without_encoding(headers.raw),
+            content=data,
             request=self._response.request,
         )
 

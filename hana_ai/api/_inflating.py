@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from hana_ai.api.errors import TogetherAIResponseError
@@ -78,10 +78,10 @@ def abody_of(response: httpx.Response) -> AsyncIterable[bytes]:
     return stream if encoding.lower() in _PLAIN else _ainflated(stream, Inflater(encoding))
 
 
-def without_encoding(headers: Mapping[str, str]) -> dict[str, str]:
+def without_encoding(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The headers of a reply whose body has been read and unpacked."""
-    gone = ("content-encoding", "content-length", "transfer-encoding")
-    return {name: value for name, value in headers.items() if name.lower() not in gone}
+    gone = (b"content-encoding", b"content-length", b"transfer-encoding")
+    return [(name, value) for name, value in headers if name.lower() not in gone]
 
 
 def _inflated(stream: Iterable[bytes], inflater: Inflater) -> Iterator[bytes]:

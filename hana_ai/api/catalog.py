@@ -348,12 +348,13 @@ def _suggest(
     error.alternatives = tuple(names)
     variable = _VARIABLES.get(kind, "TOGETHER_DEFAULT_MODEL")
     if names:
-        error.hint = f"Living {kind} models close to it: {', '.join(names)}. Pass model=... or set {variable}."
+        hint = f"Living {kind} models close to it: {', '.join(names)}. Pass model=... or set {variable}."
     else:
-        error.hint = (
+        hint = (
             f"The catalogue lists no serverless {kind} model; name a dedicated endpoint with model=... "
             f"or {variable}."
         )
+    error.hint = f"{hint} {error.hint}" if error.hint else hint
     return error
 
 

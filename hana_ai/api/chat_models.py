@@ -207,7 +207,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         body = self._body(messages, stop, kwargs, stream=False)
         body["model"] = self._resolve_model(body.get("model"))
         reply = self.transport.request(self._call(PATH, body, run=run_manager))
-        return chat_result(reply.data, request_id=reply.request_id, model=body["model"])
+        return chat_result(reply.data, request_id=reply.request_id, model=body["model"], fallback=reply.fallback)
 
     async def _agenerate(
         self,
@@ -219,7 +219,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         body = self._body(messages, stop, kwargs, stream=False)
         body["model"] = await self._aresolve_model(body.get("model"))
         reply = await self.transport.arequest(self._call(PATH, body, run=run_manager))
-        return chat_result(reply.data, request_id=reply.request_id, model=body["model"])
+        return chat_result(reply.data, request_id=reply.request_id, model=body["model"], fallback=reply.fallback)
 
     def _stream(
         self,
@@ -231,7 +231,8 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         body = self._body(messages, stop, kwargs, stream=True)
         body["model"] = self._resolve_model(body.get("model"))
         reader = ChunkReader()
-        stream = self.transport.stream(self._call(PATH, body, stream=True, run=run_manager))
+        call = self._call(PATH, body, stream=True, run=run_manager)
+        stream = self.transport.stream(call)
         try:
             for wire in stream:
                 yield from reader.read(wire)
@@ -240,7 +241,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
             raise
         finally:
             stream.close()
-        yield from reader.finish()
+        yield from reader.finish(call.used)
 
     async def _astream(
         self,
@@ -252,7 +253,8 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         body = self._body(messages, stop, kwargs, stream=True)
         body["model"] = await self._aresolve_model(body.get("model"))
         reader = ChunkReader()
-        stream = self.transport.astream(self._call(PATH, body, stream=True, run=run_manager))
+        call = self._call(PATH, body, stream=True, run=run_manager)
+        stream = self.transport.astream(call)
         try:
             async for wire in stream:
                 for chunk in reader.read(wire):
@@ -262,7 +264,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
             raise
         finally:
             await stream.aclose()
-        for chunk in reader.finish():
+        for chunk in reader.finish(call.used):
             yield chunk
 
     # --- tools and structure ---

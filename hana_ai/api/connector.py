@@ -115,7 +115,10 @@ class TogetherAIConnector:
         except TogetherAISettingsError as exc:
             raise TogetherAISettingsError("Invalid API key") from exc
         settings = TogetherAISettings(
-            together_api_key=secret, **{name: value for name, value in given.items() if value}
+            together_api_key=secret,
+            # A connector is asked for one model, endpoint or deployment, never for another in its place.
+            together_fallback="",
+            **{name: value for name, value in given.items() if value},
         )
         try:
             account = await open_account(TogetherAIClient(settings), settings.together_project_id)

@@ -14,6 +14,7 @@ from pydantic import AliasChoices, Field
 from hana_ai.api._client_fields import ClientFields, merged_body, stop_list
 from hana_ai.api._concurrent import arun_each, run_each
 from hana_ai.api._token_counts import sum_token_counts
+from hana_ai.api._wrong_shapes import SHAPE_ERRORS, shown, wrong_shape
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError, TogetherAIStreamError
 from hana_ai.api.messages import PROVIDER
 
@@ -160,7 +161,9 @@ class TogetherAI(ClientFields, BaseLLM):
         def ask(prompt: str) -> list[Generation]:
             body = {**self._body(prompt, stop, kwargs, stream=False), "model": model}
             reply = self.transport.request(self._call(PATH, body, run=run_manager))
-            return generations_from_wire(reply.data, request_id=reply.request_id, model=model)
+            return generations_from_wire(
+                reply.data, request_id=reply.request_id, model=model, fallback=reply.fallback
+            )
 
         return llm_result(run_each(ask, prompts, limit=self._limit(len(prompts))), model=model)
 
@@ -176,7 +179,9 @@ class TogetherAI(ClientFields, BaseLLM):
         async def ask(prompt: str) -> list[Generation]:
             body = {**self._body(prompt, stop, kwargs, stream=False), "model": model}
             reply = await self.transport.arequest(self._call(PATH, body, run=run_manager))
-            return generations_from_wire(reply.data, request_id=reply.request_id, model=model)
+            return generations_from_wire(
+                reply.data, request_id=reply.request_id, model=model, fallback=reply.fallback
+            )
 
         return llm_result(await arun_each(ask, prompts, limit=self._limit(len(prompts))), model=model)
 
@@ -193,7 +198,8 @@ class TogetherAI(ClientFields, BaseLLM):
         body = self._body(prompt, stop, kwargs, stream=True)
         body["model"] = self._resolve_model(body.get("model"))
         reader = CompletionReader()
-        stream = self.transport.stream(self._call(PATH, body, stream=True, run=run_manager))
+        call = self._call(PATH, body, stream=True, run=run_manager)
+        stream = self.transport.stream(call)
         try:
             for wire in stream:
                 chunk = reader.read(wire)
@@ -206,7 +212,7 @@ class TogetherAI(ClientFields, BaseLLM):
             raise
         finally:
             stream.close()
-        last = reader.finish()
+        last = reader.finish(call.used)
         if run_manager is not None:
             run_manager.on_llm_new_token(last.text, chunk=last, verbose=self.verbose)
         yield last
@@ -221,7 +227,8 @@ class TogetherAI(ClientFields, BaseLLM):
         body = self._body(prompt, stop, kwargs, stream=True)
         body["model"] = await self._aresolve_model(body.get("model"))
         reader = CompletionReader()
-        stream = self.transport.astream(self._call(PATH, body, stream=True, run=run_manager))
+        call = self._call(PATH, body, stream=True, run=run_manager)
+        stream = self.transport.astream(call)
         try:
             async for wire in stream:
                 chunk = reader.read(wire)
@@ -234,7 +241,7 @@ class TogetherAI(ClientFields, BaseLLM):
             raise
         finally:
             await stream.aclose()
-        last = reader.finish()
+        last = reader.finish(call.used)
         if run_manager is not None:
             await run_manager.on_llm_new_token(last.text, chunk=last, verbose=self.verbose)
         yield last
@@ -256,20 +263,26 @@ def read_choices(
     choices = reply.get("choices") if isinstance(reply, Mapping) else None
     if not isinstance(choices, list) or not choices:
         raise TogetherAIResponseError(
-            f"a reply without choices: {reply!r:.200}", model=model, request_id=request_id
+            f"a reply without choices: {shown(reply)}", model=model, request_id=request_id
         )
     for choice in choices:
         if not isinstance(choice, Mapping) or not isinstance(choice.get("text"), str):
             raise TogetherAIResponseError(
-                f"a choice without a text: {choice!r:.200}", model=model, request_id=request_id
+                f"a choice without a text: {shown(choice)}", model=model, request_id=request_id
             )
     return choices
 
 
 def generations_from_wire(
-    reply: Any, *, request_id: str | None = None, model: str | None = None
+    reply: Any,
+    *,
+    request_id: str | None = None,
+    model: str | None = None,
+    fallback: Mapping[str, Any] | None = None,
 ) -> list[Generation]:
     """Turn a reply of completions into LangChain's generations, one a choice.
+
+    `fallback` says which target answered, if not the first; it goes into `generation_info`.
 
     The reply's `usage` is for all its choices together, so only the first has it, as `token_usage`.
 
@@ -281,11 +294,13 @@ def generations_from_wire(
     generations: list[Generation] = []
     for choice in read_choices(reply, request_id=request_id, model=model):
         info = {**_reply_info(reply, request_id), **_choice_info(choice)}
+        if fallback is not None:
+            info["fallback"] = dict(fallback)
         if choice.get("logprobs"):
             info["logprobs"] = choice["logprobs"]
         if reply.get("prompt"):
             info["prompt"] = reply["prompt"]
-        if reply.get("usage") and not generations:
+        if isinstance(reply.get("usage"), Mapping) and not generations:
             info["token_usage"] = reply["usage"]
         generations.append(Generation(text=choice["text"], generation_info=info))
     return generations
@@ -338,7 +353,19 @@ class CompletionReader:
         return "".join(self._parts)
 
     def read(self, wire: Mapping[str, Any]) -> GenerationChunk | None:
-        """Take one decoded chunk of the wire; None if it has no text."""
+        """Take one decoded chunk of the wire; None if it has no text.
+
+        Raises
+        ------
+        TogetherAIResponseError
+            It is not what the API promises.
+        """
+        try:
+            return self._read(wire)
+        except SHAPE_ERRORS as exc:
+            raise wrong_shape(exc) from exc
+
+    def _read(self, wire: Mapping[str, Any]) -> GenerationChunk | None:
         self._usage = wire.get("usage") or self._usage
         if not self._info:
             self._info = _reply_info(wire, None)
@@ -355,11 +382,13 @@ class CompletionReader:
         logprobs = _chunk_logprobs(choice or {}, token, text)
         return GenerationChunk(text=text, generation_info={"logprobs": logprobs} if logprobs else None)
 
-    def finish(self) -> GenerationChunk:
-        """Give what was held back, as the last chunk."""
+    def finish(self, fallback: Mapping[str, Any] | None = None) -> GenerationChunk:
+        """Give what was held back, as the last chunk; `fallback` as for `generations_from_wire`."""
         info = {name: value for name, value in self._info.items() if value is not None}
-        if self._usage:
+        if isinstance(self._usage, Mapping) and self._usage:
             info["token_usage"] = self._usage
+        if fallback is not None:
+            info["fallback"] = dict(fallback)
         return GenerationChunk(text="", generation_info=info)
 
 

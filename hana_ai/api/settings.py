@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hana_ai.api.errors import TogetherAINotEnabledError, TogetherAISettingsError
@@ -98,6 +98,9 @@ class TogetherAISettings(BaseSettings):
     together_max_concurrency: int = Field(64, ge=1, le=10_000, description="requests at the same time")
     together_embedding_batch_size: int = Field(128, ge=1, le=100_000, description="texts a request")
     together_fallback: str = Field("", description="comma list of model or base_url#model")
+    together_fallback_api_key: SecretStr | None = Field(
+        None, description="secret; for addresses of TOGETHER_FALLBACK at other hosts than TOGETHER_BASE_URL"
+    )
     together_budget_usd: Decimal | None = Field(None, gt=0, description="stop when spent")
     together_budget_period: Literal["day", "month"] = Field("month", description="day or month")
     together_usage_db: str | None = Field(None, description="a SQLite path, or hana:TABLE; unset = in memory")
@@ -124,10 +127,19 @@ class TogetherAISettings(BaseSettings):
     def _base_url(cls, value: str) -> str:
         return check_base_url(value)
 
-    @field_validator("together_api_key")
+    @field_validator("together_api_key", "together_fallback_api_key")
     @classmethod
-    def _api_key(cls, value: SecretStr | None) -> SecretStr | None:
-        return None if value is None else SecretStr(check_api_key(value.get_secret_value()))
+    def _api_key(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        name = str(info.field_name).upper()
+        return None if value is None else SecretStr(check_api_key(value.get_secret_value(), name))
+
+    @field_validator("together_fallback")
+    @classmethod
+    def _fallback(cls, value: str) -> str:
+        from hana_ai.api.fallback import parse_fallback
+
+        parse_fallback(value)
+        return value
 
     @property
     def enabled(self) -> bool:
@@ -174,19 +186,19 @@ class TogetherAISettings(BaseSettings):
         )
 
 
-def check_api_key(value: str) -> str:
+def check_api_key(value: str, name: str = "TOGETHER_API_KEY") -> str:
     """Return the key without surrounding white space; a line break inside would end the header it is sent in."""
     key = value.strip()
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise TogetherAISettingsError(
-            "TOGETHER_API_KEY is not a key: it is empty or has blanks, line breaks or letters beyond ASCII. "
+            f"{name} is not a key: it is empty or has blanks, line breaks or letters beyond ASCII. "
             f"Copy it again from {_KEY_PAGE}."
         )
     return key
 
 
 def _explain(exc: ValidationError, given: dict[str, Any]) -> str:
-    secret = {"together_api_key", "hana_password"}
+    secret = {"together_api_key", "together_fallback_api_key", "hana_password"}
     lines = []
     for error in exc.errors(include_url=False, include_context=True):
         name = str(error["loc"][0]) if error["loc"] else "settings"

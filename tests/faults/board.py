@@ -31,9 +31,7 @@ def report() -> Iterator[str]:
     for cell in CELLS:
         found.setdefault(cell.fault, {})[cell.face.name] = cell
     for fault, cells in found.items():
-        marks = [
-            " " if face.name not in cells else "X" if cells[face.name].problem else "." for face in FACES
-        ]
+        marks = [" " if face.name not in cells else "X" if cells[face.name].problem else "." for face in FACES]
         yield "    " + " ".join(marks) + f"  {fault}"
     red = sum(bool(cell.problem) for cell in CELLS)
     yield f"{len(CELLS)} cells ({len(found)} faults, {len(FACES)} ways to ask), {red} red"

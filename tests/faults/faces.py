@@ -52,7 +52,8 @@ def _run(ask: Callable[[str, str], Awaitable[Any]]) -> Callable[[str, str], Any]
         try:
             return await ask(url, key)
         finally:
-            await asyncio.sleep(0)
+            for _ in range(5):  # generators that were left are closed in tasks of the loop's own
+                await asyncio.sleep(0)
             left = asyncio.all_tasks() - before
             if left:
                 raise LeftoverError(left)

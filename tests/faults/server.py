@@ -122,7 +122,9 @@ class Exchange:
             writer.close()
         top, _, body = raw.partition(b"\r\n\r\n")
         lines_of_top = top.decode("latin-1").split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines_of_top)}
+        headers = {
+            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines_of_top)
+        }
         if headers.get("transfer-encoding") == "chunked":
             body = _joined(body)
         kept = {name: headers[name] for name in ("content-type", "x-request-id") if name in headers}
@@ -192,7 +194,7 @@ class Listener:
                 else:
                     exchange = Exchange(self, request, 0, (reader, writer))
                     await exchange.send((await exchange.good()).wire())
-        except (LeftError, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        except (LeftError, OSError, asyncio.IncompleteReadError):
             pass
         except Exception as exc:
             self.problems.append(exc)
@@ -228,16 +230,16 @@ class FaultyServer:
     ) -> Iterator[Listener]:
         """Open a port for the length of a block."""
         listener = Listener(self._upstream, play, paths, secure=tls is not None)
-        tasks: set[asyncio.Task[None]] = set()
+        serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
             assert task is not None
-            tasks.add(task)
+            serving[task] = writer
             try:
                 await listener.serve(reader, writer)
             finally:
-                tasks.discard(task)
+                del serving[task]
 
         async def begin() -> asyncio.Server:
             server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
@@ -246,10 +248,11 @@ class FaultyServer:
 
         async def end(server: asyncio.Server) -> None:
             server.close()
-            waiting = list(tasks)
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            waiting = dict(serving)
+            for writer in waiting.values():
+                writer.transport.abort()
+            if waiting:
+                await asyncio.wait(waiting, timeout=10)
 
         server = self._run(begin())
         try:
