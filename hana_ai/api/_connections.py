@@ -197,8 +197,8 @@ def _ssl_context() -> ssl.SSLContext:
     except OSError as exc:
         named = [f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ]
         raise TogetherAISettingsError(
-            f"The trusted certificates can't be read ({', '.join(named) or 'the default ones'}): {exc}. Correct the "
-            "path, or unset the variable."
+            f"The trusted certificates can't be read ({', '.join(named) or 'the default ones'}): {exc}. Correct "
+            "the path, or unset the variable."
         ) from exc
 
 
@@ -297,8 +297,8 @@ class _Read:
         import httpx
 
         data, headers = b"".join(self._parts), self._response.headers
-        if self._response.is_success and data:
-            kind = headers.get("content-type", "")
+        kind = headers.get("content-type", "")
+        if self._response.is_success and (data or "json" in kind):
             decode(data, model=None, request_id=request_id_of(headers), content_type=kind)
         return httpx.Response(
             self._response.status_code,

@@ -56,7 +56,7 @@ class until:  # noqa: N801 - reads as a word of the statement that it begins: `w
 def bound(client: httpx.Client) -> bool:
     """Make a client's connections heed `until`; says whether it could be done.
 
-    httpx has no public way to hand its pool a backend. Where its private one is gone, the timeouts of httpx remain.
+    httpx has no public way to hand its pool a backend. Where the private one is gone, httpx's timeouts remain.
     """
     done = False
     for transport in (getattr(client, "_transport", None), *getattr(client, "_mounts", {}).values()):

@@ -204,7 +204,7 @@ def _tls_error(exc: ssl.SSLError, base_url: str, model: str | None) -> TogetherA
     """Make the error for a certificate or a port that will be as wrong at the next try; None for other reasons."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         error = TogetherAIConnectionError(
-            f"the certificate of {base_url} can't be trusted: {exc.verify_message or exc}",
+            f"the certificate of {base_url} can't be trusted: {getattr(exc, 'verify_message', None) or exc}",
             model=model,
             hint="Check TOGETHER_BASE_URL and the machine's clock. Where a proxy of your network signs with an "
             "authority of its own, name that authority's file with SSL_CERT_FILE.",

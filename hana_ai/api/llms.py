@@ -340,11 +340,12 @@ class CompletionReader:
     LangChain joins strings and adds numbers when it merges chunks.
     """
 
-    __slots__ = ("_info", "_parts", "_usage")
+    __slots__ = ("_info", "_parts", "_seen", "_usage")
 
     def __init__(self) -> None:
         self._info: dict[str, Any] = {}
         self._parts: list[str] = []
+        self._seen = False
         self._usage: Any = None
 
     @property
@@ -371,6 +372,7 @@ class CompletionReader:
             self._info = _reply_info(wire, None)
         choice = next((choice for choice in wire.get("choices") or () if not choice.get("index")), None)
         token = wire.get("token") or {}
+        self._seen = self._seen or choice is not None or bool(token)
         found = {"finish_reason": wire.get("finish_reason"), "seed": wire.get("seed")}
         if choice is not None:
             found.update(_choice_info(choice))
@@ -383,7 +385,15 @@ class CompletionReader:
         return GenerationChunk(text=text, generation_info={"logprobs": logprobs} if logprobs else None)
 
     def finish(self, fallback: Mapping[str, Any] | None = None) -> GenerationChunk:
-        """Give what was held back, as the last chunk; `fallback` as for `generations_from_wire`."""
+        """Give what was held back, as the last chunk; `fallback` as for `generations_from_wire`.
+
+        Raises
+        ------
+        TogetherAIResponseError
+            There was no answer in any chunk.
+        """
+        if not self._seen:
+            raise TogetherAIResponseError("the stream had no choices")
         info = {name: value for name, value in self._info.items() if value is not None}
         if isinstance(self._usage, Mapping) and self._usage:
             info["token_usage"] = self._usage
@@ -399,6 +409,8 @@ def _chunk_text(choice: Mapping[str, Any] | None, token: Mapping[str, Any]) -> s
         for text in (choice.get("text"), delta.get("content")):
             if isinstance(text, str):
                 return text
+            if text is not None:
+                raise TypeError(f"a choice's text is {shown(text)}")
     return "" if token.get("special") else str(token.get("text") or "")
 
 

@@ -493,7 +493,15 @@ class ChunkReader:
         return out
 
     def finish(self, fallback: Mapping[str, Any] | None = None) -> list[ChatGenerationChunk]:
-        """Give what was held back, as the last chunk; `fallback` as for `chat_result`."""
+        """Give what was held back, as the last chunk; `fallback` as for `chat_result`.
+
+        Raises
+        ------
+        TogetherAIResponseError
+            There was no answer in any chunk.
+        """
+        if not self._seen:
+            raise TogetherAIResponseError("the stream had no choices", request_id=self.request_id)
         out = self._split(self._splitter.finish()) if self._splitter is not None else []
         metadata = {key: value for key, value in self._metadata.items() if value is not None}
         if fallback is not None:

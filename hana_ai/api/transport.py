@@ -247,12 +247,15 @@ class Transport:
         TogetherAIRequestError
             The one of its subclasses that fits, after the retries.
         """
+        import httpx
+
         call.begin()
+        timeout = httpx.Timeout(call.timeout, connect=min(call.connect_timeout, call.timeout))
         attempts = Attempts(self, call)
         while True:
             try:
                 async with within(call.remaining):
-                    return await operation(self._connections.async_client())
+                    return await operation(self._connections.async_client().with_options(timeout=timeout))
             except breakage() as exc:
                 error = self._error(exc, None)
                 error.__cause__ = exc

@@ -274,6 +274,7 @@ NOT_ACCOUNT = ("account",)
 REFUSED_KEY = fails(TogetherAISettingsError, words="Invalid API key")
 BROKE = fails(TogetherAIStreamError, words="partial")
 STRANGE = fails(TogetherAIResponseError)
+_MAYBE = Expected((TogetherAIResponseError, TogetherAIStreamError), any_answer=True)
 STRANGE_STREAM = fails(TogetherAIResponseError, TogetherAIStreamError)
 TOO_LARGE = fails(TogetherAIResponseError, TogetherAIStreamError, words="larger than")
 
@@ -378,7 +379,7 @@ def _framing() -> Iterator[Fault]:
         GONE,
         fails(TogetherAIConnectionError, TogetherAIStreamError, tries=None),
     )
-    yield Fault("chunks without an end", _chunked(lambda body: chunk(body)), GONE, Expected(any_answer=True))
+    yield Fault("chunks without an end", _chunked(chunk), GONE, Expected(any_answer=True))
     yield Fault("chunk size beyond all memory", _chunked(lambda body: b"f" * 15 + b"\r\n" + body[:20]), GONE, GONE)
     for name, line in (
         ("status line of SSH", b"SSH-2.0-OpenSSH_9.6\r\n"),
@@ -443,7 +444,7 @@ def _shapes() -> Iterator[Fault]:
         no_stream,
         STRANGE,
     )
-    yield Fault("answers missing", reshaped(without_list), STRANGE, STRANGE_STREAM, skip=NOT_ACCOUNT)
+    yield Fault("answers missing", reshaped(without_list), STRANGE, _MAYBE, skip=NOT_ACCOUNT)
     nested: Any = "deep"
     for _ in range(240):
         nested = [nested]
@@ -674,8 +675,9 @@ def _hints() -> Iterator[Fault]:
         )
 
 
-def _bomb(size: int, beginning: bytes = b"") -> bytes:
-    return gzip.compress(beginning + b" " * size, 9)
+def _bomb(beginning: bytes) -> bytes:
+    """What a few thousand bytes swell to."""
+    return gzip.compress(beginning + b" " * 8_000_000, 9)
 
 
 def _giants() -> Iterator[Fault]:
@@ -694,7 +696,7 @@ def _giants() -> Iterator[Fault]:
         "giant length that is only claimed",
         with_body(lambda body: body, content_length=str(10**15)),
         fails(TogetherAIResponseError, TogetherAITimeoutError, tries=None),
-        Expected((TogetherAIResponseError, TogetherAIStreamError), None),
+        ANSWER,
         timeout=SHORT,
         bounded=True,
     )
@@ -703,7 +705,7 @@ def _giants() -> Iterator[Fault]:
     yield Fault("deflate, in good form", with_body(zlib.compress, content_encoding="deflate"))
     yield Fault(
         "gzip bomb",
-        with_body(lambda body: _bomb(100_000_000, body), **packed),
+        with_body(_bomb, **packed),
         TOO_LARGE,
         fails(TogetherAIResponseError, TogetherAIStreamError, words="larger than", tries=None),
         bounded=True,
@@ -720,7 +722,7 @@ def _giants() -> Iterator[Fault]:
         yield Fault(f"{status} with a giant body", endless(_with_status(status), chunk(many)), expected, expected)
         yield Fault(
             f"{status} with a gzip bomb",
-            answers(status, _bomb(200_000_000), content_encoding="gzip"),
+            answers(status, _bomb(b""), content_encoding="gzip"),
             expected,
             expected,
         )
@@ -774,7 +776,7 @@ def _streams() -> Iterator[Fault]:
     yield stream(
         "events in reverse", events(lambda all: [*reversed(all[:-1]), all[-1]]), Expected(any_answer=True)
     )
-    yield stream("[DONE] first", events(lambda all: [all[-1], *all[:-1]]), Expected(any_answer=True))
+    yield stream("[DONE] first", events(lambda all: [all[-1], *all[:-1]]), fails(TogetherAIResponseError))
     yield stream("events after [DONE]", events(lambda all: [*all, all[0], b"data: {broken\n\n"]), ANSWER)
     yield stream("[DONE] missing", events(lambda all: all[:-1]), ANSWER)
     yield stream("end missing", events(lambda all: all[:2]), BROKE)

@@ -52,9 +52,11 @@ def _run(ask: Callable[[str, str], Awaitable[Any]]) -> Callable[[str, str], Any]
         try:
             return await ask(url, key)
         finally:
-            for _ in range(5):  # generators that were left are closed in tasks of the loop's own
-                await asyncio.sleep(0)
-            left = asyncio.all_tasks() - before
+            for _ in range(50):
+                left = asyncio.all_tasks() - before
+                if not left:
+                    break
+                await asyncio.sleep(0)  # generators that were left are closed in tasks of the loop's own
             if left:
                 raise LeftoverError(left)
 

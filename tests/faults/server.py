@@ -22,6 +22,8 @@ import orjson
 
 INFERENCE = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank")
 ACCOUNT = ("/v3/whoami",)
+_HANDSHAKE = b"\x16"
+"""What TLS begins with, and no request."""
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -188,6 +190,9 @@ class Listener:
         self.open += 1
         try:
             while (request := await _request(reader)) is not None:
+                if request.method == "TLS":
+                    writer.write(head(400, {"content-length": "0"}))
+                    break
                 if request.path.partition("?")[0] in self.paths:
                     self.requests.append(request)
                     await self.play(Exchange(self, request, len(self.requests) - 1, (reader, writer)))
@@ -196,7 +201,7 @@ class Listener:
                     await exchange.send((await exchange.good()).wire())
         except (LeftError, OSError, asyncio.IncompleteReadError):
             pass
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - shown when the port is closed
             self.problems.append(exc)
         finally:
             self.left_at = time.monotonic()
@@ -289,7 +294,10 @@ def deaf_port() -> Iterator[str]:
 
 async def _request(reader: asyncio.StreamReader) -> Request | None:
     try:
-        top = await reader.readuntil(b"\r\n\r\n")
+        top = await reader.readexactly(1)
+        if top == _HANDSHAKE:
+            return Request("TLS", "", top, b"")
+        top += await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
         return None
     method, path, _ = top.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
