@@ -220,6 +220,8 @@ def _client_classes() -> tuple[type[httpx.Client], type[httpx.AsyncClient]]:
     import httpx
     import httpx_aiohttp
 
+    broken: tuple[type[BaseException], ...] = (*breakage(), TogetherAIResponseError)
+
     class NoCookies(httpx.Cookies):
         def extract_cookies(self, response: httpx.Response) -> None:
             pass
@@ -236,7 +238,7 @@ def _client_classes() -> tuple[type[httpx.Client], type[httpx.AsyncClient]]:
                 for part in body_of(response):
                     if read.add(part):
                         break
-            except (*breakage(), TogetherAIResponseError):
+            except broken:
                 read.broke()
             finally:
                 response.close()
@@ -254,7 +256,7 @@ def _client_classes() -> tuple[type[httpx.Client], type[httpx.AsyncClient]]:
                 async for part in abody_of(response):
                     if read.add(part):
                         break
-            except (*breakage(), TogetherAIResponseError):
+            except broken:
                 read.broke()
             finally:
                 await asyncio.shield(response.aclose())

@@ -209,9 +209,9 @@ def _tls_error(exc: ssl.SSLError, base_url: str, model: str | None) -> TogetherA
             hint="Check TOGETHER_BASE_URL and the machine's clock. Where a proxy of your network signs with an "
             "authority of its own, name that authority's file with SSL_CERT_FILE.",
         )
-    elif exc.reason in _NO_TLS:
+    elif getattr(exc, "reason", None) in _NO_TLS or any(reason in str(exc) for reason in _NO_TLS):
         error = TogetherAIConnectionError(
-            f"{base_url} does not speak TLS ({exc.reason})",
+            f"{base_url} does not speak TLS",
             model=model,
             hint="Check the port and the scheme of TOGETHER_BASE_URL, and the proxy settings.",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import re
 import socket
 import threading
@@ -240,11 +241,15 @@ async def passes(exchange: Exchange) -> None:
     await exchange.send((await exchange.good()).wire())
 
 
+_NUMBERS = itertools.count()
 UNTRUSTED = fails(TogetherAIConnectionError, tries=0, words="certificate.*can't be trusted.*SSL_CERT_FILE")
 BARRIERS: dict[str, tuple[Callable[[FaultyServer, Authority], AbstractContextManager[Any]], Expected]] = {
     "nobody listens": (lambda faulty, authority: closed_port(), GONE),
     "no answer to connecting": (lambda faulty, authority: deaf_port(), LATE),
-    "a name that nobody knows": (lambda faulty, authority: nullcontext("https://nothing.invalid"), GONE),
+    "a name that nobody knows": (
+        lambda faulty, authority: nullcontext(f"https://nothing-{next(_NUMBERS)}.invalid"),
+        GONE,
+    ),
     "TLS: a certificate signed by itself": (
         lambda faulty, authority: faulty.listen(passes, tls=authority.server(own=True)),
         UNTRUSTED,
