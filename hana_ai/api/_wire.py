@@ -132,10 +132,14 @@ def retry_after_of(headers: Mapping[str, str]) -> float | None:
         try:
             seconds = float(value.strip().removesuffix("s")) * scale
         except ValueError:
-            stamp = email.utils.parsedate_tz(value)
-            if stamp is None:
+            try:
+                stamp = email.utils.parsedate_tz(value)
+                if stamp is None:
+                    continue
+                seconds = max(0.0, email.utils.mktime_tz(stamp) - time.time())
+            except (ValueError, OverflowError):
+                # It has the form of a date, with a year or a month that no calendar has.
                 continue
-            seconds = max(0.0, email.utils.mktime_tz(stamp) - time.time())
         if seconds > 1_000_000_000:
             # A point in time instead of a span, as some gateways send it.
             seconds -= time.time()

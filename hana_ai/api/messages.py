@@ -222,8 +222,15 @@ def message_from_wire(wire: Mapping[str, Any]) -> BaseMessage:
     Raises
     ------
     TogetherAIResponseError
-        It has no role.
+        It has no role, or is not what the API promises.
     """
+    try:
+        return _message(wire)
+    except SHAPE_ERRORS as exc:
+        raise wrong_shape(exc) from exc
+
+
+def _message(wire: Mapping[str, Any]) -> BaseMessage:
     role = wire.get("role")
     content = wire.get("content")
     name = wire.get("name")

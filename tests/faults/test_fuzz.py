@@ -29,10 +29,10 @@ from hana_ai.api.llms import CompletionReader, generations_from_wire, llm_result
 from hana_ai.api.messages import ChunkReader, chat_result, message_from_wire, usage_from_wire
 from hana_ai.api.rerankers import results_from_wire
 from hana_ai.api.transport import Reply
-from tests.recordings import RECORDINGS
+from tests.recordings import recorded_chunks
 
 FUZZ = settings(
-    max_examples=300, derandomize=True, database=None, suppress_health_check=list(HealthCheck), deadline=None
+    max_examples=150, derandomize=True, database=None, suppress_health_check=list(HealthCheck), deadline=None
 )
 
 _SCALARS = st.one_of(
@@ -146,16 +146,7 @@ def bears(read: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         return None
 
 
-def _chunks() -> list[list[dict[str, Any]]]:
-    """The chunks of recorded streams."""
-    found = []
-    for recording in RECORDINGS:
-        reader = EventReader(model=None, request_id=None)
-        found.append(reader.feed(recording))
-    return found
-
-
-STREAMS = [stream[:6] + stream[-3:] for stream in _chunks()] + [
+STREAMS = [stream[:6] + stream[-3:] for stream in map(recorded_chunks, ("text", "tool-call"))] + [
     [
         {"id": "r", "choices": [{"index": 0, "delta": {"role": "assistant", "content": "a"}, "logprobs": -0.5}]},
         {"choices": [{"index": 0, "delta": {"tool_calls": [TOOL_CALL]}, "logprobs": {"tokens": ["a"]}}]},
@@ -351,7 +342,7 @@ def test_json_is_read_to_a_depth(pair: tuple[bytes, bytes], before: bytes) -> No
     assert loads(fine) == orjson.loads(fine)
     for depth in (MAX_DEPTH - used + 1, 800, 100_000):
         deep = before + _nested(depth, opening, b"1", closing) + after
-        with pytest.raises(ValueError, match="more than 200|[Dd]epth|[Rr]ecursion"):
+        with pytest.raises(ValueError, match=r"more than 200|[Dd]epth|[Rr]ecursion"):
             loads(deep)
         with pytest.raises(TogetherAIResponseError, match="not JSON"):
             decode(deep, model="m", request_id="r")
