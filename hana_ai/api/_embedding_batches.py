@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from hana_ai.api._token_counts import sum_token_counts, token_counts
+from hana_ai.api._wrong_shapes import shown
 from hana_ai.api.errors import (
     TogetherAIContextOverflowError,
     TogetherAIInputError,
@@ -389,7 +390,7 @@ def vectors_from_wire(
 
     entries = reply.get("data") if isinstance(reply, Mapping) else None
     if not isinstance(entries, list):
-        raise wrong(f"has no list of vectors: {reply!r:.200}")
+        raise wrong(f"has no list of vectors: {shown(reply)}")
     if len(entries) != count:
         raise wrong(f"has {len(entries)} vectors")
     vectors: list[list[float] | None] = [None] * count
