@@ -61,7 +61,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     yield
-    for name in ("hana_ai.api.usage", "hana_ai.api.transport"):
+    for name in ("hana_ai.api.cache", "hana_ai.api.usage", "hana_ai.api.transport"):
         module = sys.modules.get(name)
         if module is not None:
             module.close_all()

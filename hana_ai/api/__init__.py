@@ -8,6 +8,7 @@ from __future__ import annotations
 # As in typing, whose import takes longer than that of this package.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hana_ai.api.cache import CacheStats, TogetherAICache, TogetherAIEmbeddingCache
     from hana_ai.api.chat_models import ChatTogetherAI
     from hana_ai.api.connector import TogetherAIConnector
     from hana_ai.api.embeddings import TogetherAIEmbeddings
@@ -49,12 +50,15 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "BudgetWarning": "usage",
+    "CacheStats": "cache",
     "ChatTogetherAI": "chat_models",
     "Ledger": "usage",
     "RetryEvent": "transport",
     "TogetherAI": "llms",
+    "TogetherAICache": "cache",
     "TogetherAIClient": "together_ai",
     "TogetherAIConnector": "connector",
+    "TogetherAIEmbeddingCache": "cache",
     "TogetherAIEmbeddings": "embeddings",
     "TogetherAIRerank": "rerankers",
     "TogetherAISettings": "settings",
@@ -72,17 +76,20 @@ _MODULES = {
 
 __all__ = [
     "BudgetWarning",
+    "CacheStats",
     "ChatTogetherAI",
     "Ledger",
     "RetryEvent",
     "TogetherAI",
     "TogetherAIAuthenticationError",
     "TogetherAIBudgetExceededError",
+    "TogetherAICache",
     "TogetherAIClient",
     "TogetherAIConflictError",
     "TogetherAIConnectionError",
     "TogetherAIConnector",
     "TogetherAIContextOverflowError",
+    "TogetherAIEmbeddingCache",
     "TogetherAIEmbeddings",
     "TogetherAIError",
     "TogetherAIInputError",

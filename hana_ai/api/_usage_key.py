@@ -51,7 +51,12 @@ IN_MEMORY = UsageKey()
 def usage_key(settings: TogetherAISettings) -> UsageKey:
     """The part of the settings that makes a ledger."""
     database = settings.together_usage_db
-    return UsageKey(database, settings.together_budget_usd, settings.together_budget_period, hana_address(database, settings))
+    return UsageKey(
+        database,
+        settings.together_budget_usd,
+        settings.together_budget_period,
+        hana_address(database, settings),
+    )
 
 
 def hana_address(database: str | None, settings: TogetherAISettings) -> HanaAddress | None:

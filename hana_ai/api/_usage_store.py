@@ -150,7 +150,7 @@ class Store:
         """Sums of the calls from `start` until before `end`, by group and cost.
 
         Columns: group, cost, calls, prompt, completion, cached and reasoning tokens, calls of unknown cost, calls
-        that failed.
+        that failed, calls that a cache answered.
         """
         key = _GROUPS.get(by)
         group = "" if key is None else f"{key}, "
@@ -158,7 +158,8 @@ class Store:
         return self._database.read(
             f"""SELECT {key or "''"} AS "NAME", "COST_USD", COUNT(*), {sums}, """
             f"SUM(CASE WHEN {_UNKNOWN} THEN 1 ELSE 0 END), "
-            f"SUM(CASE WHEN \"STATUS\" IN ('ok', 'left early', 'cancelled') THEN 0 ELSE 1 END) "
+            f"SUM(CASE WHEN \"STATUS\" IN ('ok', 'cached', 'left early', 'cancelled') THEN 0 ELSE 1 END), "
+            f"SUM(CASE WHEN \"STATUS\" = 'cached' THEN 1 ELSE 0 END) "
             f'FROM {self._table} WHERE "CALLED_AT" >= ? AND "CALLED_AT" < ? GROUP BY {group}"COST_USD"',
             (start, end),
         )
