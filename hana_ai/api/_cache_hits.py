@@ -40,6 +40,7 @@ class _Asking:
             tags = self._tags.pop(0)
             if hit:
                 record_hit(self._who, self._name, self._started, tags)
+        self._started = time.monotonic()
 
 
 def record_hit(who: ClientFields, name: str, started: float, tags: tuple[str, ...] = ()) -> None:

@@ -75,6 +75,16 @@ class Bounds(NamedTuple):
         return self
 
 
+class _Trouble:
+    """Until when a database that failed is left alone, and whether that was logged."""
+
+    __slots__ = ("told", "until")
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.told = False
+
+
 class CacheStore:
     """One table. Thread-safe, and safe for many processes.
 
@@ -93,12 +103,12 @@ class CacheStore:
         columns = ", ".join(f'"{name}"' for name in _COLUMNS)
         if driver.hana:
             self._upsert = f"UPSERT {table} ({columns}) VALUES (?, ?, ?, ?, ?) WITH PRIMARY KEY"
-            self._value = '"VALUE"'
+            self._value = 't."VALUE"'
             indexes = []
         else:
             self._upsert = f"INSERT OR REPLACE INTO {table} ({columns}) VALUES (?, ?, ?, ?, ?)"
             # SQLite keeps what it is given, whatever the column's type: a text that is none must not end a query.
-            self._value = 'CAST("VALUE" AS BLOB)'
+            self._value = 'CAST(t."VALUE" AS BLOB)'
             by_use = f'{table[:-1]}_BY_USE"'
             indexes = [f'CREATE INDEX IF NOT EXISTS {by_use} ON {table} ("USED_AT", "BYTES", "MADE_AT")']
         self._database = Database(
@@ -117,8 +127,8 @@ class CacheStore:
             most=8,
             indexes=indexes,
         )
-        self._away_until = 0.0
-        self._complained = False
+        # Apart, since what is full, or locked by a writer, can be read.
+        self._reading, self._writing = _Trouble(), _Trouble()
         self._used: dict[str, int] = {}
         self._used_written = time.monotonic()
         self._unchecked_rows = 0
@@ -129,46 +139,51 @@ class CacheStore:
 
     def read(self, keys: Sequence[str]) -> dict[str, bytes]:
         """The values that are there and not too old."""
-        return self._guarded(lambda: self._read(keys), {})
+        found: dict[str, bytes] = self._guarded(self._reading, lambda: self._read(keys), {})
+        if self._used and time.monotonic() - self._used_written >= TOUCH_SECONDS:
+            self._guarded(self._writing, self._write_used, None)
+        return found
 
     def write(self, values: Mapping[str, bytes]) -> None:
         """Keep values."""
-        self._guarded(lambda: self._write(values), None)
+        self._guarded(self._writing, lambda: self._write(values), None)
 
     def forget(self, keys: Sequence[str]) -> None:
         """Delete values, since they are not what they should be."""
-        self._guarded(lambda: self._delete(keys), None)
+        self._guarded(self._writing, lambda: self._delete(keys), None)
 
     def clear(self) -> None:
         """Delete all."""
         self._used.clear()
         statement = f"DELETE FROM {self._table}"
-        self._guarded(lambda: self._database.run(lambda cursor, _: cursor.execute(statement)), None)
+        self._guarded(self._writing, lambda: self._database.run(lambda cursor, _: cursor.execute(statement)), None)
 
     def size(self) -> tuple[int, int] | None:
         """How many values there are, and their bytes; None when the database can't be asked."""
-        return self._guarded(self._size, None)
+        return self._guarded(self._reading, self._size, None)
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
         if self._used:
-            self._guarded(self._write_used, None)
+            self._guarded(self._writing, self._write_used, None)
         self._database.close()
 
-    def _guarded(self, work: Callable[[], T], otherwise: T) -> T:
-        """Do some work, unless the database failed a while ago; what goes wrong is logged once."""
-        if time.monotonic() < self._away_until:
+    def _guarded(self, trouble: _Trouble, work: Callable[[], T], otherwise: T) -> T:
+        """Do some work, unless the same failed a while ago; what goes wrong is logged once."""
+        if time.monotonic() < trouble.until:
             return otherwise
         try:
             result = work()
         except (StoreError, ValueError, TypeError, OverflowError) as exc:
             # The latter: rows of somebody else, with something else than numbers in them.
-            self._away_until = time.monotonic() + AWAY_SECONDS
-            if not self._complained:
-                self._complained = True
+            trouble.until = time.monotonic() + AWAY_SECONDS
+            if trouble is self._reading:
+                self._writing.until = trouble.until
+            if not trouble.told:
+                trouble.told = True
                 logger.warning("%s; calls go on without it until it can be", exc)
             return otherwise
-        self._complained = False
+        trouble.told = False
         return result
 
     # --- reading ---
@@ -179,25 +194,25 @@ class CacheStore:
         oldest = 0 if age is None else now - int(age * 1_000_000)
         stale = now - int(TOUCH_SECONDS * 1_000_000)
         found: dict[str, bytes] = {}
+        # Columns are named with their table: SQLite takes a quoted name that it does not find for a text.
         for some in chunks(keys, _KEYS_AT_A_TIME[-1]):
             # A few lengths only, so that the database prepares few statements: the last key is asked for again.
             length = next(size for size in _KEYS_AT_A_TIME if size >= len(some))
             asked = [*some, *[some[-1]] * (length - len(some))]
             statement = (
-                f'SELECT "ID", "USED_AT", {self._value} FROM {self._table} '
-                f'WHERE "MADE_AT" >= ? AND "ID" IN ({", ".join("?" * length)})'
+                f'SELECT t."ID", t."USED_AT", {self._value} FROM {self._table} AS t '
+                f'WHERE t."MADE_AT" >= ? AND t."ID" IN ({", ".join("?" * length)})'
             )
             for key, used_at, value in self._database.read(statement, (oldest, *asked)):
                 if isinstance(value, (bytes, memoryview)):
                     found[key] = bytes(value)
                     if not isinstance(used_at, int) or used_at <= stale:
                         self._used[key] = now
-        if self._used and time.monotonic() - self._used_written >= TOUCH_SECONDS:
-            self._write_used()
         return found
 
     def _size(self) -> tuple[int, int]:
-        [(entries, size)] = self._database.read(f'SELECT COUNT(*), COALESCE(SUM("BYTES"), 0) FROM {self._table}')
+        statement = f'SELECT COUNT(*), COALESCE(SUM(t."BYTES"), 0) FROM {self._table} AS t'
+        [(entries, size)] = self._database.read(statement)
         return int(entries), int(size)
 
     # --- writing ---
@@ -251,7 +266,8 @@ class CacheStore:
         if not self._is_full(entries, size, 1.0):
             return
         oldest_first = (
-            f'SELECT "ID", "BYTES" FROM {self._table} ORDER BY "USED_AT", "ID" LIMIT {_EVICTED_AT_A_TIME}'
+            f'SELECT t."ID", t."BYTES" FROM {self._table} AS t '
+            f'ORDER BY t."USED_AT", t."ID" LIMIT {_EVICTED_AT_A_TIME}'
         )
         while self._is_full(entries, size, _ROOM):
             rows = self._database.read(oldest_first)

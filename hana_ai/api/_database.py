@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from hana_ai.api._usage_key import HANA, HanaAddress
+from hana_ai.api._usage_locks import RenewableLock
 from hana_ai.api.errors import TogetherAIError, TogetherAISettingsError
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_PAUSE_SECONDS = 5.0
 
 
 class Cursor(Protocol):
@@ -140,6 +143,25 @@ class Database:
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._generation = 0
+        self._paused = 0
+
+    def pause(self) -> None:
+        """Close all connections, and open none until `go_on`: SQLite must not be open while the process forks.
+
+        A child would inherit locks, of threads that it lacks, on files that it opens anew.
+        """
+        if self._driver.hana:
+            return
+        deadline = time.monotonic() + _PAUSE_SECONDS
+        while self._paused < self._most and self._slots.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            self._paused += 1
+        self.close()
+
+    def go_on(self) -> None:
+        """Use the database again."""
+        for _ in range(self._paused):
+            self._slots.release()
+        self._paused = 0
 
     def leave_behind(self) -> list[Connection]:
         """Forget the connections without closing them: in a forked child they are the parent's."""
@@ -280,14 +302,30 @@ _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _left_behind: list[Connection] = []
 
 
-def _after_fork() -> None:
+_forking = RenewableLock()
+
+
+def _before_fork() -> None:
+    _forking.__enter__()
+    for database in list(_databases):
+        database.pause()
+
+
+def _after_in_parent() -> None:
+    for database in list(_databases):
+        database.go_on()
+    _forking.__exit__()
+
+
+def _after_in_child() -> None:
+    _forking.renew()
     for database in list(_databases):
         # Kept, so that nothing is closed: that would reach into the parent's files and sockets.
         _left_behind.extend(database.leave_behind())
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
 
 
 # --- which database ---
