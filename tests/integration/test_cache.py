@@ -632,7 +632,7 @@ def test_a_database_that_comes_back_is_used_again(
 CHILD = """
 import sys, hana_ai
 hana_ai.__path__ = [sys.argv[1], *hana_ai.__path__]
-from hana_ai.api import *
+from hana_ai.api import ChatTogetherAI, TogetherAICache, TogetherAIEmbeddingCache
 from langchain_core.outputs import Generation
 """
 
