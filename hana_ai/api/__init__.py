@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         TogetherAIStructuredOutputError,
         TogetherAITimeoutError,
     )
+    from hana_ai.api.fallback import FallbackTarget
     from hana_ai.api.hana.vector_engine import TogetherVectorEngine
     from hana_ai.api.hana.vector_store import TogetherHanaDB
     from hana_ai.api.llms import TogetherAI
@@ -52,6 +53,7 @@ _MODULES = {
     "BudgetWarning": "usage",
     "CacheStats": "cache",
     "ChatTogetherAI": "chat_models",
+    "FallbackTarget": "fallback",
     "Ledger": "usage",
     "RetryEvent": "transport",
     "TogetherAI": "llms",
@@ -78,6 +80,7 @@ __all__ = [
     "BudgetWarning",
     "CacheStats",
     "ChatTogetherAI",
+    "FallbackTarget",
     "Ledger",
     "RetryEvent",
     "TogetherAI",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import (
     AliasChoices,
@@ -13,17 +13,20 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from typing_extensions import Self
 
+from hana_ai.api._checks import check_api_key, check_base_url
 from hana_ai.api._usage_key import IN_MEMORY, UsageKey, usage_key
 from hana_ai.api.catalog import expect
 from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError
-from hana_ai.api.settings import TogetherAISettings, check_api_key, check_base_url
+from hana_ai.api.fallback import FallbackTarget, targets_from, targets_of
 from hana_ai.api.transport import Call, OnRetry, Transport, get_transport
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from hana_ai.api.settings import TogetherAISettings
 
 
 class ClientFields(BaseModel):
@@ -60,9 +63,16 @@ class ClientFields(BaseModel):
     """Retries after the first try. Default: TOGETHER_MAX_RETRIES."""
     max_concurrency: int | None = Field(default=None, ge=1)
     """Requests at the same time, of all that share address and key. Default: TOGETHER_MAX_CONCURRENCY."""
+    fallback: list[str | FallbackTarget] | None = None
+    """Where else to ask when the model does not answer: models, `base_url#model`, or `FallbackTarget`s, in this
+    order; a comma list will do. An embedding or rerank model takes only other addresses of itself. ``[]`` is none.
+    Default: TOGETHER_FALLBACK."""
     on_retry: OnRetry | None = Field(default=None, exclude=True)
-    """Called with a `RetryEvent` before each wait."""
+    """Called with a `RetryEvent` before each further try."""
     _usage: UsageKey = PrivateAttr(default=IN_MEMORY)
+
+    _settings_fallback: tuple[FallbackTarget, ...] = PrivateAttr(default=())
+    _targets: tuple[Any, tuple[FallbackTarget, ...]] = PrivateAttr(default=(None, ()))
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -90,8 +100,18 @@ class ClientFields(BaseModel):
         """The module's path, for loading."""
         return cls.__module__.split(".")
 
+    @field_validator("fallback", mode="before")
+    @classmethod
+    def _read_fallback(cls, value: Any) -> Any:
+        if isinstance(value, (str, FallbackTarget)):
+            return list(targets_of(value))
+        return value
+
     @model_validator(mode="after")
     def _fill_from_settings(self) -> Self:
+        # Here, since pydantic-settings would add a tenth to what importing the classes takes.
+        from hana_ai.api.settings import TogetherAISettings
+
         settings = TogetherAISettings()
         if self.api_key is None:
             self.api_key = settings.together_api_key
@@ -113,8 +133,35 @@ class ClientFields(BaseModel):
             self.max_retries = settings.together_max_retries
         self.max_concurrency = self.max_concurrency or settings.together_max_concurrency
         self._usage = usage_key(settings)
+        self._check_fallback(settings)
         self._fill_own(settings)
         return self
+
+    def _check_fallback(self, settings: TogetherAISettings) -> None:
+        if self.fallback is None:
+            self._settings_fallback = tuple(targets_from(settings))
+        elif self.kind in ("embedding", "rerank"):
+            for target in targets_of(self.fallback):
+                if self.model is not None and target.model != self.model:
+                    raise TogetherAISettingsError(
+                        f"fallback: {target} is another model than {self.model}, and what two {self.kind} models "
+                        "give can't be mixed. Name another address of the same model."
+                    )
+        self._fallback_of(self.model)
+
+    def _fallback_of(self, model: str | None) -> tuple[FallbackTarget, ...]:
+        """The targets that can stand in for a model, with their addresses and keys."""
+        given = self._settings_fallback if self.fallback is None else self.fallback
+        if not given:
+            return ()
+        seen = (list(given), self.base_url, self.api_key, model)
+        if self._targets[0] != seen:
+            assert self.base_url is not None and self.api_key is not None
+            targets = [target.completed(self.base_url, self.api_key) for target in targets_of(given)]
+            if self.kind in ("embedding", "rerank"):
+                targets = [target for target in targets if target.model == model]
+            self._targets = (seen, tuple(targets))
+        return self._targets[1]
 
     def _fill_own(self, settings: TogetherAISettings) -> None:
         """Fill what only a subclass has."""
@@ -140,6 +187,7 @@ class ClientFields(BaseModel):
             stream_idle_timeout=self.stream_idle_timeout or 60.0,
             max_retries=self.max_retries or 0,
             on_retry=self.on_retry,
+            fallback=self._fallback_of(body.get("model")),
             stream=stream,
             kind=self.kind,
             tags=own_tags(run.tags) if run is not None and run.tags else (),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import SecretStr
 
+from hana_ai.api._proxy import proxy_for
 from hana_ai.api.errors import TogetherAIConnectionError
 
 if TYPE_CHECKING:
@@ -51,7 +52,11 @@ class Connections:
                         max_retries=0,
                         default_headers=_without_telemetry(),
                         http_client=_client_classes()[0](
-                            limits=limits, verify=_ssl_context(), follow_redirects=False
+                            limits=limits,
+                            verify=_ssl_context(),
+                            proxy=proxy_for(self.base_url, _ssl_context()),
+                            trust_env=False,
+                            follow_redirects=False,
                         ),
                     )
                 client = self._client
@@ -116,18 +121,18 @@ class _LoopClient:
         from together import AsyncTogether
 
         self.loop = loop
+        proxy = proxy_for(connections.base_url, _ssl_context())
         # limit=0 is aiohttp's word for "no limit": the limiter is the bound.
         self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=_ssl_context())
-        http_transport = httpx_aiohttp.AiohttpTransport(
-            verify=_ssl_context(), client=aiohttp.ClientSession(connector=self._connector)
-        )
+        session = aiohttp.ClientSession(connector=self._connector, cookie_jar=aiohttp.DummyCookieJar(loop=loop))
+        http_transport = httpx_aiohttp.AiohttpTransport(verify=_ssl_context(), proxy=proxy, client=session)
         self.client = AsyncTogether(
             api_key=connections.api_key.get_secret_value(),
             base_url=connections.base_url,
             max_retries=0,
             default_headers=_without_telemetry(),
             http_client=_client_classes()[1](
-                transport=http_transport, verify=_ssl_context(), follow_redirects=False
+                transport=http_transport, verify=_ssl_context(), trust_env=False, follow_redirects=False
             ),
         )
         self._connections = weakref.ref(connections)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -12,7 +12,6 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
-from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import AliasChoices, BaseModel, Field
 
@@ -26,8 +25,12 @@ from hana_ai.api.messages import (
     messages_to_wire,
     tool_choice_to_wire,
 )
-from hana_ai.api.settings import TogetherAISettings
-from hana_ai.api.structured_output import Method, Schema, structured
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+
+    from hana_ai.api.settings import TogetherAISettings
+    from hana_ai.api.structured_output import Method, Schema
 
 PATH = "/v1/chat/completions"
 
@@ -243,7 +246,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         body = self._body(messages, stop, kwargs, stream=False)
         body["model"] = self._resolve_model(body.get("model"))
         reply = self.transport.request(self._call(PATH, body, run=run_manager))
-        return chat_result(reply.data, request_id=reply.request_id, model=body["model"])
+        return chat_result(reply.data, request_id=reply.request_id, model=body["model"], fallback=reply.fallback)
 
     async def _agenerate(
         self,
@@ -255,7 +258,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         body = self._body(messages, stop, kwargs, stream=False)
         body["model"] = await self._aresolve_model(body.get("model"))
         reply = await self.transport.arequest(self._call(PATH, body, run=run_manager))
-        return chat_result(reply.data, request_id=reply.request_id, model=body["model"])
+        return chat_result(reply.data, request_id=reply.request_id, model=body["model"], fallback=reply.fallback)
 
     def _stream(
         self,
@@ -267,7 +270,8 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         body = self._body(messages, stop, kwargs, stream=True)
         body["model"] = self._resolve_model(body.get("model"))
         reader = ChunkReader()
-        stream = self.transport.stream(self._call(PATH, body, stream=True, run=run_manager))
+        call = self._call(PATH, body, stream=True, run=run_manager)
+        stream = self.transport.stream(call)
         try:
             for wire in stream:
                 yield from reader.read(wire)
@@ -276,7 +280,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
             raise
         finally:
             stream.close()
-        yield from reader.finish()
+        yield from reader.finish(call.used)
 
     async def _astream(
         self,
@@ -288,7 +292,8 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         body = self._body(messages, stop, kwargs, stream=True)
         body["model"] = await self._aresolve_model(body.get("model"))
         reader = ChunkReader()
-        stream = self.transport.astream(self._call(PATH, body, stream=True, run=run_manager))
+        call = self._call(PATH, body, stream=True, run=run_manager)
+        stream = self.transport.astream(call)
         try:
             async for wire in stream:
                 for chunk in reader.read(wire):
@@ -298,7 +303,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
             raise
         finally:
             await stream.aclose()
-        for chunk in reader.finish():
+        for chunk in reader.finish(call.used):
             yield chunk
 
     # --- tools and structure ---
@@ -375,6 +380,8 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         TogetherAIStructuredOutputError
             When called: the answer does not have the shape; the message has the finish reason.
         """
+        from hana_ai.api.structured_output import structured
+
         if method is None:
             profile = self.profile or self._resolve_model_profile() or {}
             method = "json_schema" if profile.get("structured_output") else "function_calling"

@@ -101,6 +101,7 @@ class TogetherAIConnector:
             Together can't be reached, or answers with an error.
         """
         from hana_ai.api._account import open_account
+        from hana_ai.api._preflight import check_defaults
         from hana_ai.api.together_ai import TogetherAIClient
 
         key = config.get("api_key")
@@ -115,7 +116,10 @@ class TogetherAIConnector:
         except TogetherAISettingsError as exc:
             raise TogetherAISettingsError("Invalid API key") from exc
         settings = TogetherAISettings(
-            together_api_key=secret, **{name: value for name, value in given.items() if value}
+            together_api_key=secret,
+            # A connector is asked for one model, endpoint or deployment, never for another in its place.
+            together_fallback="",
+            **{name: value for name, value in given.items() if value},
         )
         try:
             account = await open_account(TogetherAIClient(settings), settings.together_project_id)
@@ -123,6 +127,7 @@ class TogetherAIConnector:
             raise TogetherAISettingsError("Invalid API key") from exc
         await self.disconnect()
         self._connected = account
+        check_defaults(account.client)
         return True
 
     async def verify_connection(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
 from langchain_core.language_models.base import LangSmithParams
@@ -17,7 +17,9 @@ from hana_ai.api._concurrent import arun_each, run_each
 from hana_ai.api._token_counts import sum_token_counts
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError, TogetherAIStreamError
 from hana_ai.api.messages import PROVIDER
-from hana_ai.api.settings import TogetherAISettings
+
+if TYPE_CHECKING:
+    from hana_ai.api.settings import TogetherAISettings
 
 PATH = "/v1/completions"
 
@@ -219,7 +221,9 @@ class TogetherAI(ClientFields, BaseLLM):
         def ask(prompt: str) -> list[Generation]:
             body = {**self._body(prompt, stop, kwargs, stream=False), "model": model}
             reply = self.transport.request(self._call(PATH, body, run=run_manager))
-            return generations_from_wire(reply.data, request_id=reply.request_id, model=model)
+            return generations_from_wire(
+                reply.data, request_id=reply.request_id, model=model, fallback=reply.fallback
+            )
 
         return llm_result(run_each(ask, prompts, limit=self._limit(len(prompts))), model=model)
 
@@ -235,7 +239,9 @@ class TogetherAI(ClientFields, BaseLLM):
         async def ask(prompt: str) -> list[Generation]:
             body = {**self._body(prompt, stop, kwargs, stream=False), "model": model}
             reply = await self.transport.arequest(self._call(PATH, body, run=run_manager))
-            return generations_from_wire(reply.data, request_id=reply.request_id, model=model)
+            return generations_from_wire(
+                reply.data, request_id=reply.request_id, model=model, fallback=reply.fallback
+            )
 
         return llm_result(await arun_each(ask, prompts, limit=self._limit(len(prompts))), model=model)
 
@@ -252,7 +258,8 @@ class TogetherAI(ClientFields, BaseLLM):
         body = self._body(prompt, stop, kwargs, stream=True)
         body["model"] = self._resolve_model(body.get("model"))
         reader = CompletionReader()
-        stream = self.transport.stream(self._call(PATH, body, stream=True, run=run_manager))
+        call = self._call(PATH, body, stream=True, run=run_manager)
+        stream = self.transport.stream(call)
         try:
             for wire in stream:
                 chunk = reader.read(wire)
@@ -265,7 +272,7 @@ class TogetherAI(ClientFields, BaseLLM):
             raise
         finally:
             stream.close()
-        last = reader.finish()
+        last = reader.finish(call.used)
         if run_manager is not None:
             run_manager.on_llm_new_token(last.text, chunk=last, verbose=self.verbose)
         yield last
@@ -280,7 +287,8 @@ class TogetherAI(ClientFields, BaseLLM):
         body = self._body(prompt, stop, kwargs, stream=True)
         body["model"] = await self._aresolve_model(body.get("model"))
         reader = CompletionReader()
-        stream = self.transport.astream(self._call(PATH, body, stream=True, run=run_manager))
+        call = self._call(PATH, body, stream=True, run=run_manager)
+        stream = self.transport.astream(call)
         try:
             async for wire in stream:
                 chunk = reader.read(wire)
@@ -293,7 +301,7 @@ class TogetherAI(ClientFields, BaseLLM):
             raise
         finally:
             await stream.aclose()
-        last = reader.finish()
+        last = reader.finish(call.used)
         if run_manager is not None:
             await run_manager.on_llm_new_token(last.text, chunk=last, verbose=self.verbose)
         yield last
@@ -326,9 +334,15 @@ def read_choices(
 
 
 def generations_from_wire(
-    reply: Any, *, request_id: str | None = None, model: str | None = None
+    reply: Any,
+    *,
+    request_id: str | None = None,
+    model: str | None = None,
+    fallback: Mapping[str, Any] | None = None,
 ) -> list[Generation]:
     """Turn a reply of completions into LangChain's generations, one a choice.
+
+    `fallback` says which target answered, if not the first; it goes into `generation_info`.
 
     The reply's `usage` is for all its choices together, so only the first has it, as `token_usage`.
 
@@ -340,6 +354,8 @@ def generations_from_wire(
     generations: list[Generation] = []
     for choice in read_choices(reply, request_id=request_id, model=model):
         info = {**_reply_info(reply, request_id), **_choice_info(choice)}
+        if fallback is not None:
+            info["fallback"] = dict(fallback)
         if choice.get("logprobs"):
             info["logprobs"] = choice["logprobs"]
         if reply.get("prompt"):
@@ -414,11 +430,13 @@ class CompletionReader:
         logprobs = _chunk_logprobs(choice or {}, token, text)
         return GenerationChunk(text=text, generation_info={"logprobs": logprobs} if logprobs else None)
 
-    def finish(self) -> GenerationChunk:
-        """Give what was held back, as the last chunk."""
+    def finish(self, fallback: Mapping[str, Any] | None = None) -> GenerationChunk:
+        """Give what was held back, as the last chunk; `fallback` as for `generations_from_wire`."""
         info = {name: value for name, value in self._info.items() if value is not None}
         if self._usage:
             info["token_usage"] = self._usage
+        if fallback is not None:
+            info["fallback"] = dict(fallback)
         return GenerationChunk(text="", generation_info=info)
 
 

@@ -294,8 +294,16 @@ def _read_call(wire: Mapping[str, Any], calls: list[ToolCall], invalid: list[Inv
     calls.append(ToolCall(name=name, args=args, id=call_id, type="tool_call"))
 
 
-def chat_result(reply: Any, *, request_id: str | None = None, model: str | None = None) -> ChatResult:
+def chat_result(
+    reply: Any,
+    *,
+    request_id: str | None = None,
+    model: str | None = None,
+    fallback: Mapping[str, Any] | None = None,
+) -> ChatResult:
     """Turn a reply of chat/completions into LangChain's result, one generation a choice.
+
+    `fallback` says which target answered, if not the first; it goes into `response_metadata`.
 
     Raises
     ------
@@ -309,6 +317,8 @@ def chat_result(reply: Any, *, request_id: str | None = None, model: str | None 
         )
     usage = usage_from_wire(reply.get("usage"))
     common = _reply_metadata(reply, request_id)
+    if fallback is not None:
+        common["fallback"] = dict(fallback)
     generations: list[ChatGeneration] = []
     for choice in choices:
         message = _ai_message({**(choice.get("message") or {}), "role": "assistant"})
@@ -449,10 +459,12 @@ class ChunkReader:
                 out.append(_generation_chunk("", response_metadata=metadata))
         return out
 
-    def finish(self) -> list[ChatGenerationChunk]:
-        """Give what was held back, as the last chunk."""
+    def finish(self, fallback: Mapping[str, Any] | None = None) -> list[ChatGenerationChunk]:
+        """Give what was held back, as the last chunk; `fallback` as for `chat_result`."""
         out = self._split(self._splitter.finish()) if self._splitter is not None else []
         metadata = {key: value for key, value in self._metadata.items() if value is not None}
+        if fallback is not None:
+            metadata["fallback"] = dict(fallback)
         message = AIMessageChunk(
             content="",
             response_metadata=metadata,

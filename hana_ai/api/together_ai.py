@@ -19,9 +19,11 @@ from langchain_core.messages.ai import UsageMetadata
 from typing_extensions import Self
 
 from hana_ai.api._client_fields import default_model
+from hana_ai.api._preflight import check_defaults
 from hana_ai.api._usage_key import UsageKey, usage_key
 from hana_ai.api.catalog import expect
 from hana_ai.api.errors import TogetherAIError
+from hana_ai.api.fallback import targets_from
 from hana_ai.api.messages import chat_result, usage_from_wire
 from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.transport import Reply, Transport, get_transport
@@ -163,7 +165,11 @@ class TogetherAIClient:
 
         if "chunk_size" not in fields:
             fields.setdefault("batch_size", self.settings.together_embedding_batch_size)
-        made = TogetherAIEmbeddings(**self._fields(model, self.settings.together_default_embedding_model, fields))
+        fields.setdefault("query_prefix", self.settings.together_embedding_query_prefix)
+        fields.setdefault("document_prefix", self.settings.together_embedding_document_prefix)
+        made = TogetherAIEmbeddings(
+            **self._same_model(model, self.settings.together_default_embedding_model, fields)
+        )
         if fields.get("cache") is None:
             made.cache = self._vectors
         return self._to_ledger(made)
@@ -173,7 +179,7 @@ class TogetherAIClient:
         from hana_ai.api.rerankers import TogetherAIRerank
 
         return self._to_ledger(
-            TogetherAIRerank(**self._fields(model, self.settings.together_default_rerank_model, fields))
+            TogetherAIRerank(**self._same_model(model, self.settings.together_default_rerank_model, fields))
         )
 
     def _to_ledger(self, made: _Made) -> _Made:
@@ -201,8 +207,10 @@ class TogetherAIClient:
 
     def _fields(self, model: str | None, default: str | None, fields: dict[str, Any]) -> dict[str, Any]:
         settings = self.settings
+        model = model or default
         return {
-            "model": model or default,
+            "model": model,
+            "fallback": targets_from(settings),
             "api_key": settings.require_api_key(),
             "base_url": settings.together_base_url,
             "timeout": settings.together_timeout,
@@ -212,6 +220,13 @@ class TogetherAIClient:
             "max_concurrency": settings.together_max_concurrency,
             **fields,
         }
+
+    def _same_model(self, model: str | None, default: str | None, fields: dict[str, Any]) -> dict[str, Any]:
+        """Fields of a class whose model can only be replaced by itself, at another address."""
+        made = self._fields(model, default, fields)
+        if "fallback" not in fields:
+            made["fallback"] = [target for target in made["fallback"] if target.model == made["model"]]
+        return made
 
     # --- answers with their cost ---
 
@@ -236,7 +251,7 @@ class TogetherAIClient:
         body = llm._body(prompt, None, {**parameters, "model": model}, stream=False)
         body["model"] = llm._resolve_model(body.get("model"))
         reply = llm.transport.request(llm._call(_completions_path(), body))
-        return _completion(reply, self._info(body["model"], _answering(reply.data)), body["model"])
+        return _completion(reply, self._info(*self._served_by(reply, body["model"])), body["model"])
 
     async def agenerate_completion(
         self, prompt: str, *, model: str | None = None, **parameters: Any
@@ -246,7 +261,7 @@ class TogetherAIClient:
         body = llm._body(prompt, None, {**parameters, "model": model}, stream=False)
         body["model"] = await llm._aresolve_model(body.get("model"))
         reply = await llm.transport.arequest(llm._call(_completions_path(), body))
-        return _completion(reply, await self._ainfo(body["model"], _answering(reply.data)), body["model"])
+        return _completion(reply, await self._ainfo(*self._served_by(reply, body["model"])), body["model"])
 
     def generate_chat_completion(
         self, messages: LanguageModelInput, *, model: str | None = None, **parameters: Any
@@ -269,7 +284,7 @@ class TogetherAIClient:
         body = self._chat_body(messages, model, parameters)
         body["model"] = chat._resolve_model(body.get("model"))
         reply = chat.transport.request(chat._call(_chat_path(), body))
-        return _chat_completion(reply, self._info(body["model"], _answering(reply.data)), body["model"])
+        return _chat_completion(reply, self._info(*self._served_by(reply, body["model"])), body["model"])
 
     async def agenerate_chat_completion(
         self, messages: LanguageModelInput, *, model: str | None = None, **parameters: Any
@@ -279,7 +294,7 @@ class TogetherAIClient:
         body = self._chat_body(messages, model, parameters)
         body["model"] = await chat._aresolve_model(body.get("model"))
         reply = await chat.transport.arequest(chat._call(_chat_path(), body))
-        return _chat_completion(reply, await self._ainfo(body["model"], _answering(reply.data)), body["model"])
+        return _chat_completion(reply, await self._ainfo(*self._served_by(reply, body["model"])), body["model"])
 
     def generate_embeddings(self, texts: str | Sequence[str], *, model: str | None = None) -> Embedded:
         """Embed one text or many.
@@ -361,6 +376,14 @@ class TogetherAIClient:
             models = catalog.cached or {}
         return next((models[name] for name in names if name in models), None)
 
+    def _served_by(self, reply: Reply, model: str) -> tuple[str, ...]:
+        """The names of the model that answered, as this client's catalogue may know them."""
+        if reply.fallback is None:
+            return model, _answering(reply.data)
+        if reply.fallback["base_url"] != self.settings.together_base_url:
+            return ()
+        return reply.fallback["model"], _answering(reply.data)
+
     async def _ainfo(self, *names: str) -> ModelInfo | None:
         catalog = self.transport.catalog
         try:
@@ -399,6 +422,9 @@ _lock = threading.Lock()
 def get_together_ai_client(settings: TogetherAISettings | None = None) -> TogetherAIClient:
     """Return the process's client for the settings, the same one for the same settings.
 
+    Where the settings name default models, the first one reads the catalogue in the background, and a model that
+    is deprecated or missing is warned of.
+
     Parameters
     ----------
     settings : TogetherAISettings, optional
@@ -423,7 +449,8 @@ def get_together_ai_client(settings: TogetherAISettings | None = None) -> Togeth
         client = _clients.get(settings)
         if client is None:
             client = _clients[settings] = TogetherAIClient(settings)
-        return client
+    check_defaults(client)
+    return client
 
 
 def _chat_path() -> str:

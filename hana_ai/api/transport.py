@@ -10,40 +10,40 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import os
-import random
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import SecretStr
 
+from hana_ai.api._attempts import Attempts, aretrying, attempts_of, no_place, retrying
+from hana_ai.api._call import Call, OnRetry, Reply, RetryEvent
 from hana_ai.api._connections import Connections, breakage
+from hana_ai.api._reading import (
+    Opened,
+    abody_of,
+    aread_reply,
+    aread_to_the_end,
+    body_of,
+    check,
+    event_reader,
+    read_reply,
+    read_to_the_end,
+    within,
+)
 from hana_ai.api._usage_key import IN_MEMORY, UsageKey
 from hana_ai.api._usage_record import Meter, Recorder
-from hana_ai.api._wire import (
-    EventReader,
-    decode,
-    encode,
-    request_id_of,
-    status_error,
-    stream_error,
-    transport_error,
-)
+from hana_ai.api._wire import request_id_of, status_error, stream_error, transport_error
 from hana_ai.api.errors import (
     TogetherAIConflictError,
     TogetherAIModelNotFoundError,
     TogetherAIRateLimitError,
     TogetherAIRequestError,
-    TogetherAIResponseError,
     TogetherAIServerError,
-    TogetherAITimeoutError,
 )
 from hana_ai.api.limiter import Limiter
 
@@ -52,87 +52,11 @@ if TYPE_CHECKING:
     from together import AsyncTogether
 
     from hana_ai.api.catalog import Catalog
+    from hana_ai.api.fallback import FallbackTarget
 
-logger = logging.getLogger(__name__)
+__all__ = ["Call", "OnRetry", "Reply", "RetryEvent", "Transport", "close_all", "get_transport"]
 
 _T = TypeVar("_T")
-
-MAX_REPLY_BYTES = 256 * 1024 * 1024
-"""A reply larger than this is refused while it is read."""
-
-_FIRST_WAIT = 0.5
-_LONGEST_WAIT = 10.0
-_LONGEST_END = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class RetryEvent:
-    """What an `on_retry` callback is told before each wait."""
-
-    attempt: int
-    """How many tries have failed so far, from 1."""
-    wait: float
-    """Seconds until the next try."""
-    error: TogetherAIRequestError
-    path: str
-    model: str | None
-
-
-OnRetry = Callable[[RetryEvent], None]
-
-
-@dataclass(slots=True)
-class Call:
-    """One request, with everything that decides how long and how often it is tried.
-
-    `timeout` bounds the whole call in seconds, waiting and retries included; for a stream it bounds the time
-    until the first chunk, and `stream_idle_timeout` each gap after it.
-    """
-
-    path: str
-    body: Mapping[str, Any] | None = None
-    method: Literal["GET", "POST"] = "POST"
-    params: Mapping[str, Any] | None = None
-    model: str | None = None
-    timeout: float = 60.0
-    connect_timeout: float = 5.0
-    stream_idle_timeout: float = 60.0
-    max_retries: int = 3
-    on_retry: OnRetry | None = None
-    stream: bool = False
-    kind: str = "chat"
-    """Kind of model, for naming living ones when this one is gone."""
-    tags: tuple[str, ...] = ()
-    """For the ledger, beside those of `usage_tags`."""
-    started: float = field(init=False, default=0.0)
-    deadline: float = field(init=False, default=0.0)
-    retries: int = field(init=False, default=0)
-    """How many there have been so far."""
-    payload: bytes | None = field(init=False, default=None)
-
-    def begin(self) -> None:
-        """Start the clock and encode the body, once for all tries."""
-        self.started = time.monotonic()
-        self.deadline = self.started + self.timeout
-        self.retries = 0
-        if self.body is not None and self.payload is None:
-            self.payload = encode(self.body)
-
-    @property
-    def remaining(self) -> float:
-        """Seconds left; never below a millisecond, since 0 means "no timeout" to some libraries."""
-        return max(0.001, self.deadline - time.monotonic())
-
-
-@dataclass(slots=True)
-class Reply:
-    """A decoded reply and what is known about how it came."""
-
-    data: Any
-    request_id: str | None
-    latency: float
-    """Seconds from the first try to the last byte."""
-    retries: int
 
 
 class Transport:
@@ -154,6 +78,7 @@ class Transport:
         self, *, base_url: str, api_key: SecretStr, max_concurrency: int = 64, recorder: Recorder | None = None
     ) -> None:
         self.base_url = base_url
+        self.api_key = api_key
         self.recorder = recorder
         self._max_concurrency = max_concurrency
         self._limiters: dict[str | None, Limiter] = {}
@@ -183,6 +108,15 @@ class Transport:
                 limiter = self._limiters.setdefault(model, Limiter(self._max_concurrency))
         return limiter
 
+    def at(self, target: FallbackTarget) -> Transport:
+        """The transport to a target with its address and key: this one, where they are the same."""
+        if target.base_url == self.base_url and target.api_key == self.api_key:
+            return self
+        assert target.base_url is not None and target.api_key is not None
+        return get_transport(
+            base_url=target.base_url, api_key=target.api_key, max_concurrency=self._max_concurrency
+        )
+
     # --- the four faces ---
 
     def request(self, call: Call) -> Reply:
@@ -197,14 +131,15 @@ class Transport:
         meter.admit()
         try:
             with meter:
-                data, headers = _retrying(call, self._exchange)
+                attempts = attempts_of(self, call)
+                data, headers = retrying(attempts, call, Transport._exchange)
                 request_id = request_id_of(headers)
-                meter.reply(data, request_id)
+                meter.reply(data, request_id, attempts.transport.catalog)
         except TogetherAIModelNotFoundError as exc:
             if call.model is None:
                 raise
             raise self.catalog.suggest(exc, call.kind) from exc.__cause__
-        return Reply(data, request_id, time.monotonic() - call.started, call.retries)
+        return Reply(data, request_id, time.monotonic() - call.started, call.retries, call.used)
 
     async def arequest(self, call: Call) -> Reply:
         """Send a request from a coroutine; see `request`."""
@@ -213,14 +148,15 @@ class Transport:
             await meter.aadmit()
         try:
             with meter:
-                data, headers = await _aretrying(call, self._aexchange)
+                attempts = attempts_of(self, call)
+                data, headers = await aretrying(attempts, call, Transport._aexchange)
                 request_id = request_id_of(headers)
-                meter.reply(data, request_id)
+                meter.reply(data, request_id, attempts.transport.catalog)
         except TogetherAIModelNotFoundError as exc:
             if call.model is None:
                 raise
             raise await self.catalog.asuggest(exc, call.kind) from exc.__cause__
-        return Reply(data, request_id, time.monotonic() - call.started, call.retries)
+        return Reply(data, request_id, time.monotonic() - call.started, call.retries, call.used)
 
     def stream(self, call: Call) -> Generator[dict[str, Any], None, None]:
         """Send a request and yield the decoded chunks of its answer as they come.
@@ -234,8 +170,9 @@ class Transport:
         meter.admit()
         try:
             with meter:
-                opened = _retrying(call, self._open)
-                meter.opened(opened.reader)
+                attempts = attempts_of(self, call)
+                opened = retrying(attempts, call, Transport._open)
+                meter.opened(opened.reader, attempts.transport.catalog)
                 try:
                     yield from opened.chunks
                     while not opened.reader.done:
@@ -246,11 +183,11 @@ class Transport:
                                 return
                             chunks = opened.reader.feed(data)
                         except breakage() as exc:
-                            raise stream_error(self._error(exc, call.model)) from exc
+                            raise stream_error(attempts.transport._error(exc, call.model)) from exc
                         except TogetherAIRequestError as exc:
                             raise stream_error(exc) from exc
                         yield from chunks
-                    _read_to_the_end(opened)
+                    read_to_the_end(opened)
                 finally:
                     opened.response.close()
                     opened.limiter.release()
@@ -266,8 +203,9 @@ class Transport:
             await meter.aadmit()
         try:
             with meter:
-                opened = await _aretrying(call, self._aopen)
-                meter.opened(opened.reader)
+                attempts = attempts_of(self, call)
+                opened = await aretrying(attempts, call, Transport._aopen)
+                meter.opened(opened.reader, attempts.transport.catalog)
                 try:
                     for chunk in opened.chunks:
                         yield chunk
@@ -279,12 +217,12 @@ class Transport:
                                 return
                             chunks = opened.reader.feed(data)
                         except breakage() as exc:
-                            raise stream_error(self._error(exc, call.model)) from exc
+                            raise stream_error(attempts.transport._error(exc, call.model)) from exc
                         except TogetherAIRequestError as exc:
                             raise stream_error(exc) from exc
                         for chunk in chunks:
                             yield chunk
-                    await _aread_to_the_end(opened)
+                    await aread_to_the_end(opened)
                 finally:
                     # Shielded: a cancelled task, too, must give its connection and its place back.
                     opened.limiter.release()
@@ -310,20 +248,16 @@ class Transport:
             The one of its subclasses that fits, after the retries.
         """
         call.begin()
-        attempt = 0
+        attempts = Attempts(self, call)
         while True:
             try:
-                async with _within(call.remaining):
+                async with within(call.remaining):
                     return await operation(self._connections.async_client())
             except breakage() as exc:
                 error = self._error(exc, None)
                 error.__cause__ = exc
             error.is_retryable = error.is_retryable and not isinstance(error, TogetherAIConflictError)
-            attempt += 1
-            wait = _next_wait(call, attempt, error)
-            if wait is None:
-                raise error
-            await asyncio.sleep(wait)
+            await asyncio.sleep(attempts.failed(error))
 
     def close(self) -> None:
         """Close the connections; a later request raises TogetherAIConnectionError."""
@@ -339,15 +273,7 @@ class Transport:
         limiter = self._admit(call)
         sent = time.monotonic()
         try:
-            response = self._send(call)
-            try:
-                size, parts = 0, []
-                for part in _body(response):
-                    size = self._check(call, size + len(part))
-                    parts.append(part)
-            finally:
-                response.close()
-            result = self._decoded(call, response, b"".join(parts))
+            result = read_reply(call, self._send(call))
         except breakage() as exc:
             raise self._learn(limiter, sent, self._error(exc, call.model)) from exc
         finally:
@@ -359,16 +285,8 @@ class Transport:
         limiter = await self._aadmit(call)
         sent = time.monotonic()
         try:
-            async with _within(call.remaining):
-                response = await self._asend(call)
-                try:
-                    size, parts = 0, []
-                    async for part in _abody(response):
-                        size = self._check(call, size + len(part))
-                        parts.append(part)
-                finally:
-                    await response.aclose()
-            result = self._decoded(call, response, b"".join(parts))
+            async with within(call.remaining):
+                result = await aread_reply(call, await self._asend(call))
         except breakage() as exc:
             raise self._learn(limiter, sent, self._error(exc, call.model)) from exc
         finally:
@@ -376,7 +294,7 @@ class Transport:
         limiter.succeeded()
         return result
 
-    def _open(self, call: Call) -> _Opened:
+    def _open(self, call: Call) -> Opened:
         limiter = self._admit(call)
         sent = time.monotonic()
         response: httpx.Response | None = None
@@ -384,9 +302,9 @@ class Transport:
             response = self._send(call)
             # httpcore reads the timeout when the body's first byte is asked for: from here on, gaps count.
             response.request.extensions["timeout"]["read"] = call.stream_idle_timeout
-            opened = _Opened(response, limiter, iter(_body(response)), self._reader(call, response))
+            opened = Opened(response, limiter, iter(body_of(response)), event_reader(call, response))
             for part in opened.bytes:
-                self._check(call, 0)
+                check(call, 0)
                 if opened.add(part):
                     break
             else:
@@ -403,14 +321,14 @@ class Transport:
         limiter.succeeded()
         return opened
 
-    async def _aopen(self, call: Call) -> _Opened:
+    async def _aopen(self, call: Call) -> Opened:
         limiter = await self._aadmit(call)
         sent = time.monotonic()
         response: httpx.Response | None = None
         try:
-            async with _within(call.remaining):
+            async with within(call.remaining):
                 response = await self._asend(call)
-                opened = _Opened(response, limiter, aiter(_abody(response)), self._reader(call, response))
+                opened = Opened(response, limiter, aiter(abody_of(response)), event_reader(call, response))
                 async for part in opened.bytes:
                     if opened.add(part):
                         break
@@ -436,14 +354,14 @@ class Transport:
         options: Any = self._options(call, call.remaining)
         if call.method == "GET":
             return client.get(
-                self.base_url + call.path,
+                _address(self.base_url + call.path),
                 cast_to=httpx.Response,
                 options=options,
                 stream=True,
                 stream_cls=Stream[object],
             )  # type: ignore[return-value]
         return client.post(
-            self.base_url + call.path,
+            _address(self.base_url + call.path),
             cast_to=httpx.Response,
             content=call.payload,
             options=options,
@@ -460,14 +378,14 @@ class Transport:
         options: Any = self._options(call, call.stream_idle_timeout if call.stream else call.remaining)
         if call.method == "GET":
             return await client.get(
-                self.base_url + call.path,
+                _address(self.base_url + call.path),
                 cast_to=httpx.Response,
                 options=options,
                 stream=True,
                 stream_cls=AsyncStream[object],
             )  # type: ignore[return-value]
         return await client.post(
-            self.base_url + call.path,
+            _address(self.base_url + call.path),
             cast_to=httpx.Response,
             content=call.payload,
             options=options,
@@ -491,62 +409,14 @@ class Transport:
     def _admit(self, call: Call) -> Limiter:
         limiter = self.limiter(call.model)
         if not limiter.acquire(call.remaining):
-            raise self._no_place(call)
+            raise no_place(call)
         return limiter
 
     async def _aadmit(self, call: Call) -> Limiter:
         limiter = self.limiter(call.model)
         if not await limiter.aacquire(call.remaining):
-            raise self._no_place(call)
+            raise no_place(call)
         return limiter
-
-    @staticmethod
-    def _no_place(call: Call) -> TogetherAITimeoutError:
-        error = TogetherAITimeoutError(
-            f"timed out after {call.timeout:g} s, waiting for earlier requests of this process",
-            model=call.model,
-            hint="Raise TOGETHER_TIMEOUT or TOGETHER_MAX_CONCURRENCY.",
-        )
-        error.is_retryable = False
-        return error
-
-    @staticmethod
-    def _check(call: Call, size: int) -> int:
-        """Bound size and time while a reply is read."""
-        if size > MAX_REPLY_BYTES:
-            raise TogetherAIResponseError(
-                f"the reply is larger than {MAX_REPLY_BYTES} bytes and was refused", model=call.model
-            )
-        if time.monotonic() > call.deadline:
-            raise TogetherAITimeoutError(
-                f"timed out after {call.timeout:g} s while reading the reply",
-                model=call.model,
-                hint="Raise TOGETHER_TIMEOUT.",
-            )
-        return size
-
-    @staticmethod
-    def _decoded(call: Call, response: httpx.Response, data: bytes) -> tuple[Any, Mapping[str, str]]:
-        headers = response.headers
-        decoded = decode(
-            data,
-            model=call.model,
-            request_id=request_id_of(headers),
-            content_type=headers.get("content-type", ""),
-        )
-        return decoded, headers
-
-    @staticmethod
-    def _reader(call: Call, response: httpx.Response) -> EventReader:
-        headers = response.headers
-        kind = headers.get("content-type", "")
-        if "text/event-stream" not in kind:
-            raise TogetherAIResponseError(
-                f"asked for a stream, but the reply's content type is {kind or 'missing'}",
-                model=call.model,
-                request_id=request_id_of(headers),
-            )
-        return EventReader(model=call.model, request_id=request_id_of(headers))
 
     def _error(self, exc: BaseException, model: str | None) -> TogetherAIRequestError:
         from together import APIStatusError
@@ -565,118 +435,12 @@ class Transport:
         return error
 
 
-@dataclass(slots=True)
-class _Opened:
-    """A stream whose first chunk has come."""
+@lru_cache(maxsize=256)
+def _address(url: str) -> str:
+    """An address as httpx's own object: the SDK would parse a string anew for each request."""
+    import httpx
 
-    response: httpx.Response
-    limiter: Limiter
-    bytes: Any
-    reader: EventReader
-    chunks: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, part: bytes) -> bool:
-        """Take bytes; True when there is a first chunk (or the end)."""
-        self.chunks = self.reader.feed(part)
-        return bool(self.chunks) or self.reader.done
-
-
-# --- what the two ways of waiting share ---
-
-
-def _next_wait(call: Call, attempt: int, error: TogetherAIRequestError) -> float | None:
-    """Seconds to wait before the next try, after `attempt` failed ones; None when there is to be none."""
-    if not error.is_retryable or attempt > call.max_retries:
-        return None
-    wait = error.retry_after
-    if wait is None:
-        wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
-    if time.monotonic() + wait >= call.deadline:
-        return None
-    logger.info("try %d of %s failed, next in %.2f s: %s", attempt, call.path, wait, error)
-    if call.on_retry is not None:
-        call.on_retry(RetryEvent(attempt, wait, error, call.path, call.model))
-    call.retries = attempt
-    return wait
-
-
-def _retrying(call: Call, once: Callable[[Call], _T]) -> _T:
-    """Run one try after the other; the call counts the retries."""
-    attempt = 0
-    while True:
-        try:
-            return once(call)
-        except TogetherAIRequestError as exc:
-            attempt += 1
-            wait = _next_wait(call, attempt, exc)
-            if wait is None:
-                raise
-        time.sleep(wait)
-
-
-async def _aretrying(call: Call, once: Callable[[Call], Awaitable[_T]]) -> _T:
-    """Run one try after the other from a coroutine; see `_retrying`."""
-    attempt = 0
-    while True:
-        try:
-            return await once(call)
-        except TogetherAIRequestError as exc:
-            attempt += 1
-            wait = _next_wait(call, attempt, exc)
-            if wait is None:
-                raise
-        await asyncio.sleep(wait)
-
-
-def _within(seconds: float) -> AbstractAsyncContextManager[Any]:
-    """Bound a coroutine's block; raises TimeoutError."""
-    if sys.version_info >= (3, 11):
-        return asyncio.timeout(seconds)
-    from async_timeout import timeout  # aiohttp brings it where asyncio has none
-
-    return cast("AbstractAsyncContextManager[Any]", timeout(seconds))
-
-
-def _read_to_the_end(opened: _Opened) -> None:
-    """Read what follows `[DONE]`, so that the connection can be used again.
-
-    HTTP ends a body after its last byte of data; a connection whose body was not read to that end is closed. It
-    comes at once, so a server that holds it back is not waited for.
-    """
-    stream = opened.response.extensions.get("network_stream")
-    if stream is None:
-        return
-    read = stream.read
-    stream.read = lambda max_bytes, timeout=None: read(max_bytes, _LONGEST_END)
-    try:
-        next(opened.bytes, None)
-    except breakage():
-        logger.debug("a stream's connection was closed, since its end did not come in %g s", _LONGEST_END)
-    finally:
-        stream.read = read
-
-
-async def _aread_to_the_end(opened: _Opened) -> None:
-    """Read what follows `[DONE]` in a coroutine; see `_read_to_the_end`."""
-    try:
-        async with _within(_LONGEST_END):
-            await anext(opened.bytes, None)
-    except breakage():
-        logger.debug("a stream's connection was closed, since its end did not come in %g s", _LONGEST_END)
-
-
-def _body(response: httpx.Response) -> Iterable[bytes]:
-    """A reply's bytes. `iter_bytes` would cost a stream's chunk a quarter more, for decoding what is plain."""
-    if "content-encoding" in response.headers:
-        return response.iter_bytes()
-    return cast("Iterable[bytes]", response.stream)
-
-
-def _abody(response: httpx.Response) -> AsyncIterable[bytes]:
-    """A reply's bytes for a coroutine; see `_body`."""
-    if "content-encoding" in response.headers:
-        return response.aiter_bytes()
-    return cast("AsyncIterable[bytes]", response.stream)
+    return cast("str", httpx.URL(url))
 
 
 # --- one transport for all who ask for the same ---

@@ -392,6 +392,23 @@ async def test_broken_and_empty_streams_are_not_kept(
     assert posts(sqlite) == 2
 
 
+@pytest.mark.parametrize("streaming", [False, True], ids=["plain", "streaming"])
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+async def test_an_answer_of_a_fallback_is_not_kept(
+    sqlite: ScriptedTogether, asynchronous: bool, streaming: bool
+) -> None:
+    sqlite.check_answers = False
+    sqlite.engine.reply(Reply(status=500), Reply(text="Of another model."))
+    chat = _chat(fallback=["other/model"], max_retries=0, streaming=streaming)
+    llm = _llm(fallback=["other/model"], max_retries=0)
+    answers = [await chat.ainvoke("Hello") if asynchronous else chat.invoke("Hello") for _ in range(2)]
+    assert [answer.content for answer in answers] == ["Of another model.", "Hello"]
+    sqlite.engine.reply(Reply(status=500), Reply(text="Of another model."))
+    texts = [await llm.ainvoke("Hello") if asynchronous else llm.invoke("Hello") for _ in range(2)]
+    assert texts == ["Of another model.", "Hello"]
+    assert posts(sqlite) == 6
+
+
 async def test_a_cancelled_call_leaves_nothing(sqlite: ScriptedTogether) -> None:
     sqlite.engine.reply(Reply(stall=True))
     task = asyncio.create_task(_chat().ainvoke("Hello"))

@@ -476,7 +476,7 @@ def test_noting_a_call_takes_some_microseconds(tmp_path: Path, catalog: Any) -> 
             meter = Meter(ledger, call, catalog)
             meter.admit()
             with meter:
-                meter.reply(reply, "r")
+                meter.reply(reply, "r", catalog)
         return (time.thread_time() - started) / 200
 
     burst()
