@@ -32,6 +32,9 @@ OPERATIONS: Mapping[str, str] = {
 OK = "ok"
 CANCELLED = "cancelled"
 LEFT_EARLY = "left early"
+CACHED = "cached"
+"""A cache answered, and nothing was sent."""
+NO_TOKENS: Mapping[str, int] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 _tags: ContextVar[tuple[str, ...]] = ContextVar("together_ai_usage_tags", default=())
 
@@ -55,6 +58,11 @@ def usage_tags(*tags: str) -> Iterator[None]:
         _tags.reset(token)
 
 
+def current_tags() -> tuple[str, ...]:
+    """The tags of the `usage_tags` blocks that this is called in."""
+    return _tags.get()
+
+
 @dataclass(slots=True, eq=False)
 class UsageRecord:
     """One call as it ended."""
@@ -75,7 +83,7 @@ class UsageRecord:
     first_token: float | None
     """Seconds until the first chunk of a stream; None for other calls."""
     status: str
-    """ok, left early, cancelled, or the class of the error."""
+    """ok, cached, left early, cancelled, or the class of the error."""
     http_status: int | None
     """Of the error; None when there was none, or no reply."""
     retries: int

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, PrivateAttr
 
+from hana_ai.api._cache_hits import asking, has_cache, tags_of_prompts
 from hana_ai.api._client_fields import ClientFields, merged_body, stop_list
 from hana_ai.api._concurrent import arun_each, run_each
 from hana_ai.api._token_counts import sum_token_counts
 from hana_ai.api._wrong_shapes import SHAPE_ERRORS, shown, wrong_shape
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError, TogetherAIStreamError
 from hana_ai.api.messages import PROVIDER
+
+if TYPE_CHECKING:
+    from hana_ai.api.settings import TogetherAISettings
 
 PATH = "/v1/completions"
 
@@ -37,6 +41,7 @@ _PARAMETERS = (
     "safety_model",
 )  # fmt: skip
 _NOT_SENT = frozenset({"stream", "stream_usage"})
+_OF_LANGCHAIN = frozenset({"tags", "metadata", "run_name", "run_id"})
 
 
 class TogetherAI(ClientFields, BaseLLM):
@@ -99,6 +104,8 @@ class TogetherAI(ClientFields, BaseLLM):
     extra_body: dict[str, Any] | None = None
     """Further fields of the request that win over all others."""
 
+    _of_call: dict[str, Any] | None = PrivateAttr(default=None)
+
     @property
     def _llm_type(self) -> str:
         return "together-ai"
@@ -106,6 +113,8 @@ class TogetherAI(ClientFields, BaseLLM):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         # LangChain's cache takes these for its key: two objects that send other bodies must differ here.
+        if self._of_call is not None:
+            return {**self._of_call, "base_url": self.base_url}
         further = {**self.model_kwargs, **(self.extra_body or {})}
         return {"model": self.model, "base_url": self.base_url, **self._parameters(), **further}
 
@@ -120,6 +129,58 @@ class TogetherAI(ClientFields, BaseLLM):
         params = super()._get_ls_params(stop=stop, **kwargs)
         params["ls_provider"] = PROVIDER
         return params
+
+    def _fill_own(self, settings: TogetherAISettings) -> None:
+        if self.cache is None and settings.together_cache is not None:
+            from hana_ai.api.cache import answers_of
+
+            self.cache = answers_of(settings)
+
+    # --- the cache ---
+
+    def generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        callbacks: Callbacks | list[Callbacks] | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Continue several texts; what a cache has is not sent. See LangChain's `BaseLLM.generate`."""
+        if not has_cache(self.cache):
+            return super().generate(prompts, stop, callbacks, **kwargs)
+        body = self._body_of_call(stop, kwargs)
+        body["model"] = self._resolve_model(body.get("model"))
+        with asking(self, body["model"], tags_of_prompts(len(prompts), kwargs.get("tags"), callbacks)):
+            return super(TogetherAI, self._for_call(body)).generate(prompts, stop, callbacks, **kwargs)
+
+    async def agenerate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        callbacks: Callbacks | list[Callbacks] | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Continue several texts from a coroutine; see `generate`."""
+        if not has_cache(self.cache):
+            return await super().agenerate(prompts, stop, callbacks, **kwargs)
+        body = self._body_of_call(stop, kwargs)
+        body["model"] = await self._aresolve_model(body.get("model"))
+        with asking(self, body["model"], tags_of_prompts(len(prompts), kwargs.get("tags"), callbacks)):
+            return await super(TogetherAI, self._for_call(body)).agenerate(prompts, stop, callbacks, **kwargs)
+
+    def _body_of_call(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """A call's request but for its prompt, which is what its key in a cache is made of."""
+        given = {name: value for name, value in kwargs.items() if name not in _OF_LANGCHAIN}
+        body = self._body("", stop, given, stream=False)
+        if not body["prompt"]:
+            del body["prompt"]
+        return body
+
+    def _for_call(self, body: dict[str, Any]) -> TogetherAI:
+        """A copy that knows the call's own parameters: LangChain leaves them out of the cache's key."""
+        asker = self.model_copy()
+        asker._of_call = body
+        return asker
 
     # --- requests ---
 

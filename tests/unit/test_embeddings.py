@@ -21,9 +21,8 @@ from hana_ai.api._embedding_batches import (
     check_texts,
     cut_to_words,
     describe,
-    refusal,
-    vectors_from_wire,
 )
+from hana_ai.api._embedding_replies import refusal, vectors_from_wire
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import (
     TogetherAIError,
