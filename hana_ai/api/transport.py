@@ -35,6 +35,7 @@ from hana_ai.api._reading import (
     read_to_the_end,
     within,
 )
+from hana_ai.api._starts import shared_starts
 from hana_ai.api._usage_key import IN_MEMORY, UsageKey
 from hana_ai.api._usage_record import Meter, Recorder
 from hana_ai.api._wire import request_id_of, status_error, stream_error, transport_error
@@ -101,11 +102,12 @@ class Transport:
         return self._connections.closed
 
     def limiter(self, model: str | None) -> Limiter:
-        """The limiter of one model."""
+        """The limiter of one model; what it learns about the rate is the process's, for this address and key."""
         limiter = self._limiters.get(model)
         if limiter is None:
             with self._lock:
-                limiter = self._limiters.setdefault(model, Limiter(self._max_concurrency))
+                starts = shared_starts((self.base_url, self.api_key, model))
+                limiter = self._limiters.setdefault(model, Limiter(self._max_concurrency, starts))
         return limiter
 
     def at(self, target: FallbackTarget) -> Transport:
@@ -279,7 +281,7 @@ class Transport:
             with until(call.deadline):
                 result = read_reply(call, self._send(call))
         except breakage() as exc:
-            raise self._learn(limiter, sent, self._error(exc, call.model)) from exc
+            raise self._learn(call, limiter, sent, self._error(exc, call.model)) from exc
         finally:
             limiter.release()
         limiter.succeeded()
@@ -292,7 +294,7 @@ class Transport:
             async with within(call.remaining):
                 result = await aread_reply(call, await self._asend(call))
         except breakage() as exc:
-            raise self._learn(limiter, sent, self._error(exc, call.model)) from exc
+            raise self._learn(call, limiter, sent, self._error(exc, call.model)) from exc
         finally:
             limiter.release()
         limiter.succeeded()
@@ -319,9 +321,9 @@ class Transport:
                 response.close()
             limiter.release()
             if isinstance(exc, breakage()):
-                raise self._learn(limiter, sent, self._error(exc, call.model)) from exc
+                raise self._learn(call, limiter, sent, self._error(exc, call.model)) from exc
             if isinstance(exc, TogetherAIRequestError):
-                self._learn(limiter, sent, exc)
+                self._learn(call, limiter, sent, exc)
             raise
         limiter.succeeded()
         return opened
@@ -344,9 +346,9 @@ class Transport:
             if response is not None:
                 await asyncio.shield(response.aclose())
             if isinstance(exc, breakage()):
-                raise self._learn(limiter, sent, self._error(exc, call.model)) from exc
+                raise self._learn(call, limiter, sent, self._error(exc, call.model)) from exc
             if isinstance(exc, TogetherAIRequestError):
-                self._learn(limiter, sent, exc)
+                self._learn(call, limiter, sent, exc)
             raise
         limiter.succeeded()
         return opened
@@ -417,13 +419,13 @@ class Transport:
 
     def _admit(self, call: Call) -> Limiter:
         limiter = self.limiter(call.model)
-        if not limiter.acquire(call.remaining):
+        if not limiter.acquire(call.remaining, again=call.refusal is not None):
             raise no_place(call)
         return limiter
 
     async def _aadmit(self, call: Call) -> Limiter:
         limiter = self.limiter(call.model)
-        if not await limiter.aacquire(call.remaining):
+        if not await limiter.aacquire(call.remaining, again=call.refusal is not None):
             raise no_place(call)
         return limiter
 
@@ -436,8 +438,11 @@ class Transport:
         return transport_error(exc, base_url=self.base_url, model=model)
 
     @staticmethod
-    def _learn(limiter: Limiter, sent: float, error: TogetherAIRequestError) -> TogetherAIRequestError:
+    def _learn(call: Call, limiter: Limiter, sent: float, error: TogetherAIRequestError) -> TogetherAIRequestError:
+        call.refusal = None
         if isinstance(error, TogetherAIRateLimitError):
+            call.refusal = error
+            call.others_answered = limiter.answered_since(call.started)
             limiter.refused(sent, error.retry_after)
         elif isinstance(error, TogetherAIServerError):
             limiter.pause(error.retry_after)
