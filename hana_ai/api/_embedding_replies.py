@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from hana_ai.api._wrong_shapes import shown
 from hana_ai.api.errors import TogetherAIContextOverflowError, TogetherAIRequestError, TogetherAIResponseError
 
 _BATCH_WORDS = ("too large", "too many", "too big", "batch size", "batch_size", "maximum batch", "max batch")
@@ -46,7 +47,7 @@ def vectors_from_wire(
 
     entries = reply.get("data") if isinstance(reply, Mapping) else None
     if not isinstance(entries, list):
-        raise wrong(f"has no list of vectors: {reply!r:.200}")
+        raise wrong(f"has no list of vectors: {shown(reply)}")
     if len(entries) != count:
         raise wrong(f"has {len(entries)} vectors")
     vectors: list[list[float] | None] = [None] * count

@@ -15,6 +15,7 @@ from hana_ai.api._cache_hits import asking, has_cache, tags_of_prompts
 from hana_ai.api._client_fields import ClientFields, merged_body, stop_list
 from hana_ai.api._concurrent import arun_each, run_each
 from hana_ai.api._token_counts import sum_token_counts
+from hana_ai.api._wrong_shapes import SHAPE_ERRORS, shown, wrong_shape
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError, TogetherAIStreamError
 from hana_ai.api.messages import PROVIDER
 
@@ -323,12 +324,12 @@ def read_choices(
     choices = reply.get("choices") if isinstance(reply, Mapping) else None
     if not isinstance(choices, list) or not choices:
         raise TogetherAIResponseError(
-            f"a reply without choices: {reply!r:.200}", model=model, request_id=request_id
+            f"a reply without choices: {shown(reply)}", model=model, request_id=request_id
         )
     for choice in choices:
         if not isinstance(choice, Mapping) or not isinstance(choice.get("text"), str):
             raise TogetherAIResponseError(
-                f"a choice without a text: {choice!r:.200}", model=model, request_id=request_id
+                f"a choice without a text: {shown(choice)}", model=model, request_id=request_id
             )
     return choices
 
@@ -360,7 +361,7 @@ def generations_from_wire(
             info["logprobs"] = choice["logprobs"]
         if reply.get("prompt"):
             info["prompt"] = reply["prompt"]
-        if reply.get("usage") and not generations:
+        if isinstance(reply.get("usage"), Mapping) and not generations:
             info["token_usage"] = reply["usage"]
         generations.append(Generation(text=choice["text"], generation_info=info))
     return generations
@@ -400,11 +401,12 @@ class CompletionReader:
     LangChain joins strings and adds numbers when it merges chunks.
     """
 
-    __slots__ = ("_info", "_parts", "_usage")
+    __slots__ = ("_info", "_parts", "_seen", "_usage")
 
     def __init__(self) -> None:
         self._info: dict[str, Any] = {}
         self._parts: list[str] = []
+        self._seen = False
         self._usage: Any = None
 
     @property
@@ -413,12 +415,25 @@ class CompletionReader:
         return "".join(self._parts)
 
     def read(self, wire: Mapping[str, Any]) -> GenerationChunk | None:
-        """Take one decoded chunk of the wire; None if it has no text."""
+        """Take one decoded chunk of the wire; None if it has no text.
+
+        Raises
+        ------
+        TogetherAIResponseError
+            It is not what the API promises.
+        """
+        try:
+            return self._read(wire)
+        except SHAPE_ERRORS as exc:
+            raise wrong_shape(exc) from exc
+
+    def _read(self, wire: Mapping[str, Any]) -> GenerationChunk | None:
         self._usage = wire.get("usage") or self._usage
         if not self._info:
             self._info = _reply_info(wire, None)
         choice = next((choice for choice in wire.get("choices") or () if not choice.get("index")), None)
         token = wire.get("token") or {}
+        self._seen = self._seen or choice is not None or bool(token)
         found = {"finish_reason": wire.get("finish_reason"), "seed": wire.get("seed")}
         if choice is not None:
             found.update(_choice_info(choice))
@@ -431,9 +446,17 @@ class CompletionReader:
         return GenerationChunk(text=text, generation_info={"logprobs": logprobs} if logprobs else None)
 
     def finish(self, fallback: Mapping[str, Any] | None = None) -> GenerationChunk:
-        """Give what was held back, as the last chunk; `fallback` as for `generations_from_wire`."""
+        """Give what was held back, as the last chunk; `fallback` as for `generations_from_wire`.
+
+        Raises
+        ------
+        TogetherAIResponseError
+            There was no answer in any chunk.
+        """
+        if not self._seen:
+            raise TogetherAIResponseError("the stream had no choices")
         info = {name: value for name, value in self._info.items() if value is not None}
-        if self._usage:
+        if isinstance(self._usage, Mapping) and self._usage:
             info["token_usage"] = self._usage
         if fallback is not None:
             info["fallback"] = dict(fallback)
@@ -447,6 +470,8 @@ def _chunk_text(choice: Mapping[str, Any] | None, token: Mapping[str, Any]) -> s
         for text in (choice.get("text"), delta.get("content")):
             if isinstance(text, str):
                 return text
+            if text is not None:
+                raise TypeError(f"a choice's text is {shown(text)}")
     return "" if token.get("special") else str(token.get("text") or "")
 
 

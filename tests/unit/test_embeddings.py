@@ -33,7 +33,7 @@ from hana_ai.api.errors import (
 )
 from tests.openapi import check_request
 
-KEY = "secret-key-of-a-test"
+KEY = "tgp_v1_watched-secret-key-of-a-test"
 WIDTH = 2
 
 

@@ -29,6 +29,30 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         hana_ai.api.no_such_name  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    ("absent", "name", "said"),
+    [
+        (
+            "langchain_hana",
+            "TogetherHanaDB",
+            "TogetherHanaDB needs langchain_hana: pip install 'hana-ai-together[toolkit]'",
+        ),
+        ("orjson", "UsageEvent", "import of orjson halted; None in sys.modules"),
+    ],
+)
+def test_what_is_not_installed_is_named_and_so_is_the_extra_that_installs_it(
+    absent: str, name: str, said: str
+) -> None:
+    code = (
+        "import sys, hana_ai.api as api\n"
+        "sys.modules[sys.argv[1]] = None\n"
+        "try: getattr(api, sys.argv[2])\n"
+        "except ModuleNotFoundError as exc: print(exc.name, exc, sep=': ')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, absent, name], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{absent}: {said}"
+
+
 def _loaded_by(module: str, *, after: str = "sys") -> set[str]:
     """Modules that importing one adds in a fresh interpreter to what another has loaded."""
     code = (

@@ -144,11 +144,6 @@ class Patcher:
             if vars(owner).get(name) is value:
                 setattr(owner, name, original)
 
-    @property
-    def count(self) -> int:
-        """How many attributes it has changed."""
-        return len(self._done)
-
 
 def check_parameters(function: Callable[..., Any], expected: Sequence[str], place: str) -> None:
     """Check that a function's parameters begin with these names and that further ones are optional.

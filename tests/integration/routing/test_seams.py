@@ -276,6 +276,7 @@ PLACES: list[tuple[str, str]] = [
     ("hana_ai.vectorstore.embedding_service", "PALModelEmbeddings.__call__"),
     ("hana_ai.vectorstore.embedding_service", "GenAIHubEmbeddings.__init__"),
     ("hana_ai.vectorstore.pal_cross_encoder", "PALCrossEncoder.predict"),
+    ("hana_ai.vectorstore.union_vector_stores", "merge_hana_vector_store"),
 ]
 
 
@@ -304,6 +305,7 @@ def test_the_status_lists_every_seam_with_its_version_and_none_has_changed_upstr
         "langchain_community.vectorstores.hanavector",
         "hana_ai.agents.hanaml_rag_agent",
         "hana_ai.mem0.hana_mem0_adapter",
+        "hana_ai.vectorstore.union_vector_stores",
     ):
         importlib.import_module(module)
     found = routing.status()
