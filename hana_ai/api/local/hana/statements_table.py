@@ -148,7 +148,7 @@ class TableParser(_Base):
                 self.expect_word("ROWS")
             elif self._match_text_seq("COMMENT"):
                 table.comment = self._text()
-            elif self._word() in _STORAGE_WORDS:
+            elif self._word().partition(" ")[0] in _STORAGE_WORDS:  # PARTITION BY is one token
                 self._skip_clause()
             else:
                 return
