@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import (
@@ -189,7 +190,7 @@ class ClientFields(BaseModel):
             fallback=self._fallback_of(body.get("model")),
             stream=stream,
             kind=self.kind,
-            tags=_own_tags(run.tags) if run is not None and run.tags else (),
+            tags=own_tags(run.tags) if run is not None and run.tags else (),
         )
 
     def _resolve_model(self, asked: str | None = None) -> str:
@@ -212,7 +213,7 @@ class _Run(Protocol):
     tags: list[str]
 
 
-def _own_tags(tags: list[str]) -> tuple[str, ...]:
+def own_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """A run's tags without those that LangChain adds of its own accord, such as `seq:step:1`."""
     return tuple(tag for tag in tags if not tag.startswith(("seq:step:", "map:key:", "langsmith:")))
 

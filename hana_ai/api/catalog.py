@@ -21,10 +21,12 @@ from langchain_core.language_models import ModelProfile
 
 from hana_ai.api._decimals import EXACT, total
 from hana_ai.api._usage_locks import RenewableLock
+from hana_ai.api._wrong_shapes import shown
 from hana_ai.api.errors import (
     TogetherAIError,
     TogetherAIModelNotFoundError,
     TogetherAIRequestError,
+    TogetherAIResponseError,
     TogetherAISettingsError,
 )
 
@@ -239,6 +241,8 @@ class _Reading:
     def take(self, reply: Reply) -> None:
         data = reply.data
         entries = data.get("data", data.get("models", [])) if isinstance(data, Mapping) else data
+        if not isinstance(entries, (list, type(None))):
+            raise TogetherAIResponseError(f"the catalogue is no list of models: {shown(data)}")
         self.models += [read_model(entry) for entry in entries or () if isinstance(entry, Mapping)]
         cursor = data.get("next_cursor", data.get("nextCursor")) if isinstance(data, Mapping) else None
         if cursor and cursor != self._after:

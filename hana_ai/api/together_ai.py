@@ -31,6 +31,7 @@ from hana_ai.api.transport import Reply, Transport, get_transport
 if TYPE_CHECKING:
     from hana_ai.api._client_fields import ClientFields
     from hana_ai.api._embedding_batches import EmbeddingResult
+    from hana_ai.api.cache import TogetherAICache, TogetherAIEmbeddingCache
     from hana_ai.api.catalog import ModelInfo
     from hana_ai.api.chat_models import ChatTogetherAI
     from hana_ai.api.embeddings import TogetherAIEmbeddings
@@ -144,13 +145,19 @@ class TogetherAIClient:
         """Make a `ChatTogetherAI`; `fields` are its own and win over the settings."""
         from hana_ai.api.chat_models import ChatTogetherAI
 
-        return self._to_ledger(ChatTogetherAI(**self._fields(model, self.settings.together_default_model, fields)))
+        made = ChatTogetherAI(**self._fields(model, self.settings.together_default_model, fields))
+        if fields.get("cache") is None:
+            made.cache = self._answers
+        return self._to_ledger(made)
 
     def llm(self, model: str | None = None, **fields: Any) -> TogetherAI:
         """Make a `TogetherAI` for text completions; `fields` are its own and win over the settings."""
         from hana_ai.api.llms import TogetherAI
 
-        return self._to_ledger(TogetherAI(**self._fields(model, self.settings.together_default_model, fields)))
+        made = TogetherAI(**self._fields(model, self.settings.together_default_model, fields))
+        if fields.get("cache") is None:
+            made.cache = self._answers
+        return self._to_ledger(made)
 
     def embeddings(self, model: str | None = None, **fields: Any) -> TogetherAIEmbeddings:
         """Make a `TogetherAIEmbeddings`; `fields` are its own and win over the settings."""
@@ -160,9 +167,12 @@ class TogetherAIClient:
             fields.setdefault("batch_size", self.settings.together_embedding_batch_size)
         fields.setdefault("query_prefix", self.settings.together_embedding_query_prefix)
         fields.setdefault("document_prefix", self.settings.together_embedding_document_prefix)
-        return self._to_ledger(
-            TogetherAIEmbeddings(**self._same_model(model, self.settings.together_default_embedding_model, fields))
+        made = TogetherAIEmbeddings(
+            **self._same_model(model, self.settings.together_default_embedding_model, fields)
         )
+        if fields.get("cache") is None:
+            made.cache = self._vectors
+        return self._to_ledger(made)
 
     def reranker(self, model: str | None = None, **fields: Any) -> TogetherAIRerank:
         """Make a `TogetherAIRerank`; `fields` are its own and win over the settings."""
@@ -176,6 +186,24 @@ class TogetherAIClient:
         # The ledger is no field: an object that is saved and loaded uses that of its new environment.
         made._usage = self._usage
         return made
+
+    # The settings of this client, also where they name no cache and the environment does.
+
+    @property
+    def _answers(self) -> TogetherAICache | None:
+        if self.settings.together_cache is None:
+            return None
+        from hana_ai.api.cache import answers_of
+
+        return answers_of(self.settings)
+
+    @property
+    def _vectors(self) -> TogetherAIEmbeddingCache | None:
+        if self.settings.together_cache is None:
+            return None
+        from hana_ai.api.cache import vectors_of
+
+        return vectors_of(self.settings)
 
     def _fields(self, model: str | None, default: str | None, fields: dict[str, Any]) -> dict[str, Any]:
         settings = self.settings

@@ -14,7 +14,7 @@ from hana_ai.api import _connections as connections
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError, TogetherAISettingsError
 from tests.wiretap import Api, Proxy, header_names, make_certificate, running
 
-KEY = "key-that-only-the-named-host-may-see"
+KEY = "tgp_v1_watched-key-that-only-the-named-host-may-see"
 HOST = "api.together.test"
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 

@@ -21,9 +21,8 @@ from hana_ai.api._embedding_batches import (
     check_texts,
     cut_to_words,
     describe,
-    refusal,
-    vectors_from_wire,
 )
+from hana_ai.api._embedding_replies import refusal, vectors_from_wire
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import (
     TogetherAIError,
@@ -34,7 +33,7 @@ from hana_ai.api.errors import (
 )
 from tests.openapi import check_request
 
-KEY = "secret-key-of-a-test"
+KEY = "tgp_v1_watched-secret-key-of-a-test"
 WIDTH = 2
 
 
