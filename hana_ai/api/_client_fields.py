@@ -21,7 +21,7 @@ from hana_ai.api._usage_key import IN_MEMORY, UsageKey, usage_key
 from hana_ai.api.catalog import expect
 from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError
 from hana_ai.api.fallback import FallbackTarget, targets_from, targets_of
-from hana_ai.api.settings import TogetherAISettings, check_api_key, check_base_url
+from hana_ai.api.settings import TogetherAISettings, check_api_key, check_base_url, hide
 from hana_ai.api.transport import Call, OnRetry, Transport, get_transport
 
 _T = TypeVar("_T")
@@ -73,6 +73,7 @@ class ClientFields(BaseModel):
     _targets: tuple[Any, tuple[FallbackTarget, ...]] = PrivateAttr(default=(None, ()))
 
     def __init__(self, **values: Any) -> None:
+        hide(values, "api_key", "together_api_key")
         try:
             super().__init__(**values)
         except ValidationError as exc:

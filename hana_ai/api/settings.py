@@ -20,6 +20,7 @@ from hana_ai.api.errors import TogetherAINotEnabledError, TogetherAISettingsErro
 DEFAULT_BASE_URL = "https://api.together.ai"
 """The SDK's own default (together 3.1, `_client.py`)."""
 
+_SECRETS = ("together_api_key", "together_fallback_api_key", "hana_password")
 _KEY_PAGE = "https://api.together.ai/settings/api-keys"
 
 
@@ -47,10 +48,11 @@ def check_base_url(value: str, name: str = "TOGETHER_BASE_URL") -> str:
     """
     url = value.strip().rstrip("/").removesuffix("/v1").rstrip("/")
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in url):
-        raise TogetherAISettingsError(f"{name}={value!r} is not an address such as {DEFAULT_BASE_URL!r}.")
-    if parts.username or parts.password or parts.query or parts.fragment:
+    # First, since the other messages repeat the value.
+    if "@" in parts.netloc or parts.query or parts.fragment:
         raise TogetherAISettingsError(f"{name} must not carry a user, a password, a query or a fragment.")
+    if parts.scheme not in ("http", "https") or not parts.hostname or " " in url or not url.isprintable():
+        raise TogetherAISettingsError(f"{name}={value!r} is not an address such as {DEFAULT_BASE_URL!r}.")
     if parts.scheme == "http" and not is_loopback(url):
         raise TogetherAISettingsError(
             f"{name}={value!r} would send the key unencrypted; use https, or an address on this machine."
@@ -116,8 +118,10 @@ class TogetherAISettings(BaseSettings):
     hana_encrypt: bool = Field(True, description="TLS to the database")
 
     def __init__(self, **values: Any) -> None:
+        values = {name if name[:1] == "_" else name.lower(): value for name, value in values.items()}
+        hide(values, *_SECRETS)
         try:
-            super().__init__(**{name if name[:1] == "_" else name.lower(): v for name, v in values.items()})
+            super().__init__(**values)
         except ValidationError as exc:
             # `from None`: pydantic's own text would repeat what the message already says, worse.
             raise TogetherAISettingsError(_explain(exc, values)) from None
@@ -189,16 +193,24 @@ class TogetherAISettings(BaseSettings):
 def check_api_key(value: str, name: str = "TOGETHER_API_KEY") -> str:
     """Return the key without surrounding white space; a line break inside would end the header it is sent in."""
     key = value.strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise TogetherAISettingsError(
-            f"{name} is not a key: it is empty or has blanks, line breaks or letters beyond ASCII. "
-            f"Copy it again from {_KEY_PAGE}."
-        )
-    return key
+    if key and key.isascii() and key.isprintable() and " " not in key:
+        return key
+    del key, value  # some tools print a traceback with its variables
+    raise TogetherAISettingsError(
+        f"{name} is not a key: it is empty or has blanks, line breaks or letters beyond ASCII. "
+        f"Copy it again from {_KEY_PAGE}."
+    )
+
+
+def hide(values: dict[str, Any], *names: str) -> None:
+    """Wrap the secrets among the arguments of a function, for tools that print a traceback with its variables."""
+    for name in names:
+        if isinstance(value := values.get(name), str):
+            values[name] = SecretStr(value)
+        del value
 
 
 def _explain(exc: ValidationError, given: dict[str, Any]) -> str:
-    secret = {"together_api_key", "together_fallback_api_key", "hana_password"}
     lines = []
     for error in exc.errors(include_url=False, include_context=True):
         name = str(error["loc"][0]) if error["loc"] else "settings"
@@ -206,7 +218,7 @@ def _explain(exc: ValidationError, given: dict[str, Any]) -> str:
         if isinstance(cause, TogetherAISettingsError):
             lines.append(str(cause))
             continue
-        value = "" if name in secret else f"={error['input']!r}"
+        value = "" if name in _SECRETS else f"={error['input']!r}"
         field = TogetherAISettings.model_fields.get(name)
         meaning = f" ({field.description})" if field is not None and field.description else ""
         lines.append(f"{name.upper()}{value}{meaning}: {error['msg']}.")
