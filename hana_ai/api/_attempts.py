@@ -78,10 +78,18 @@ class Attempts:
         TogetherAIRequestError
             There is to be none.
         """
-        self._failed += 1
+        call = self._call
+        if isinstance(error, _NoPlaceError) and call.refusal is not None:
+            raise call.refusal
+        in_turn = call.refusal is error and call.others_answered and call.max_retries > 0
+        if not in_turn:
+            self._failed += 1
         wait = self._wait(error)
         if wait is None:
             raise error
+        if in_turn and error.retry_after is None:
+            # The server is working off its callers, this one will have its turn: the limiter knows when.
+            wait = 0.0
         self._tell(wait, error)
         return wait
 
@@ -98,7 +106,7 @@ class Attempts:
             return None
         wait = error.retry_after
         if wait is None:
-            wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (self._failed - 1)) * random.uniform(0.5, 1.0)
+            wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** max(0, self._failed - 1)) * random.uniform(0.5, 1.0)
         return None if time.monotonic() + wait >= call.deadline else wait
 
     def _tell(self, wait: float, error: TogetherAIRequestError, fallback: str | None = None) -> None:
@@ -181,7 +189,7 @@ class AttemptsWithFallback(Attempts):
 
     def _turn_to(self, target: FallbackTarget) -> None:
         call, home = self._call, self._home
-        call.used = None
+        call.used = call.refusal = None
         if target.model != call.model:
             call.payload = encode({**(call.body or {}), "model": target.model})
         if target.model != self._first.model or target.base_url != home.base_url:

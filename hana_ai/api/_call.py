@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hana_ai.api._wire import encode
 
 if TYPE_CHECKING:
-    from hana_ai.api.errors import TogetherAIRequestError
+    from hana_ai.api.errors import TogetherAIRateLimitError, TogetherAIRequestError
     from hana_ai.api.fallback import FallbackTarget
 
 
@@ -65,6 +65,10 @@ class Call:
     retries: int = field(init=False, default=0)
     """How many further tries there have been so far, of all targets together."""
     payload: bytes | None = field(init=False, default=None)
+    refusal: TogetherAIRateLimitError | None = field(init=False, default=None)
+    """What the last try ended in, where that was a 429."""
+    others_answered: bool = field(init=False, default=False)
+    """Whether the server that refused this call has answered another one since this one began."""
     used: dict[str, Any] | None = field(init=False, default=None)
     """The fallback that answered, for `response_metadata`; None when the first target did."""
 

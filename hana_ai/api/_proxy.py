@@ -11,8 +11,8 @@ from base64 import b64encode
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from hana_ai.api._checks import is_loopback
 from hana_ai.api.errors import TogetherAISettingsError
-from hana_ai.api.settings import is_loopback
 
 if TYPE_CHECKING:
     import ssl

@@ -32,6 +32,9 @@ OPERATIONS: Mapping[str, str] = {
 OK = "ok"
 CANCELLED = "cancelled"
 LEFT_EARLY = "left early"
+CACHED = "cached"
+"""A cache answered, and nothing was sent."""
+NO_TOKENS: Mapping[str, int] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 _tags: ContextVar[tuple[str, ...]] = ContextVar("together_ai_usage_tags", default=())
 
@@ -55,6 +58,11 @@ def usage_tags(*tags: str) -> Iterator[None]:
         _tags.reset(token)
 
 
+def current_tags() -> tuple[str, ...]:
+    """The tags of the `usage_tags` blocks that this is called in."""
+    return _tags.get()
+
+
 @dataclass(slots=True, eq=False)
 class UsageRecord:
     """One call as it ended."""
@@ -75,7 +83,7 @@ class UsageRecord:
     first_token: float | None
     """Seconds until the first chunk of a stream; None for other calls."""
     status: str
-    """ok, left early, cancelled, or the class of the error."""
+    """ok, cached, left early, cancelled, or the class of the error."""
     http_status: int | None
     """Of the error; None when there was none, or no reply."""
     retries: int
@@ -175,7 +183,7 @@ class Meter:
         if isinstance(data, dict):
             self._data = data if self._observation is not None else None
             self._usage = data.get("usage")
-            self._answering = data.get("model")
+            self._answering = _name(data.get("model"))
 
     def __enter__(self) -> Meter:
         if self._operation is not None:
@@ -190,7 +198,7 @@ class Meter:
         latency = time.monotonic() - self._call.started
         reader = self._reader
         if reader is not None:
-            self._usage, self._answering = reader.usage, reader.model_name
+            self._usage, self._answering = reader.usage, _name(reader.model_name)
         # A stream that was read to its end is whole, even if nobody asked for its last chunk.
         whole = exc is None or (reader is not None and reader.done and isinstance(exc, GeneratorExit))
         status, http_status = (OK, None) if whole else _status(exc)
@@ -233,6 +241,10 @@ class Meter:
         )
 
 
+def _name(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
 def _status(exc: BaseException | None) -> tuple[str, int | None]:
     from asyncio import CancelledError
 
@@ -242,6 +254,10 @@ def _status(exc: BaseException | None) -> tuple[str, int | None]:
         return CANCELLED, None
     public = next(cls.__name__ for cls in type(exc).__mro__ if not cls.__name__.startswith("_"))
     return public, getattr(exc, "status", None)
+
+
+_MOST_TOKENS = 2**53
+"""The largest number that JSON, SQL and floats all hold exactly."""
 
 
 class Tokens(NamedTuple):
@@ -260,8 +276,8 @@ def read_tokens(usage: Any) -> Tokens:
     # A dict nearly always; asking that first is many times faster.
     if not isinstance(usage, (dict, Mapping)):
         return Tokens()
-    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    total = _count(usage.get("total_tokens"))
+    prompt, completion = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
+    total = count(usage.get("total_tokens"))
     if total is not None:
         if completion is None and prompt is not None:
             completion = max(0, total - prompt)
@@ -277,13 +293,12 @@ def read_tokens(usage: Any) -> Tokens:
 
 def _detail(usage: Mapping[str, Any], where: str, name: str) -> int | None:
     details = usage.get(where)
-    nested = _count(details.get(name)) if isinstance(details, dict) else None
-    return _count(usage.get(name)) if nested is None else nested
+    nested = count(details.get(name)) if isinstance(details, dict) else None
+    return count(usage.get(name)) if nested is None else nested
 
 
-def _count(value: object) -> int | None:
-    if value is None:
-        return None
-    if type(value) is int and value >= 0:
-        return value
-    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 else None
+def count(value: object) -> int | None:
+    """A number of tokens; None for what is none, such as one that no reply has room for."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
+        return int(value)
+    return None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from pydantic import SecretStr
 from typing_extensions import Self
 
+from hana_ai.api._checks import check_api_key, hide
 from hana_ai.api._connector_answers import (
     AvailableModel,
     Inference,
@@ -36,7 +37,7 @@ from hana_ai.api.errors import (
     TogetherAIModelNotFoundError,
     TogetherAISettingsError,
 )
-from hana_ai.api.settings import TogetherAISettings, check_api_key, hide
+from hana_ai.api.settings import TogetherAISettings
 
 if TYPE_CHECKING:
     from hana_ai.api._account import Account
@@ -102,6 +103,7 @@ class TogetherAIConnector:
             Together can't be reached, or answers with an error.
         """
         from hana_ai.api._account import open_account
+        from hana_ai.api._preflight import check_defaults
         from hana_ai.api.together_ai import TogetherAIClient
 
         config = dict(config)
@@ -133,6 +135,7 @@ class TogetherAIConnector:
             raise TogetherAISettingsError("Invalid API key") from exc
         await self.disconnect()
         self._connected = account
+        check_defaults(account.client)
         return True
 
     async def verify_connection(self) -> bool:

@@ -15,26 +15,27 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import SecretStr
 
 from hana_ai.api._attempts import Attempts, aretrying, attempts_of, no_place, retrying
 from hana_ai.api._call import Call, OnRetry, Reply, RetryEvent
 from hana_ai.api._connections import Connections, breakage
+from hana_ai.api._deadlines import until
+from hana_ai.api._inflating import abody_of, body_of
 from hana_ai.api._reading import (
     Opened,
-    abody_of,
     aread_reply,
     aread_to_the_end,
-    body_of,
     check,
     event_reader,
     read_reply,
     read_to_the_end,
     within,
 )
+from hana_ai.api._starts import shared_starts
 from hana_ai.api._usage_key import IN_MEMORY, UsageKey
 from hana_ai.api._usage_record import Meter, Recorder
 from hana_ai.api._wire import forget_frames, request_id_of, status_error, stream_error, transport_error
@@ -101,11 +102,12 @@ class Transport:
         return self._connections.closed
 
     def limiter(self, model: str | None) -> Limiter:
-        """The limiter of one model."""
+        """The limiter of one model; what it learns about the rate is the process's, for this address and key."""
         limiter = self._limiters.get(model)
         if limiter is None:
             with self._lock:
-                limiter = self._limiters.setdefault(model, Limiter(self._max_concurrency))
+                starts = shared_starts((self.base_url, self.api_key, model))
+                limiter = self._limiters.setdefault(model, Limiter(self._max_concurrency, starts))
         return limiter
 
     def at(self, target: FallbackTarget) -> Transport:
@@ -175,18 +177,18 @@ class Transport:
                 meter.opened(opened.reader, attempts.transport.catalog)
                 try:
                     yield from opened.chunks
+                    heard = time.monotonic()
                     while not opened.reader.done:
                         try:
-                            data = next(opened.bytes, None)
-                            if data is None:
-                                opened.reader.finish()
+                            if not opened.more(heard):
                                 return
-                            chunks = opened.reader.feed(data)
                         except breakage() as exc:
                             raise stream_error(attempts.transport._error(exc, call.model)) from exc
                         except TogetherAIRequestError as exc:
                             raise stream_error(exc) from exc
-                        yield from chunks
+                        if opened.chunks:
+                            yield from opened.chunks
+                            heard = time.monotonic()
                     read_to_the_end(opened)
                 finally:
                     opened.response.close()
@@ -209,19 +211,19 @@ class Transport:
                 try:
                     for chunk in opened.chunks:
                         yield chunk
+                    heard = time.monotonic()
                     while not opened.reader.done:
                         try:
-                            data = await anext(opened.bytes, None)
-                            if data is None:
-                                opened.reader.finish()
+                            if not await opened.amore(heard):
                                 return
-                            chunks = opened.reader.feed(data)
                         except breakage() as exc:
                             raise stream_error(attempts.transport._error(exc, call.model)) from exc
                         except TogetherAIRequestError as exc:
                             raise stream_error(exc) from exc
-                        for chunk in chunks:
-                            yield chunk
+                        if opened.chunks:
+                            for chunk in opened.chunks:
+                                yield chunk
+                            heard = time.monotonic()
                     await aread_to_the_end(opened)
                 finally:
                     # Shielded: a cancelled task, too, must give its connection and its place back.
@@ -247,12 +249,15 @@ class Transport:
         TogetherAIRequestError
             The one of its subclasses that fits, after the retries.
         """
+        import httpx
+
         call.begin()
+        timeout = httpx.Timeout(call.timeout, connect=min(call.connect_timeout, call.timeout))
         attempts = Attempts(self, call)
         while True:
             try:
                 async with within(call.remaining):
-                    return await operation(self._connections.async_client())
+                    return await operation(self._connections.async_client().with_options(timeout=timeout))
             except breakage() as exc:
                 error = self._error(exc, None)
                 error.__cause__ = exc
@@ -273,9 +278,10 @@ class Transport:
         limiter = self._admit(call)
         sent = time.monotonic()
         try:
-            result = read_reply(call, self._send(call))
+            with until(call.deadline):
+                result = read_reply(call, self._send(call))
         except breakage() as exc:
-            raise self._learn(limiter, sent, self._error(exc, call.model)) from exc
+            raise self._learn(call, limiter, sent, self._error(exc, call.model)) from exc
         finally:
             limiter.release()
         limiter.succeeded()
@@ -288,7 +294,7 @@ class Transport:
             async with within(call.remaining):
                 result = await aread_reply(call, await self._asend(call))
         except breakage() as exc:
-            raise self._learn(limiter, sent, self._error(exc, call.model)) from exc
+            raise self._learn(call, limiter, sent, self._error(exc, call.model)) from exc
         finally:
             limiter.release()
         limiter.succeeded()
@@ -299,24 +305,25 @@ class Transport:
         sent = time.monotonic()
         response: httpx.Response | None = None
         try:
-            response = self._send(call)
-            # httpcore reads the timeout when the body's first byte is asked for: from here on, gaps count.
-            response.request.extensions["timeout"]["read"] = call.stream_idle_timeout
-            opened = Opened(response, limiter, iter(body_of(response)), event_reader(call, response))
-            for part in opened.bytes:
-                check(call, 0)
-                if opened.add(part):
-                    break
-            else:
-                opened.reader.finish()
+            with until(call.deadline):
+                response = self._send(call)
+                # httpcore reads the timeout when the body's first byte is asked for: from here on, gaps count.
+                response.request.extensions["timeout"]["read"] = call.stream_idle_timeout
+                opened = self._opened(call, response, limiter, iter(body_of(response)))
+                for part in opened.bytes:
+                    check(call, 0)
+                    if opened.add(part):
+                        break
+                else:
+                    opened.reader.finish()
         except BaseException as exc:
             if response is not None:
                 response.close()
             limiter.release()
             if isinstance(exc, breakage()):
-                raise self._learn(limiter, sent, self._error(exc, call.model)) from exc
+                raise self._learn(call, limiter, sent, self._error(exc, call.model)) from exc
             if isinstance(exc, TogetherAIRequestError):
-                self._learn(limiter, sent, exc)
+                self._learn(call, limiter, sent, exc)
             raise
         limiter.succeeded()
         return opened
@@ -328,7 +335,7 @@ class Transport:
         try:
             async with within(call.remaining):
                 response = await self._asend(call)
-                opened = Opened(response, limiter, aiter(abody_of(response)), event_reader(call, response))
+                opened = self._opened(call, response, limiter, aiter(abody_of(response)))
                 async for part in opened.bytes:
                     if opened.add(part):
                         break
@@ -339,12 +346,16 @@ class Transport:
             if response is not None:
                 await asyncio.shield(response.aclose())
             if isinstance(exc, breakage()):
-                raise self._learn(limiter, sent, self._error(exc, call.model)) from exc
+                raise self._learn(call, limiter, sent, self._error(exc, call.model)) from exc
             if isinstance(exc, TogetherAIRequestError):
-                self._learn(limiter, sent, exc)
+                self._learn(call, limiter, sent, exc)
             raise
         limiter.succeeded()
         return opened
+
+    @staticmethod
+    def _opened(call: Call, response: httpx.Response, limiter: Limiter, parts: Any) -> Opened:
+        return Opened(response, limiter, parts, event_reader(call, response), call.stream_idle_timeout)
 
     def _send(self, call: Call) -> httpx.Response:
         import httpx
@@ -354,14 +365,14 @@ class Transport:
         options: Any = self._options(call, call.remaining)
         if call.method == "GET":
             return client.get(
-                self.base_url + call.path,
+                _address(self.base_url + call.path),
                 cast_to=httpx.Response,
                 options=options,
                 stream=True,
                 stream_cls=Stream[object],
             )  # type: ignore[return-value]
         return client.post(
-            self.base_url + call.path,
+            _address(self.base_url + call.path),
             cast_to=httpx.Response,
             content=call.payload,
             options=options,
@@ -378,14 +389,14 @@ class Transport:
         options: Any = self._options(call, call.stream_idle_timeout if call.stream else call.remaining)
         if call.method == "GET":
             return await client.get(
-                self.base_url + call.path,
+                _address(self.base_url + call.path),
                 cast_to=httpx.Response,
                 options=options,
                 stream=True,
                 stream_cls=AsyncStream[object],
             )  # type: ignore[return-value]
         return await client.post(
-            self.base_url + call.path,
+            _address(self.base_url + call.path),
             cast_to=httpx.Response,
             content=call.payload,
             options=options,
@@ -408,13 +419,13 @@ class Transport:
 
     def _admit(self, call: Call) -> Limiter:
         limiter = self.limiter(call.model)
-        if not limiter.acquire(call.remaining):
+        if not limiter.acquire(call.remaining, again=call.refusal is not None):
             raise no_place(call)
         return limiter
 
     async def _aadmit(self, call: Call) -> Limiter:
         limiter = self.limiter(call.model)
-        if not await limiter.aacquire(call.remaining):
+        if not await limiter.aacquire(call.remaining, again=call.refusal is not None):
             raise no_place(call)
         return limiter
 
@@ -428,12 +439,23 @@ class Transport:
         return transport_error(exc, base_url=self.base_url, model=model)
 
     @staticmethod
-    def _learn(limiter: Limiter, sent: float, error: TogetherAIRequestError) -> TogetherAIRequestError:
+    def _learn(call: Call, limiter: Limiter, sent: float, error: TogetherAIRequestError) -> TogetherAIRequestError:
+        call.refusal = None
         if isinstance(error, TogetherAIRateLimitError):
+            call.refusal = error
+            call.others_answered = limiter.answered_since(call.started)
             limiter.refused(sent, error.retry_after)
         elif isinstance(error, TogetherAIServerError):
             limiter.pause(error.retry_after)
         return error
+
+
+@lru_cache(maxsize=256)
+def _address(url: str) -> str:
+    """An address as httpx's own object: the SDK would parse a string anew for each request."""
+    import httpx
+
+    return cast("str", httpx.URL(url))
 
 
 # --- one transport for all who ask for the same ---
