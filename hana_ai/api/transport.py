@@ -38,7 +38,7 @@ from hana_ai.api._reading import (
 from hana_ai.api._starts import shared_starts
 from hana_ai.api._usage_key import IN_MEMORY, UsageKey
 from hana_ai.api._usage_record import Meter, Recorder
-from hana_ai.api._wire import request_id_of, status_error, stream_error, transport_error
+from hana_ai.api._wire import forget_frames, request_id_of, status_error, stream_error, transport_error
 from hana_ai.api.errors import (
     TogetherAIConflictError,
     TogetherAIModelNotFoundError,
@@ -432,6 +432,7 @@ class Transport:
     def _error(self, exc: BaseException, model: str | None) -> TogetherAIRequestError:
         from together import APIStatusError
 
+        forget_frames(exc)
         if isinstance(exc, APIStatusError):
             response = exc.response
             return status_error(response.status_code, response.headers, response.content, model=model)
