@@ -491,8 +491,8 @@ class ChunkReader:
             calls = delta.get("tool_calls")
             if calls:
                 chunks = [self._call_chunk(call, position) for position, call in enumerate(calls)]
-                self._call_chunks += chunks
                 out.append(_generation_chunk("", tool_call_chunks=chunks))
+                self._call_chunks += chunks
             logprobs = choice.get("logprobs")
             if logprobs is not None:
                 metadata = {"logprobs": _stream_logprobs(logprobs, choice)}

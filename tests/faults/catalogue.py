@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
 
@@ -75,7 +75,10 @@ class Fault:
     timeout: float = LONG
     bounded: bool = False
     """Whether the bounds of size are made small."""
-    skip: tuple[str, ...] = field(default=())
+    slow: bool = False
+    """Whether it is left to the long run, since others are much like it."""
+    skip: tuple[str, ...] = ()
+    """Parts or kinds of faces for which it has no meaning, or another one."""
 
 
 # --- helpers that make plays ---
