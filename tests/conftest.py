@@ -61,6 +61,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     yield
+    preflight = sys.modules.get("hana_ai.api._preflight")
+    if preflight is not None:
+        preflight.wait()
     for name in ("hana_ai.api.usage", "hana_ai.api.transport"):
         module = sys.modules.get(name)
         if module is not None:

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from hana_ai.api._deadlines import bound
 from hana_ai.api._inflating import ACCEPTED, abody_of, body_of, without_encoding
+from hana_ai.api._proxy import proxy_for
 from hana_ai.api._wire import decode, request_id_of
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIResponseError, TogetherAISettingsError
 
@@ -56,6 +57,8 @@ class Connections:
                     http_client = _client_classes()[0](
                         limits=limits,
                         verify=_ssl_context(),
+                        proxy=proxy_for(self.base_url, _ssl_context()),
+                        trust_env=False,
                         follow_redirects=False,
                         headers={"accept-encoding": ACCEPTED},
                     )
@@ -129,11 +132,11 @@ class _LoopClient:
         from together import AsyncTogether
 
         self.loop = loop
+        proxy = proxy_for(connections.base_url, _ssl_context())
         # limit=0 is aiohttp's word for "no limit": the limiter is the bound.
         self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=_ssl_context())
-        http_transport = httpx_aiohttp.AiohttpTransport(
-            verify=_ssl_context(), client=aiohttp.ClientSession(connector=self._connector)
-        )
+        session = aiohttp.ClientSession(connector=self._connector, cookie_jar=aiohttp.DummyCookieJar(loop=loop))
+        http_transport = httpx_aiohttp.AiohttpTransport(verify=_ssl_context(), proxy=proxy, client=session)
         self.client = AsyncTogether(
             api_key=connections.api_key.get_secret_value(),
             base_url=connections.base_url,
@@ -142,6 +145,7 @@ class _LoopClient:
             http_client=_client_classes()[1](
                 transport=http_transport,
                 verify=_ssl_context(),
+                trust_env=False,
                 follow_redirects=False,
                 headers={"accept-encoding": ACCEPTED},
             ),

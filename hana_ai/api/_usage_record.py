@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from hana_ai.api._telemetry import Observation, Outcome, observe
+
 if TYPE_CHECKING:
+    from hana_ai.api._call import OnRetry
     from hana_ai.api._wire import EventReader
     from hana_ai.api.catalog import Catalog
 
@@ -103,6 +106,9 @@ class Metered(Protocol):
     started: float
     retries: int
     model: str | None
+    body: Mapping[str, Any] | None
+    stream: bool
+    on_retry: OnRetry | None
     tags: tuple[str, ...]
 
     @property
@@ -117,7 +123,9 @@ class Meter:
         "_answering",
         "_call",
         "_catalog",
+        "_data",
         "_first_token",
+        "_observation",
         "_operation",
         "_reader",
         "_recorder",
@@ -126,13 +134,15 @@ class Meter:
     )
 
     def __init__(self, recorder: Recorder | None, call: Metered, catalog: Catalog) -> None:
-        self._operation = None if recorder is None else OPERATIONS.get(call.path)
+        self._operation = OPERATIONS.get(call.path)
         self._recorder = recorder
         self._call = call
         self._catalog = catalog
         self._first_token: float | None = None
         self._answering: str | None = None
         self._usage: Any = None
+        self._data: Any = None
+        self._observation: Observation | None = None
         self._reader: EventReader | None = None
         self.request_id: str | None = None
 
@@ -163,40 +173,62 @@ class Meter:
         self._catalog = catalog
         self.request_id = request_id
         if isinstance(data, dict):
+            self._data = data if self._observation is not None else None
             self._usage = data.get("usage")
             self._answering = _name(data.get("model"))
 
     def __enter__(self) -> Meter:
+        if self._operation is not None:
+            self._observation = observe(self._operation, self._call, self._catalog)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        recorder, call = self._recorder, self._call
-        if recorder is None or self._operation is None:
+        if self._operation is None:
             return
-        latency = time.monotonic() - call.started
+        latency = time.monotonic() - self._call.started
         reader = self._reader
         if reader is not None:
             self._usage, self._answering = reader.usage, _name(reader.model_name)
         # A stream that was read to its end is whole, even if nobody asked for its last chunk.
         whole = exc is None or (reader is not None and reader.done and isinstance(exc, GeneratorExit))
         status, http_status = (OK, None) if whole else _status(exc)
-        recorder.record(
-            UsageRecord(
-                time.time() - latency,
-                self._operation,
-                call.model or "",
-                self._answering,
-                call.tags + _tags.get() if call.tags else _tags.get(),
-                self._usage,
-                latency,
-                self._first_token,
-                status,
-                http_status,
-                call.retries,
-                self.request_id or getattr(exc, "request_id", None),
-                self._catalog,
+        if self._recorder is not None:
+            self._recorder.record(self._record(self._operation, latency, status, http_status, exc))
+        if self._observation is not None:
+            self._observe(self._observation, latency, status, http_status)
+
+    def _record(
+        self, operation: str, latency: float, status: str, http_status: int | None, exc: BaseException | None
+    ) -> UsageRecord:
+        call = self._call
+        return UsageRecord(
+            time.time() - latency,
+            operation,
+            call.model or "",
+            self._answering,
+            call.tags + _tags.get() if call.tags else _tags.get(),
+            self._usage,
+            latency,
+            self._first_token,
+            status,
+            http_status,
+            call.retries,
+            self.request_id or getattr(exc, "request_id", None),
+            self._catalog,
+        )
+
+    def _observe(self, observation: Observation, latency: float, status: str, http_status: int | None) -> None:
+        observation.end(
+            Outcome(
+                seconds=latency,
+                first_chunk=self._first_token,
+                tokens=read_tokens(self._usage),
+                reply=(self._reader.last if self._reader is not None else self._data) or {},
+                error=None if status in (OK, LEFT_EARLY) else status,
+                http_status=http_status,
+                base_url=self._catalog.base_url,
             )
         )
 

@@ -260,6 +260,11 @@ class EventReader:
         """The model that the stream names, as it came."""
         return self._last.get("model")
 
+    @property
+    def last(self) -> Mapping[str, Any]:
+        """The chunk that came last; empty before the first one."""
+        return self._last
+
     def feed(self, chunk: bytes) -> list[dict[str, Any]]:
         """Take bytes and return the decoded chunks that they complete.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -11,7 +11,6 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
-from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import AliasChoices, BaseModel, Field
 
@@ -24,8 +23,12 @@ from hana_ai.api.messages import (
     messages_to_wire,
     tool_choice_to_wire,
 )
-from hana_ai.api.settings import TogetherAISettings
-from hana_ai.api.structured_output import Method, Schema, structured
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+
+    from hana_ai.api.settings import TogetherAISettings
+    from hana_ai.api.structured_output import Method, Schema
 
 PATH = "/v1/chat/completions"
 
@@ -341,6 +344,8 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         TogetherAIStructuredOutputError
             When called: the answer does not have the shape; the message has the finish reason.
         """
+        from hana_ai.api.structured_output import structured
+
         if method is None:
             profile = self.profile or self._resolve_model_profile() or {}
             method = "json_schema" if profile.get("structured_output") else "function_calling"

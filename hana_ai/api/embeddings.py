@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from langchain_core.embeddings import Embeddings
 from pydantic import AliasChoices, Field, PrivateAttr
@@ -24,7 +24,9 @@ from hana_ai.api._embedding_batches import (
     check_texts,
 )
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIRequestError
-from hana_ai.api.settings import TogetherAISettings
+
+if TYPE_CHECKING:
+    from hana_ai.api.settings import TogetherAISettings
 
 PATH = "/v1/embeddings"
 
@@ -59,9 +61,11 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
     dimensions: int | None = Field(default=None, ge=1)
     """Width of the vectors to ask for, where the model can shorten them; None asks for the model's own."""
     query_prefix: str = ""
-    """Put before each query, such as ``"Instruct: ...\\nQuery: "`` for the e5-instruct models."""
+    """Put before each query, such as ``"Instruct: ...\\nQuery: "`` for the e5-instruct models. Default:
+    TOGETHER_EMBEDDING_QUERY_PREFIX."""
     document_prefix: str = ""
-    """Put before each document, such as ``"passage: "`` for the e5 models."""
+    """Put before each document, such as ``"passage: "`` for the e5 models. Default:
+    TOGETHER_EMBEDDING_DOCUMENT_PREFIX."""
     on_empty: OnEmpty = "error"
     """What to do with a text that is empty or white space: ``error`` raises TogetherAIInputError with its position
     before anything is sent; ``blank`` sends a single space in its place, so that rows keep their vector."""
@@ -87,6 +91,10 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
 
     def _fill_own(self, settings: TogetherAISettings) -> None:
         self.batch_size = self.batch_size or settings.together_embedding_batch_size
+        if "query_prefix" not in self.model_fields_set:
+            self.query_prefix = settings.together_embedding_query_prefix
+        if "document_prefix" not in self.model_fields_set:
+            self.document_prefix = settings.together_embedding_document_prefix
 
     # --- LangChain's faces ---
 

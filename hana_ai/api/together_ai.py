@@ -19,6 +19,7 @@ from langchain_core.messages.ai import UsageMetadata
 from typing_extensions import Self
 
 from hana_ai.api._client_fields import default_model
+from hana_ai.api._preflight import check_defaults
 from hana_ai.api._usage_key import UsageKey, usage_key
 from hana_ai.api.catalog import expect
 from hana_ai.api.errors import TogetherAIError
@@ -157,6 +158,8 @@ class TogetherAIClient:
 
         if "chunk_size" not in fields:
             fields.setdefault("batch_size", self.settings.together_embedding_batch_size)
+        fields.setdefault("query_prefix", self.settings.together_embedding_query_prefix)
+        fields.setdefault("document_prefix", self.settings.together_embedding_document_prefix)
         return self._to_ledger(
             TogetherAIEmbeddings(**self._same_model(model, self.settings.together_default_embedding_model, fields))
         )
@@ -391,6 +394,9 @@ _lock = threading.Lock()
 def get_together_ai_client(settings: TogetherAISettings | None = None) -> TogetherAIClient:
     """Return the process's client for the settings, the same one for the same settings.
 
+    Where the settings name default models, the first one reads the catalogue in the background, and a model that
+    is deprecated or missing is warned of.
+
     Parameters
     ----------
     settings : TogetherAISettings, optional
@@ -415,7 +421,8 @@ def get_together_ai_client(settings: TogetherAISettings | None = None) -> Togeth
         client = _clients.get(settings)
         if client is None:
             client = _clients[settings] = TogetherAIClient(settings)
-        return client
+    check_defaults(client)
+    return client
 
 
 def _chat_path() -> str:

@@ -15,8 +15,8 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import SecretStr
 
@@ -363,14 +363,14 @@ class Transport:
         options: Any = self._options(call, call.remaining)
         if call.method == "GET":
             return client.get(
-                self.base_url + call.path,
+                _address(self.base_url + call.path),
                 cast_to=httpx.Response,
                 options=options,
                 stream=True,
                 stream_cls=Stream[object],
             )  # type: ignore[return-value]
         return client.post(
-            self.base_url + call.path,
+            _address(self.base_url + call.path),
             cast_to=httpx.Response,
             content=call.payload,
             options=options,
@@ -387,14 +387,14 @@ class Transport:
         options: Any = self._options(call, call.stream_idle_timeout if call.stream else call.remaining)
         if call.method == "GET":
             return await client.get(
-                self.base_url + call.path,
+                _address(self.base_url + call.path),
                 cast_to=httpx.Response,
                 options=options,
                 stream=True,
                 stream_cls=AsyncStream[object],
             )  # type: ignore[return-value]
         return await client.post(
-            self.base_url + call.path,
+            _address(self.base_url + call.path),
             cast_to=httpx.Response,
             content=call.payload,
             options=options,
@@ -442,6 +442,14 @@ class Transport:
         elif isinstance(error, TogetherAIServerError):
             limiter.pause(error.retry_after)
         return error
+
+
+@lru_cache(maxsize=256)
+def _address(url: str) -> str:
+    """An address as httpx's own object: the SDK would parse a string anew for each request."""
+    import httpx
+
+    return cast("str", httpx.URL(url))
 
 
 # --- one transport for all who ask for the same ---

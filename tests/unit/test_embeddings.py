@@ -403,6 +403,15 @@ def test_a_missing_key_is_the_settings_error_and_hides_nothing_but_the_key() -> 
     assert KEY not in repr(caught.value)
 
 
+def test_prefixes_come_from_the_environment_unless_the_object_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOGETHER_EMBEDDING_QUERY_PREFIX", "query: ")
+    monkeypatch.setenv("TOGETHER_EMBEDDING_DOCUMENT_PREFIX", "passage: ")
+    plain = TogetherAIEmbeddings(api_key=KEY, model="m")
+    assert (plain.query_prefix, plain.document_prefix) == ("query: ", "passage: ")
+    own = TogetherAIEmbeddings(api_key=KEY, model="m", query_prefix="", document_prefix="d: ")
+    assert (own.query_prefix, own.document_prefix) == ("", "d: ")
+
+
 def test_an_object_can_be_sent_to_another_process() -> None:
     embeddings = TogetherAIEmbeddings(api_key=KEY, model="m", query_prefix="q: ")
     embeddings._size.refused(64)
