@@ -609,7 +609,7 @@ def _generation_chunk(content: str, **fields: Any) -> ChatGenerationChunk:
 def _stream_logprobs(logprobs: Any, choice: Mapping[str, Any]) -> Wire:
     """A chunk's log probabilities as lists, which LangChain joins; the API also sends a bare number."""
     if isinstance(logprobs, Mapping):
-        return dict(logprobs)
+        return {name: values for name, values in logprobs.items() if isinstance(values, list)}
     text = (choice.get("delta") or {}).get("content") or choice.get("text") or ""
     return {"tokens": [text], "token_logprobs": [logprobs]}
 
