@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import settings
 
 from hana_ai.api.local.together import LocalTogether, ScriptedEngine
 from tests.openapi import check_exchange, check_request
+from tests.secrets_watch import MARK
 
 # A machine that is busy with something else is no reason to fail.
 settings.register_profile("project", deadline=None)
@@ -29,7 +31,7 @@ class ScriptedTogether(LocalTogether):
         self.engine = engine or ScriptedEngine()
         self.check_answers = True
         """False for tests that script wrong answers; requests are always checked."""
-        super().__init__(self.engine, on_exchange=self._check)
+        super().__init__(self.engine, api_key=f"{MARK}-{secrets.token_urlsafe(24)}", on_exchange=self._check)
 
     def _check(self, path: str, body: Any, status: int, answer: Any) -> None:
         if self.check_answers:
@@ -61,7 +63,10 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     yield
-    for name in ("hana_ai.api.usage", "hana_ai.api.transport"):
+    preflight = sys.modules.get("hana_ai.api._preflight")
+    if preflight is not None:
+        preflight.wait()
+    for name in ("hana_ai.api.cache", "hana_ai.api.usage", "hana_ai.api.transport"):
         module = sys.modules.get(name)
         if module is not None:
             module.close_all()

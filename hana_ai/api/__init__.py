@@ -8,6 +8,7 @@ from __future__ import annotations
 # As in typing, whose import takes longer than that of this package.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hana_ai.api.cache import CacheStats, TogetherAICache, TogetherAIEmbeddingCache
     from hana_ai.api.chat_models import ChatTogetherAI
     from hana_ai.api.connector import TogetherAIConnector
     from hana_ai.api.embeddings import TogetherAIEmbeddings
@@ -50,13 +51,16 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "BudgetWarning": "usage",
+    "CacheStats": "cache",
     "ChatTogetherAI": "chat_models",
     "FallbackTarget": "fallback",
     "Ledger": "usage",
     "RetryEvent": "transport",
     "TogetherAI": "llms",
+    "TogetherAICache": "cache",
     "TogetherAIClient": "together_ai",
     "TogetherAIConnector": "connector",
+    "TogetherAIEmbeddingCache": "cache",
     "TogetherAIEmbeddings": "embeddings",
     "TogetherAIRerank": "rerankers",
     "TogetherAISettings": "settings",
@@ -74,6 +78,7 @@ _MODULES = {
 
 __all__ = [
     "BudgetWarning",
+    "CacheStats",
     "ChatTogetherAI",
     "FallbackTarget",
     "Ledger",
@@ -81,11 +86,13 @@ __all__ = [
     "TogetherAI",
     "TogetherAIAuthenticationError",
     "TogetherAIBudgetExceededError",
+    "TogetherAICache",
     "TogetherAIClient",
     "TogetherAIConflictError",
     "TogetherAIConnectionError",
     "TogetherAIConnector",
     "TogetherAIContextOverflowError",
+    "TogetherAIEmbeddingCache",
     "TogetherAIEmbeddings",
     "TogetherAIError",
     "TogetherAIInputError",

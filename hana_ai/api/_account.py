@@ -8,7 +8,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hana_ai.api.errors import TogetherAIError, TogetherAIModelNotFoundError, TogetherAISettingsError
+from pydantic import BaseModel
+
+from hana_ai.api._wrong_shapes import shown
+from hana_ai.api.errors import (
+    TogetherAIError,
+    TogetherAIModelNotFoundError,
+    TogetherAIResponseError,
+    TogetherAISettingsError,
+)
 from hana_ai.api.together_ai import TogetherAIClient
 from hana_ai.api.transport import Call
 
@@ -68,7 +76,13 @@ class Account:
             connect_timeout=settings.together_connect_timeout,
             max_retries=settings.together_max_retries,
         )
-        return await self.client.transport.use_sdk(call, operation)
+        result = await self.client.transport.use_sdk(call, operation)
+        if not isinstance(result, (BaseModel, dict, type(None))):
+            raise TogetherAIResponseError(
+                f"the management API answered with something else than an object: {shown(result)}",
+                hint="Check TOGETHER_BASE_URL, and whether a proxy answers in Together's place.",
+            )
+        return result
 
     async def pages(self, operation: Callable[[AsyncTogether, dict[str, Any]], Any]) -> list[Any]:
         """All entries of a list, page by page; the operation takes the page's arguments."""
@@ -119,6 +133,11 @@ async def open_account(client: TogetherAIClient, project: str | None) -> Account
     """
     account = Account(client, project, "")
     identity = await account.call(lambda sdk: sdk.whoami())
+    if not getattr(identity, "type", None):
+        raise TogetherAIResponseError(
+            f"the address does not say whom the key belongs to: {shown(identity)}",
+            hint="Check TOGETHER_BASE_URL, and whether a proxy answers in Together's place.",
+        )
     own = getattr(identity, "project", None)
     if own is not None and project in (None, own.id):
         account.project, account.slug = own.id, own.slug

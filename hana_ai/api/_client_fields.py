@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import (
     AliasChoices,
@@ -17,14 +18,15 @@ from pydantic import (
 )
 from typing_extensions import Self
 
+from hana_ai.api._checks import check_api_key, check_base_url
 from hana_ai.api._usage_key import IN_MEMORY, UsageKey, usage_key
 from hana_ai.api.catalog import expect
 from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError
 from hana_ai.api.fallback import FallbackTarget, targets_from, targets_of
-from hana_ai.api.settings import TogetherAISettings, check_api_key, check_base_url
 from hana_ai.api.transport import Call, OnRetry, Transport, get_transport
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from hana_ai.api.settings import TogetherAISettings
 
 
 class ClientFields(BaseModel):
@@ -107,6 +109,9 @@ class ClientFields(BaseModel):
 
     @model_validator(mode="after")
     def _fill_from_settings(self) -> Self:
+        # Here, since pydantic-settings would add a tenth to what importing the classes takes.
+        from hana_ai.api.settings import TogetherAISettings
+
         settings = TogetherAISettings()
         if self.api_key is None:
             self.api_key = settings.together_api_key
@@ -185,7 +190,7 @@ class ClientFields(BaseModel):
             fallback=self._fallback_of(body.get("model")),
             stream=stream,
             kind=self.kind,
-            tags=_own_tags(run.tags) if run is not None and run.tags else (),
+            tags=own_tags(run.tags) if run is not None and run.tags else (),
         )
 
     def _resolve_model(self, asked: str | None = None) -> str:
@@ -208,7 +213,7 @@ class _Run(Protocol):
     tags: list[str]
 
 
-def _own_tags(tags: list[str]) -> tuple[str, ...]:
+def own_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """A run's tags without those that LangChain adds of its own accord, such as `seq:step:1`."""
     return tuple(tag for tag in tags if not tag.startswith(("seq:step:", "map:key:", "langsmith:")))
 

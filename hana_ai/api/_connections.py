@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 import threading
 import weakref
 from collections.abc import AsyncGenerator
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import SecretStr
 
-from hana_ai.api.errors import TogetherAIConnectionError
+from hana_ai.api._deadlines import bound
+from hana_ai.api._inflating import ACCEPTED, abody_of, body_of, without_encoding
+from hana_ai.api._proxy import proxy_for
+from hana_ai.api._wire import decode, request_id_of
+from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIResponseError, TogetherAISettingsError
 
 if TYPE_CHECKING:
     import httpx
     from together import AsyncTogether, Together
 
 _KEEPALIVE_SECONDS = 30.0
+_LARGEST_ERROR = 64 * 1024
+"""Bytes of an error's body that are read; its words stand at the beginning."""
+_LARGEST_ANSWER = 64 * 1024 * 1024
+"""Bytes of a reply that the SDK reads itself, those of the management API."""
 
 
 class Connections:
@@ -45,14 +54,21 @@ class Connections:
                 if self._client is None:
                     # No bound here: the limiter is the bound, and a pool's queue would be a second one.
                     limits = httpx.Limits(keepalive_expiry=_KEEPALIVE_SECONDS)
+                    http_client = _client_classes()[0](
+                        limits=limits,
+                        verify=_ssl_context(),
+                        proxy=proxy_for(self.base_url, _ssl_context()),
+                        trust_env=False,
+                        follow_redirects=False,
+                        headers={"accept-encoding": ACCEPTED},
+                    )
+                    bound(http_client)
                     self._client = Together(
                         api_key=self.api_key.get_secret_value(),
                         base_url=self.base_url,
                         max_retries=0,
                         default_headers=_without_telemetry(),
-                        http_client=_client_classes()[0](
-                            limits=limits, verify=_ssl_context(), follow_redirects=False
-                        ),
+                        http_client=http_client,
                     )
                 client = self._client
         return client
@@ -116,18 +132,22 @@ class _LoopClient:
         from together import AsyncTogether
 
         self.loop = loop
+        proxy = proxy_for(connections.base_url, _ssl_context())
         # limit=0 is aiohttp's word for "no limit": the limiter is the bound.
         self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=_ssl_context())
-        http_transport = httpx_aiohttp.AiohttpTransport(
-            verify=_ssl_context(), client=aiohttp.ClientSession(connector=self._connector)
-        )
+        session = aiohttp.ClientSession(connector=self._connector, cookie_jar=aiohttp.DummyCookieJar(loop=loop))
+        http_transport = httpx_aiohttp.AiohttpTransport(verify=_ssl_context(), proxy=proxy, client=session)
         self.client = AsyncTogether(
             api_key=connections.api_key.get_secret_value(),
             base_url=connections.base_url,
             max_retries=0,
             default_headers=_without_telemetry(),
             http_client=_client_classes()[1](
-                transport=http_transport, verify=_ssl_context(), follow_redirects=False
+                transport=http_transport,
+                verify=_ssl_context(),
+                trust_env=False,
+                follow_redirects=False,
+                headers={"accept-encoding": ACCEPTED},
             ),
         )
         self._connections = weakref.ref(connections)
@@ -167,10 +187,23 @@ class _LoopClient:
 
 @cache
 def _ssl_context() -> ssl.SSLContext:
-    """One for all clients: making it takes longer than a request."""
+    """One for all clients: making it takes longer than a request.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        SSL_CERT_FILE or SSL_CERT_DIR names certificates that can't be read.
+    """
     import httpx
 
-    return httpx.create_ssl_context()
+    try:
+        return httpx.create_ssl_context()
+    except OSError as exc:
+        named = [f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ]
+        raise TogetherAISettingsError(
+            f"The trusted certificates can't be read ({', '.join(named) or 'the default ones'}): {exc}. Correct "
+            "the path, or unset the variable."
+        ) from exc
 
 
 @cache
@@ -184,12 +217,14 @@ def _without_telemetry() -> dict[str, str]:
 
 @cache
 def _client_classes() -> tuple[type[httpx.Client], type[httpx.AsyncClient]]:
-    """HTTP clients that neither keep nor send cookies.
+    """HTTP clients that keep no cookies, and read a bounded part of what the SDK would read whole.
 
-    An API with a bearer token has none, and looking for them takes a tenth of a request's time.
+    An API with a bearer token has no cookies, and looking for them takes a tenth of a request's time.
     """
     import httpx
     import httpx_aiohttp
+
+    broken: tuple[type[BaseException], ...] = (*breakage(), TogetherAIResponseError)
 
     class NoCookies(httpx.Cookies):
         def extract_cookies(self, response: httpx.Response) -> None:
@@ -198,10 +233,85 @@ def _client_classes() -> tuple[type[httpx.Client], type[httpx.AsyncClient]]:
     class SyncClient(httpx.Client):
         cookies = property(lambda self: NoCookies())
 
+        def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
+            response = super().send(request, stream=True, **options)
+            if stream and response.is_success:
+                return response
+            read = _Read(response)
+            try:
+                for part in body_of(response):
+                    if read.add(part):
+                        break
+            except broken:
+                read.broke()
+            finally:
+                response.close()
+            return read.response()
+
     class AsyncClient(httpx_aiohttp.HttpxAiohttpClient):
         cookies = property(lambda self: NoCookies())
 
+        async def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
+            response = await super().send(request, stream=True, **options)
+            if stream and response.is_success:
+                return response
+            read = _Read(response)
+            try:
+                async for part in abody_of(response):
+                    if read.add(part):
+                        break
+            except broken:
+                read.broke()
+            finally:
+                await asyncio.shield(response.aclose())
+            return read.response()
+
     return SyncClient, AsyncClient
+
+
+class _Read:
+    """The body of a reply that the SDK wants whole: bounded, and for an error as much of it as came."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def add(self, part: bytes) -> bool:
+        """Take a part; True when it is enough."""
+        self._parts.append(part)
+        self._size += len(part)
+        if not self._response.is_success:
+            return self._size > _LARGEST_ERROR
+        if self._size > _LARGEST_ANSWER:
+            raise TogetherAIResponseError(f"the reply is larger than {_LARGEST_ANSWER} bytes and was refused")
+        return False
+
+    def broke(self) -> None:
+        """Bear, while an exception is handled, that the words of an error broke off: its status says enough."""
+        if self._response.is_success:
+            raise  # noqa: PLE0704 - the exception that is handled
+
+    def response(self) -> httpx.Response:
+        """The reply with the body.
+
+        Raises
+        ------
+        TogetherAIResponseError
+            It is a success, but no JSON, which the SDK would take for a text.
+        """
+        import httpx
+
+        data, headers = b"".join(self._parts), self._response.headers
+        kind = headers.get("content-type", "")
+        if self._response.is_success and (data or "json" in kind):
+            decode(data, model=None, request_id=request_id_of(headers), content_type=kind)
+        return httpx.Response(
+            self._response.status_code,
+            headers=without_encoding(headers.raw),
+            content=data,
+            request=self._response.request,
+        )
 
 
 @cache

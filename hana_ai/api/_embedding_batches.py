@@ -7,15 +7,16 @@ way differ only in how they wait.
 
 from __future__ import annotations
 
+import json
 import logging
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from hana_ai.api._embedding_replies import refusal, vectors_from_wire
 from hana_ai.api._token_counts import sum_token_counts, token_counts
 from hana_ai.api.errors import (
-    TogetherAIContextOverflowError,
     TogetherAIInputError,
     TogetherAIRequestError,
     TogetherAIResponseError,
@@ -30,9 +31,26 @@ OnEmpty = Literal["error", "blank"]
 OnTooLong = Literal["error", "truncate"]
 OnUsage = Callable[[Mapping[str, int]], None]
 
-_BATCH_WORDS = ("too large", "too many", "too big", "batch size", "batch_size", "maximum batch", "max batch")
-_TEXT_WORDS = ("too long", "context", "tokens", "sequence length", "maximum length", "max length")
 _SHORTENINGS = 40
+
+NO_TOKENS: Mapping[str, int] = {"prompt_tokens": 0, "total_tokens": 0}
+
+
+@runtime_checkable
+class VectorCache(Protocol):
+    """Where vectors are kept by text, in a space that names all that they must have in common."""
+
+    def read(self, space: str, texts: Sequence[str]) -> Mapping[str, list[float]]:
+        """The vectors of those texts that it has."""
+
+    async def aread(self, space: str, texts: Sequence[str]) -> Mapping[str, list[float]]:
+        """The vectors, from a coroutine."""
+
+    def write(self, space: str, vectors: Mapping[str, Sequence[float]]) -> None:
+        """Keep vectors."""
+
+    async def awrite(self, space: str, vectors: Mapping[str, Sequence[float]]) -> None:
+        """Keep vectors, from a coroutine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +96,14 @@ class EmbeddingRules:
     """Tokens that the model takes; None when unknown."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the request."""
+
+    @property
+    def space(self) -> str:
+        """What vectors must have in common to be compared: the model and all parameters.
+
+        The address is not among them: a model is the same wherever it is served.
+        """
+        return json.dumps({"model": self.model, **self.parameters}, sort_keys=True, default=repr)
 
 
 def check_texts(texts: Iterable[str], on_empty: OnEmpty) -> list[str]:
@@ -142,6 +168,8 @@ class EmbeddingJob:
         Known widths of vectors by model and `dimensions`; this call checks and adds to them.
     on_usage : callable, optional
         Gets the token counts of each reply that has them.
+    single : bool
+        Whether numbers are rounded to 32 bits, as a cache keeps them.
 
     Raises
     ------
@@ -157,8 +185,11 @@ class EmbeddingJob:
         size: BatchSize,
         widths: dict[tuple[str, int | None], int],
         on_usage: OnUsage | None = None,
+        single: bool = False,
     ) -> None:
         self.rules = rules
+        self._single = single
+        self.space = rules.space if single else ""
         self.size = size
         self.on_usage = on_usage
         self.on_progress: Callable[[int], None] | None = None
@@ -175,6 +206,11 @@ class EmbeddingJob:
             self.positions = list(first.values())
         self._fit()
         self._vectors: list[list[float]] = [[]] * len(self.texts)
+        # What a cache has stands at the end, and what is sent before it, from `_begin` on.
+        self._begin = 0
+        self._begun = False
+        self._reordered = False
+        self._missing = len(self.texts)
         self._usages: list[Any] = []
         self._request_ids: list[str] = []
 
@@ -202,13 +238,13 @@ class EmbeddingJob:
     def workers(self, limit: int) -> int:
         """How many batches to carry at the same time, `limit` at most."""
         size = self.size.within(self.rules.batch_size)
-        return min(limit, -(-len(self.texts) // size))
+        return min(limit, -(-self._missing // size))
 
     def batches(self) -> Iterator[Batch]:
         """Cut the texts into batches, of the size that is known to be right when a batch is asked for."""
-        begin = 0
-        while begin < len(self.texts):
-            end = min(len(self.texts), begin + self.size.within(self.rules.batch_size))
+        begin, last = self._begin, self._missing
+        while begin < last:
+            end = min(last, begin + self.size.within(self.rules.batch_size))
             yield Batch(self, begin, end)
             begin = end
 
@@ -221,10 +257,58 @@ class EmbeddingJob:
             **self.rules.parameters,
         }
 
-    def keep(self, begin: int, reply: Reply, count: int) -> None:
-        """Take the reply for `count` texts from `begin` on."""
+    # --- what a cache has ---
+
+    def inputs(self, begin: int = 0, end: int | None = None) -> list[str]:
+        """The texts as they are sent, from `begin` up to `end`."""
+        prefix = self.rules.prefix
+        return [prefix + text for text in self.texts[begin:end]]
+
+    def fill(self, known: Mapping[str, list[float]]) -> None:
+        """Take the vectors that a cache has, by text as it is sent."""
+        width = self.rules.dimensions or self._widths.get((self.rules.model, self.rules.dimensions))
+        found = [known.get(text) for text in self.inputs()]
+        widths = {len(vector) for vector in found if vector is not None}
+        if not widths or len(widths) > 1 or (width is not None and widths != {width}):
+            # Nothing, or not what this model answers with: all is asked for.
+            return
+        order = sorted(range(len(found)), key=lambda place: found[place] is not None)
+        new = {place: position for position, place in enumerate(order)}
+        self.texts = [self.texts[place] for place in order]
+        self.positions = [self.positions[place] for place in order]
+        self._places = [new[place] for place in self._places]
+        self._vectors = [found[place] or [] for place in order]
+        self._reordered = True
+        self._missing = sum(vector is None for vector in found)
+        if self.on_progress is not None:
+            self.on_progress(len(found) - self._missing)
+
+    @property
+    def cached(self) -> bool:
+        """Whether a cache had all."""
+        return self._missing == 0
+
+    def more(self) -> bool:
+        """Whether there are batches to be carried, at first and after they were."""
+        if not self._begun:
+            self._begun = True
+            return self._missing > 0
+        if self._begin == 0 < self._missing < len(self.texts) and len({len(each) for each in self._vectors}) > 1:
+            logger.warning("vectors that a cache has in another width than %s are asked for", self.rules.model)
+            self._begin, self._missing = self._missing, len(self.texts)
+            return True
+        return False
+
+    # --- replies ---
+
+    def keep(self, begin: int, reply: Reply, count: int) -> dict[str, list[float]]:
+        """Take the reply for `count` texts from `begin` on; gives the vectors by text, for a cache to keep."""
         vectors = vectors_from_wire(reply.data, count, model=self.rules.model, request_id=reply.request_id)
         self._check_width(len(vectors[0]), reply)
+        kept: dict[str, list[float]] = {}
+        if self._single:
+            vectors = [array("f", vector).tolist() for vector in vectors]
+            kept = dict(zip(self.inputs(begin, begin + count), vectors, strict=True))
         self._vectors[begin : begin + count] = vectors
         usage = token_counts(reply.data)
         self._usages.append(usage)
@@ -234,6 +318,7 @@ class EmbeddingJob:
             self.on_usage(usage)
         if self.on_progress is not None:
             self.on_progress(count)
+        return kept
 
     def _check_width(self, width: int, reply: Reply) -> None:
         dimensions = self.rules.dimensions
@@ -254,23 +339,27 @@ class EmbeddingJob:
     def result(self) -> EmbeddingResult:
         """The vectors of all texts, after every batch has been carried."""
         vectors = self._vectors
-        if len(vectors) < len(self._places):
+        if self.texts:
+            # All from a cache: then this is how the width is learned.
+            self._widths.setdefault((self.rules.model, self.rules.dimensions), len(vectors[0]))
+        if self._reordered or len(vectors) < len(self._places):
             # Equal texts get equal vectors, but not the same list: who changes one does not change the other.
             seen: set[int] = set()
             vectors = []
             for place in self._places:
                 vectors.append(list(self._vectors[place]) if place in seen else self._vectors[place])
                 seen.add(place)
-        return EmbeddingResult(vectors, sum_token_counts(self._usages), self.rules.model, self._request_ids)
+        usage = dict(NO_TOKENS) if self.cached else sum_token_counts(self._usages)
+        return EmbeddingResult(vectors, usage, self.rules.model, self._request_ids)
 
 
 class Batch:
     """Some texts of a job, sent in one request, or in several where the server refuses them together."""
 
-    __slots__ = ("_job", "_length", "_now", "_shortened", "_waiting")
+    __slots__ = ("_length", "_now", "_shortened", "_waiting", "job")
 
     def __init__(self, job: EmbeddingJob, begin: int, end: int) -> None:
-        self._job = job
+        self.job = job
         self._waiting = [(begin, end)]
         self._now = (begin, end)
         self._length = 0
@@ -281,16 +370,16 @@ class Batch:
         if not self._waiting:
             return None
         begin, end = self._waiting.pop()
-        size = self._job.size.within(self._job.rules.batch_size)
+        size = self.job.size.within(self.job.rules.batch_size)
         if end - begin > size:
             # Another batch has been refused since this one was cut.
             self._waiting.append((begin + size, end))
             end = begin + size
         self._now = (begin, end)
-        return self._job.body(begin, end)
+        return self.job.body(begin, end)
 
-    def take(self, reply: Reply) -> None:
-        """Take the reply to the last body.
+    def take(self, reply: Reply) -> dict[str, list[float]]:
+        """Take the reply to the last body; gives what a cache is to keep.
 
         Raises
         ------
@@ -298,15 +387,16 @@ class Batch:
             It is not one vector a text, all of the known width.
         """
         begin, end = self._now
-        self._job.keep(begin, reply, end - begin)
+        kept = self.job.keep(begin, reply, end - begin)
         if self._shortened:
             logger.warning(
                 "%s was cut from %d to %d letters, since the server refused it as too long",
-                describe([self._job.positions[begin]]),
+                describe([self.job.positions[begin]]),
                 self._length,
-                len(self._job.texts[begin]),
+                len(self.job.texts[begin]),
             )
             self._shortened = 0
+        return kept
 
     def refused(self, error: TogetherAIRequestError | TogetherAIInputError) -> None:
         """Take the error that the last body, or its reply, ended in; raise it if nothing can be done.
@@ -318,7 +408,7 @@ class Batch:
         why = refusal(error)
         if why is not None and end - begin > 1:
             if why == "batch":
-                self._job.size.refused(end - begin)
+                self.job.size.refused(end - begin)
             middle = (begin + end) // 2
             self._waiting += [(middle, end), (begin, middle)]
         elif why is not None and self._shorten(begin):
@@ -327,13 +417,13 @@ class Batch:
             raise self._located(error, why)
 
     def _shorten(self, place: int) -> bool:
-        text = self._job.texts[place]
-        if self._job.rules.on_too_long == "error" or len(text) < 2 or self._shortened == _SHORTENINGS:
+        text = self.job.texts[place]
+        if self.job.rules.on_too_long == "error" or len(text) < 2 or self._shortened == _SHORTENINGS:
             return False
         shorter = text[: len(text) * 3 // 4].rstrip() or text[:1]
         self._length = self._length if self._shortened else len(text)
         self._shortened += 1
-        self._job.texts[place] = shorter
+        self.job.texts[place] = shorter
         return True
 
     def _located(
@@ -342,76 +432,17 @@ class Batch:
         """The error, with the positions of its texts in the message."""
         begin, end = self._now
         if isinstance(error, TogetherAIInputError):
-            guilty = [place for place in range(begin, end) if not _encodable(self._job.texts[place])]
+            guilty = [place for place in range(begin, end) if not _encodable(self.job.texts[place])]
             if not guilty:
                 return error
-            made = TogetherAIInputError(f"{describe([self._job.positions[place] for place in guilty])}: {error}")
+            made = TogetherAIInputError(f"{describe([self.job.positions[place] for place in guilty])}: {error}")
             made.__cause__ = error
             return made
-        if len(self._job.positions) > 1:
-            error.message = f"{error.message} [{describe(self._job.positions[begin:end])}]"
-        if why is not None and self._job.rules.on_too_long == "error":
+        if len(self.job.positions) > 1:
+            error.message = f"{error.message} [{describe(self.job.positions[begin:end])}]"
+        if why is not None and self.job.rules.on_too_long == "error":
             error.hint = "Split the text, or set on_too_long='truncate'."
         return error
-
-
-def refusal(error: Exception) -> Literal["batch", "text"] | None:
-    """Whether the server refused a request for its size: for that of the batch, or for that of a text in it.
-
-    413 always says so; 400 and 422 have many meanings, and the words decide. Together documents none of them, so
-    the words are those that servers of this API are known to use.
-    """
-    if not isinstance(error, TogetherAIRequestError) or error.status not in (400, 403, 413, 422):
-        return None
-    if isinstance(error, TogetherAIContextOverflowError):
-        return "text"
-    words = error.message.lower()
-    if error.status == 413 or (error.status != 403 and any(word in words for word in _BATCH_WORDS)):
-        return "batch"
-    return "text" if error.status != 403 and any(word in words for word in _TEXT_WORDS) else None
-
-
-def vectors_from_wire(
-    reply: Any, count: int, *, model: str | None = None, request_id: str | None = None
-) -> list[list[float]]:
-    """Turn a reply of embeddings into vectors, shape `(count, width)`, in the order of the request.
-
-    JSON writes 0.0 as 0, and a database that wants floats refuses an integer: all numbers become floats.
-
-    Raises
-    ------
-    TogetherAIResponseError
-        The reply is not `count` vectors of one width, one for each `index`.
-    """
-
-    def wrong(what: str) -> TogetherAIResponseError:
-        return TogetherAIResponseError(f"the reply to {count} texts {what}", model=model, request_id=request_id)
-
-    entries = reply.get("data") if isinstance(reply, Mapping) else None
-    if not isinstance(entries, list):
-        raise wrong(f"has no list of vectors: {reply!r:.200}")
-    if len(entries) != count:
-        raise wrong(f"has {len(entries)} vectors")
-    vectors: list[list[float] | None] = [None] * count
-    for entry in entries:
-        index = entry.get("index") if isinstance(entry, Mapping) else None
-        if not isinstance(index, (int, float)) or index != int(index) or not 0 <= index < count:
-            raise wrong(f"has a vector with the index {index!r}")
-        if vectors[int(index)] is not None:
-            raise wrong(f"has two vectors with the index {index!r}")
-        numbers = entry.get("embedding")
-        if not isinstance(numbers, list):
-            raise wrong(f"has a {type(numbers).__name__} in the place of a vector")
-        try:
-            # The array does the conversion, and the check, in C: a loop in Python would cost more than the JSON.
-            vectors[int(index)] = array("d", numbers).tolist()
-        except (TypeError, OverflowError) as exc:
-            raise wrong(f"has a vector that is not of numbers: {exc}") from exc
-    made = [vector for vector in vectors if vector is not None]
-    widths = sorted({len(vector) for vector in made})
-    if len(widths) != 1 or widths[0] == 0:
-        raise wrong(f"has vectors of {' and '.join(map(str, widths))} numbers")
-    return made
 
 
 def _encodable(text: str) -> bool:

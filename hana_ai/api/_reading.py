@@ -6,12 +6,14 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from hana_ai.api._connections import breakage
+from hana_ai.api._deadlines import is_bound, until
+from hana_ai.api._inflating import abody_of, body_of
 from hana_ai.api._wire import EventReader, decode, request_id_of
 from hana_ai.api.errors import TogetherAIResponseError, TogetherAITimeoutError
 
@@ -37,12 +39,44 @@ class Opened:
     limiter: Limiter
     bytes: Any
     reader: EventReader
+    idle_timeout: float = 60.0
+    """Seconds between two chunks; comments and halves of chunks count as silence."""
     chunks: list[dict[str, Any]] = field(default_factory=list)
+    """The last that came."""
+    size: int = 0
+    """Bytes so far."""
 
     def add(self, part: bytes) -> bool:
         """Take bytes; True when there is a first chunk (or the end)."""
-        self.chunks = self.reader.feed(part)
+        self._take(part)
         return bool(self.chunks) or self.reader.done
+
+    def more(self, heard: float) -> bool:
+        """Read on, for at most the idle timeout after `heard`; False at the end of the bytes."""
+        with until(heard + self.idle_timeout):
+            data = next(self.bytes, None)
+        return self._take(data)
+
+    async def amore(self, heard: float) -> bool:
+        """Read on in a coroutine; see `more`."""
+        if self.chunks:
+            # The usual case: aiohttp's own timeout bounds a gap without a byte.
+            data = await anext(self.bytes, None)
+        else:
+            async with within(heard + self.idle_timeout - time.monotonic()):
+                data = await anext(self.bytes, None)
+        return self._take(data)
+
+    def _take(self, data: bytes | None) -> bool:
+        if data is None:
+            self.chunks = []
+            self.reader.finish()
+            return False
+        self.size += len(data)
+        if self.size > MAX_REPLY_BYTES:
+            raise _too_large(self.reader.model)
+        self.chunks = self.reader.feed(data)
+        return True
 
 
 def read_reply(call: Call, response: httpx.Response) -> tuple[Any, Mapping[str, str]]:
@@ -82,15 +116,19 @@ async def aread_reply(call: Call, response: httpx.Response) -> tuple[Any, Mappin
 def check(call: Call, size: int) -> None:
     """Bound size and time while a reply is read."""
     if size > MAX_REPLY_BYTES:
-        raise TogetherAIResponseError(
-            f"the reply is larger than {MAX_REPLY_BYTES} bytes and was refused", model=call.model
-        )
+        raise _too_large(call.model)
     if time.monotonic() > call.deadline:
         raise TogetherAITimeoutError(
             f"timed out after {call.timeout:g} s while reading the reply",
             model=call.model,
             hint="Raise TOGETHER_TIMEOUT.",
         )
+
+
+def _too_large(model: str | None) -> TogetherAIResponseError:
+    return TogetherAIResponseError(
+        f"the reply is larger than {MAX_REPLY_BYTES} bytes and was refused", model=model
+    )
 
 
 def _decoded(call: Call, response: httpx.Response, data: bytes) -> tuple[Any, Mapping[str, str]]:
@@ -123,37 +161,19 @@ def event_reader(call: Call, response: httpx.Response) -> EventReader:
     return EventReader(model=call.model, request_id=request_id_of(headers))
 
 
-def body_of(response: httpx.Response) -> Iterable[bytes]:
-    """A reply's bytes. `iter_bytes` would cost a stream's chunk a quarter more, for decoding what is plain."""
-    if "content-encoding" in response.headers:
-        return response.iter_bytes()
-    return cast("Iterable[bytes]", response.stream)
-
-
-def abody_of(response: httpx.Response) -> AsyncIterable[bytes]:
-    """A reply's bytes for a coroutine; see `body_of`."""
-    if "content-encoding" in response.headers:
-        return response.aiter_bytes()
-    return cast("AsyncIterable[bytes]", response.stream)
-
-
 def read_to_the_end(opened: Opened) -> None:
     """Read what follows `[DONE]`, so that the connection can be used again.
 
     HTTP ends a body after its last byte of data; a connection whose body was not read to that end is closed. It
     comes at once, so a server that holds it back is not waited for.
     """
-    stream = opened.response.extensions.get("network_stream")
-    if stream is None:
+    if not is_bound(opened.response.extensions.get("network_stream")):
         return
-    read = stream.read
-    stream.read = lambda max_bytes, timeout=None: read(max_bytes, _LONGEST_END)
     try:
-        next(opened.bytes, None)
+        with until(time.monotonic() + _LONGEST_END):
+            next(opened.bytes, None)
     except breakage():
         logger.debug("a stream's connection was closed, since its end did not come in %g s", _LONGEST_END)
-    finally:
-        stream.read = read
 
 
 async def aread_to_the_end(opened: Opened) -> None:

@@ -14,11 +14,11 @@ def token_counts(reply: Any) -> dict[str, int] | None:
     return {name: count for name, count in usage.items() if isinstance(count, int)} or None
 
 
-def sum_token_counts(counts: Iterable[Mapping[str, Any] | None]) -> dict[str, int] | None:
+def sum_token_counts(counts: Iterable[Any]) -> dict[str, int] | None:
     """Add token counts, name by name; None as soon as one is unknown, since unknown is not zero."""
     total: dict[str, int] = {}
     for count in counts:
-        if count is None:
+        if not isinstance(count, Mapping):
             return None
         for name, tokens in count.items():
             if isinstance(tokens, int):

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 import orjson
 
 from hana_ai.api._decimals import EXACT, plain
-from hana_ai.api._usage_record import Tokens, UsageRecord
+from hana_ai.api._usage_record import CACHED, Tokens, UsageRecord
 from hana_ai.api._usage_store import LONGEST_MODEL, LONGEST_TAGS, LONGEST_TEXT
 
 
@@ -21,6 +21,8 @@ class UsageTotals(TypedDict):
     total_requests: int
     failed_requests: int
     """Of them, those that ended in an error."""
+    cached_requests: int
+    """Of them, those that a cache answered: nothing was sent, and they cost nothing."""
     prompt_tokens: int
     completion_tokens: int
     """With the reasoning tokens."""
@@ -57,7 +59,7 @@ class UsageEvent:
     first_token_seconds: float | None
     """Until the first chunk of a stream; None for other calls."""
     status: str
-    """ok, left early, cancelled, or the class of the error."""
+    """ok, cached, left early, cancelled, or the class of the error."""
     http_status: int | None
     """Of the error."""
     retries: int
@@ -79,6 +81,8 @@ def may_be_priced(record: UsageRecord, tokens: Tokens) -> bool:
 
 def cost_of(record: UsageRecord, tokens: Tokens) -> Decimal | None:
     """USD by the catalogue as last read; None when a price or the tokens are unknown."""
+    if record.status == CACHED:
+        return Decimal(0)
     models = record.catalog.cached
     if models is None or tokens.prompt is None:
         return None
@@ -149,6 +153,7 @@ def no_calls() -> UsageTotals:
     return UsageTotals(
         total_requests=0,
         failed_requests=0,
+        cached_requests=0,
         prompt_tokens=0,
         completion_tokens=0,
         cached_tokens=0,
@@ -160,7 +165,7 @@ def no_calls() -> UsageTotals:
 
 
 def sums_of(groups: Iterable[Sequence[Any]], by: str) -> dict[str, UsageTotals]:
-    """Add up the store's groups: name, cost, calls, four counts of tokens, calls of unknown cost, failed calls."""
+    """Add up the store's groups: name, cost, and eight counts, as `Store.groups` gives them."""
     found: dict[str, UsageTotals] = {}
     priced: set[str] = set()
     for name, cost, *counts in groups:
@@ -176,9 +181,10 @@ def sums_of(groups: Iterable[Sequence[Any]], by: str) -> dict[str, UsageTotals]:
 
 
 def _add(sums: UsageTotals, cost: str | None, counts: Sequence[Any]) -> None:
-    calls, prompt, completion, cached, reasoning, unknown, failed = (int(count or 0) for count in counts)
+    calls, prompt, completion, cached, reasoning, unknown, failed, hits = (int(count or 0) for count in counts)
     sums["total_requests"] += calls
     sums["failed_requests"] += failed
+    sums["cached_requests"] += hits
     sums["unknown_cost_requests"] += unknown
     sums["prompt_tokens"] += prompt
     sums["completion_tokens"] += completion

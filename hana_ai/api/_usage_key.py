@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hana_ai.api.usage import Ledger
 
 HANA = "hana:"
-"""How TOGETHER_USAGE_DB says that what follows is a table in the toolkit's database."""
+"""How TOGETHER_USAGE_DB and TOGETHER_CACHE say that what follows is a table in the toolkit's database."""
 
 
 class HanaAddress(NamedTuple):
@@ -51,15 +51,24 @@ IN_MEMORY = UsageKey()
 def usage_key(settings: TogetherAISettings) -> UsageKey:
     """The part of the settings that makes a ledger."""
     database = settings.together_usage_db
-    hana = None
-    if database is not None and database.lower().startswith(HANA):
-        hana = HanaAddress(
-            settings.hana_address,
-            settings.hana_port,
-            settings.hana_user,
-            settings.hana_password,
-            settings.hana_userkey,
-            settings.hana_schema,
-            settings.hana_encrypt,
-        )
-    return UsageKey(database, settings.together_budget_usd, settings.together_budget_period, hana)
+    return UsageKey(
+        database,
+        settings.together_budget_usd,
+        settings.together_budget_period,
+        hana_address(database, settings),
+    )
+
+
+def hana_address(database: str | None, settings: TogetherAISettings) -> HanaAddress | None:
+    """The toolkit's database, where a setting such as TOGETHER_USAGE_DB needs it."""
+    if database is None or not database.lower().startswith(HANA):
+        return None
+    return HanaAddress(
+        settings.hana_address,
+        settings.hana_port,
+        settings.hana_user,
+        settings.hana_password,
+        settings.hana_userkey,
+        settings.hana_schema,
+        settings.hana_encrypt,
+    )

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from hana_ai.api._telemetry import Observation, Outcome, observe
+
 if TYPE_CHECKING:
+    from hana_ai.api._call import OnRetry
     from hana_ai.api._wire import EventReader
     from hana_ai.api.catalog import Catalog
 
@@ -29,6 +32,9 @@ OPERATIONS: Mapping[str, str] = {
 OK = "ok"
 CANCELLED = "cancelled"
 LEFT_EARLY = "left early"
+CACHED = "cached"
+"""A cache answered, and nothing was sent."""
+NO_TOKENS: Mapping[str, int] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 _tags: ContextVar[tuple[str, ...]] = ContextVar("together_ai_usage_tags", default=())
 
@@ -52,6 +58,11 @@ def usage_tags(*tags: str) -> Iterator[None]:
         _tags.reset(token)
 
 
+def current_tags() -> tuple[str, ...]:
+    """The tags of the `usage_tags` blocks that this is called in."""
+    return _tags.get()
+
+
 @dataclass(slots=True, eq=False)
 class UsageRecord:
     """One call as it ended."""
@@ -72,7 +83,7 @@ class UsageRecord:
     first_token: float | None
     """Seconds until the first chunk of a stream; None for other calls."""
     status: str
-    """ok, left early, cancelled, or the class of the error."""
+    """ok, cached, left early, cancelled, or the class of the error."""
     http_status: int | None
     """Of the error; None when there was none, or no reply."""
     retries: int
@@ -103,6 +114,9 @@ class Metered(Protocol):
     started: float
     retries: int
     model: str | None
+    body: Mapping[str, Any] | None
+    stream: bool
+    on_retry: OnRetry | None
     tags: tuple[str, ...]
 
     @property
@@ -117,7 +131,9 @@ class Meter:
         "_answering",
         "_call",
         "_catalog",
+        "_data",
         "_first_token",
+        "_observation",
         "_operation",
         "_reader",
         "_recorder",
@@ -126,13 +142,15 @@ class Meter:
     )
 
     def __init__(self, recorder: Recorder | None, call: Metered, catalog: Catalog) -> None:
-        self._operation = None if recorder is None else OPERATIONS.get(call.path)
+        self._operation = OPERATIONS.get(call.path)
         self._recorder = recorder
         self._call = call
         self._catalog = catalog
         self._first_token: float | None = None
         self._answering: str | None = None
         self._usage: Any = None
+        self._data: Any = None
+        self._observation: Observation | None = None
         self._reader: EventReader | None = None
         self.request_id: str | None = None
 
@@ -163,42 +181,68 @@ class Meter:
         self._catalog = catalog
         self.request_id = request_id
         if isinstance(data, dict):
+            self._data = data if self._observation is not None else None
             self._usage = data.get("usage")
-            self._answering = data.get("model")
+            self._answering = _name(data.get("model"))
 
     def __enter__(self) -> Meter:
+        if self._operation is not None:
+            self._observation = observe(self._operation, self._call, self._catalog)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        recorder, call = self._recorder, self._call
-        if recorder is None or self._operation is None:
+        if self._operation is None:
             return
-        latency = time.monotonic() - call.started
+        latency = time.monotonic() - self._call.started
         reader = self._reader
         if reader is not None:
-            self._usage, self._answering = reader.usage, reader.model_name
+            self._usage, self._answering = reader.usage, _name(reader.model_name)
         # A stream that was read to its end is whole, even if nobody asked for its last chunk.
         whole = exc is None or (reader is not None and reader.done and isinstance(exc, GeneratorExit))
         status, http_status = (OK, None) if whole else _status(exc)
-        recorder.record(
-            UsageRecord(
-                time.time() - latency,
-                self._operation,
-                call.model or "",
-                self._answering,
-                call.tags + _tags.get() if call.tags else _tags.get(),
-                self._usage,
-                latency,
-                self._first_token,
-                status,
-                http_status,
-                call.retries,
-                self.request_id or getattr(exc, "request_id", None),
-                self._catalog,
+        if self._recorder is not None:
+            self._recorder.record(self._record(self._operation, latency, status, http_status, exc))
+        if self._observation is not None:
+            self._observe(self._observation, latency, status, http_status)
+
+    def _record(
+        self, operation: str, latency: float, status: str, http_status: int | None, exc: BaseException | None
+    ) -> UsageRecord:
+        call = self._call
+        return UsageRecord(
+            time.time() - latency,
+            operation,
+            call.model or "",
+            self._answering,
+            call.tags + _tags.get() if call.tags else _tags.get(),
+            self._usage,
+            latency,
+            self._first_token,
+            status,
+            http_status,
+            call.retries,
+            self.request_id or getattr(exc, "request_id", None),
+            self._catalog,
+        )
+
+    def _observe(self, observation: Observation, latency: float, status: str, http_status: int | None) -> None:
+        observation.end(
+            Outcome(
+                seconds=latency,
+                first_chunk=self._first_token,
+                tokens=read_tokens(self._usage),
+                reply=(self._reader.last if self._reader is not None else self._data) or {},
+                error=None if status in (OK, LEFT_EARLY) else status,
+                http_status=http_status,
+                base_url=self._catalog.base_url,
             )
         )
+
+
+def _name(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _status(exc: BaseException | None) -> tuple[str, int | None]:
@@ -210,6 +254,10 @@ def _status(exc: BaseException | None) -> tuple[str, int | None]:
         return CANCELLED, None
     public = next(cls.__name__ for cls in type(exc).__mro__ if not cls.__name__.startswith("_"))
     return public, getattr(exc, "status", None)
+
+
+_MOST_TOKENS = 2**53
+"""The largest number that JSON, SQL and floats all hold exactly."""
 
 
 class Tokens(NamedTuple):
@@ -228,8 +276,8 @@ def read_tokens(usage: Any) -> Tokens:
     # A dict nearly always; asking that first is many times faster.
     if not isinstance(usage, (dict, Mapping)):
         return Tokens()
-    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    total = _count(usage.get("total_tokens"))
+    prompt, completion = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
+    total = count(usage.get("total_tokens"))
     if total is not None:
         if completion is None and prompt is not None:
             completion = max(0, total - prompt)
@@ -245,13 +293,12 @@ def read_tokens(usage: Any) -> Tokens:
 
 def _detail(usage: Mapping[str, Any], where: str, name: str) -> int | None:
     details = usage.get(where)
-    nested = _count(details.get(name)) if isinstance(details, dict) else None
-    return _count(usage.get(name)) if nested is None else nested
+    nested = count(details.get(name)) if isinstance(details, dict) else None
+    return count(usage.get(name)) if nested is None else nested
 
 
-def _count(value: object) -> int | None:
-    if value is None:
-        return None
-    if type(value) is int and value >= 0:
-        return value
-    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 else None
+def count(value: object) -> int | None:
+    """A number of tokens; None for what is none, such as one that no reply has room for."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
+        return int(value)
+    return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import email.utils
+import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -21,7 +22,15 @@ from hana_ai.api.errors import (
 )
 from hana_ai.api.sse import SSEDecoder
 
+MAX_DEPTH = 200
+"""Lists and objects in each other; a reply with more is refused."""
+
 _LONGEST_NAMED_WAIT = 3600.0
+_LONGEST_REASON = 300
+_NO_BRACKETS = bytes(letter for letter in range(256) if letter not in b"[]{}")
+_MANY_BYTES = 64 * 1024
+_MANY_NUMBERS = 64
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
@@ -54,8 +63,8 @@ def decode(data: bytes, *, model: str | None, request_id: str | None, content_ty
         It is no JSON.
     """
     try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as exc:
+        return loads(data)
+    except ValueError as exc:
         begin = " ".join(data[:200].decode("utf-8", "replace").split())
         raise TogetherAIResponseError(
             f"the reply is not JSON (content type {content_type or 'unknown'}, {len(data)} bytes): {begin!r}",
@@ -63,6 +72,47 @@ def decode(data: bytes, *, model: str | None, request_id: str | None, content_ty
             request_id=request_id,
             hint="Check TOGETHER_BASE_URL, and whether a proxy answers in Together's place.",
         ) from exc
+
+
+def loads(data: bytes) -> Any:
+    """Decode JSON that is not deeper than `MAX_DEPTH`.
+
+    Raises
+    ------
+    ValueError
+        It is deeper, or no JSON.
+    """
+    value = orjson.loads(data)
+    # Each level takes an opening and a closing bracket: most replies are too short, or have too few, to be deep.
+    if len(data) > 2 * MAX_DEPTH and not _has_few_brackets(data) and _is_deep(value):
+        raise ValueError(f"JSON with more than {MAX_DEPTH} lists and objects in each other")
+    return value
+
+
+def _has_few_brackets(data: bytes) -> bool:
+    return len(data) <= _MANY_BYTES and len(data.translate(None, _NO_BRACKETS)) <= 2 * MAX_DEPTH
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(MAX_DEPTH):
+        level = [child for item in level for child in _children(item) if isinstance(child, (dict, list))]
+        if not level:
+            return False
+    return True
+
+
+def _children(item: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    if isinstance(item, dict):
+        return item.values()
+    if len(item) > _MANY_NUMBERS:
+        try:
+            # The quickest way to know that a vector holds numbers alone.
+            sum(item)
+        except (TypeError, OverflowError):
+            return item
+        return ()
+    return item
 
 
 def request_id_of(headers: Mapping[str, str]) -> str | None:
@@ -82,10 +132,14 @@ def retry_after_of(headers: Mapping[str, str]) -> float | None:
         try:
             seconds = float(value.strip().removesuffix("s")) * scale
         except ValueError:
-            stamp = email.utils.parsedate_tz(value)
-            if stamp is None:
+            try:
+                stamp = email.utils.parsedate_tz(value)
+                if stamp is None:
+                    continue
+                seconds = max(0.0, email.utils.mktime_tz(stamp) - time.time())
+            except (ValueError, OverflowError):
+                # It has the form of a date, with a year or a month that no calendar has.
                 continue
-            seconds = max(0.0, email.utils.mktime_tz(stamp) - time.time())
         if seconds > 1_000_000_000:
             # A point in time instead of a span, as some gateways send it.
             seconds -= time.time()
@@ -100,8 +154,8 @@ def status_error(
     """Make the error for a reply with an error status."""
     body: object
     try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        body = loads(data)
+    except ValueError:
         body = data.decode("utf-8", "replace")
     error = error_from_body(
         status, body, model=model, request_id=request_id_of(headers), retry_after=retry_after_of(headers)
@@ -119,8 +173,17 @@ def transport_error(exc: BaseException, *, base_url: str, model: str | None) -> 
     The SDK's and httpx's own classes are not enough: httpx-aiohttp reports a server that hung up as a timeout
     of the connect phase. The innermost cause tells what it was.
     """
-    names = {cls.__name__ for link in _causes(exc) for cls in type(link).__mro__}
-    what = next((str(link) for link in reversed(list(_causes(exc))) if str(link)), type(exc).__name__)
+    causes = list(_causes(exc))
+    for link in causes:
+        if isinstance(link, TogetherAIRequestError):
+            # The SDK wraps what our own HTTP client refused.
+            link.model = link.model or model
+            return link
+        if isinstance(link, ssl.SSLError) and (error := _tls_error(link, base_url, model)) is not None:
+            return error
+    names = {cls.__name__ for link in causes for cls in type(link).__mro__}
+    what = next((str(link) for link in reversed(causes) if str(link)), type(exc).__name__)
+    what = " ".join(what.split())[:_LONGEST_REASON]
     disconnected = "ServerDisconnectedError" in names or "ClientOSError" in names
     if not disconnected and names & {
         "TimeoutException",
@@ -139,6 +202,27 @@ def transport_error(exc: BaseException, *, base_url: str, model: str | None) -> 
         model=model,
         hint="Check the network, the proxy settings and TOGETHER_BASE_URL.",
     )
+
+
+def _tls_error(exc: ssl.SSLError, base_url: str, model: str | None) -> TogetherAIConnectionError | None:
+    """Make the error for a certificate or a port that will be as wrong at the next try; None for other reasons."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        error = TogetherAIConnectionError(
+            f"the certificate of {base_url} can't be trusted: {getattr(exc, 'verify_message', None) or exc}",
+            model=model,
+            hint="Check TOGETHER_BASE_URL and the machine's clock. Where a proxy of your network signs with an "
+            "authority of its own, name that authority's file with SSL_CERT_FILE.",
+        )
+    elif getattr(exc, "reason", None) in _NO_TLS or any(reason in str(exc) for reason in _NO_TLS):
+        error = TogetherAIConnectionError(
+            f"{base_url} does not speak TLS",
+            model=model,
+            hint="Check the port and the scheme of TOGETHER_BASE_URL, and the proxy settings.",
+        )
+    else:
+        return None
+    error.is_retryable = False
+    return error
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
@@ -163,7 +247,7 @@ class EventReader:
 
     def __init__(self, *, model: str | None, request_id: str | None) -> None:
         self._decoder = SSEDecoder()
-        self._failure: TogetherAIStatusError | None = None
+        self._failure: TogetherAIRequestError | None = None
         self._last: dict[str, Any] = {}
         self.done = False
         self.model = model
@@ -172,9 +256,14 @@ class EventReader:
         """The token counts that came last."""
 
     @property
-    def model_name(self) -> str | None:
-        """The model that the stream names."""
+    def model_name(self) -> Any:
+        """The model that the stream names, as it came."""
         return self._last.get("model")
+
+    @property
+    def last(self) -> Mapping[str, Any]:
+        """The chunk that came last; empty before the first one."""
+        return self._last
 
     def feed(self, chunk: bytes) -> list[dict[str, Any]]:
         """Take bytes and return the decoded chunks that they complete.
@@ -198,17 +287,18 @@ class EventReader:
                 self.done = True
                 break
             try:
-                decoded = orjson.loads(data)
-            except orjson.JSONDecodeError:
+                decoded = loads(data)
+            except ValueError:
                 decoded = None
             if not isinstance(decoded, dict):
-                raise TogetherAIResponseError(
+                self._failure = TogetherAIResponseError(
                     f"a chunk of the stream is no JSON object: {data[:200]!r}",
                     model=self.model,
                     request_id=self.request_id,
                 )
-            if decoded.get("error"):
+            elif decoded.get("error"):
                 self._failure = self._error_event(decoded)
+            if self._failure is not None:
                 if out:
                     # What came before the error is handed out first; the next call raises.
                     return out
@@ -224,14 +314,17 @@ class EventReader:
 
         Raises
         ------
+        TogetherAIRequestError
+            An error that `feed` held back, since chunks came before it.
         TogetherAIConnectionError
             Neither `[DONE]` nor a finish reason came: the server or the network cut it off.
         """
         if self._failure is not None:
             raise self._failure
-        if self.done or any(choice.get("finish_reason") for choice in self._last.get("choices") or ()):
+        choices = self._last.get("choices")
+        if self.done or (isinstance(choices, list) and any(map(_finish_reason, choices))):
             return
-        if self._last and not self._last.get("choices") and self._last.get("usage"):
+        if self._last and not choices and self._last.get("usage"):
             return
         raise TogetherAIConnectionError(
             "the stream ended before the answer was complete", model=self.model, request_id=self.request_id
@@ -242,6 +335,10 @@ class EventReader:
         code = str(inner.get("code")) if isinstance(inner, Mapping) else ""
         status = int(code) if code.isdigit() and 400 <= int(code) < 600 else 500
         return error_from_body(status, decoded, model=self.model, request_id=self.request_id)
+
+
+def _finish_reason(choice: object) -> object:
+    return choice.get("finish_reason") if isinstance(choice, dict) else None
 
 
 def stream_error(exc: TogetherAIRequestError) -> TogetherAIStreamError:

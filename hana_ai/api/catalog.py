@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import threading
 import time
 import weakref
@@ -19,10 +20,13 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_core.language_models import ModelProfile
 
 from hana_ai.api._decimals import EXACT, total
+from hana_ai.api._usage_locks import RenewableLock
+from hana_ai.api._wrong_shapes import shown
 from hana_ai.api.errors import (
     TogetherAIError,
     TogetherAIModelNotFoundError,
     TogetherAIRequestError,
+    TogetherAIResponseError,
     TogetherAISettingsError,
 )
 
@@ -237,6 +241,8 @@ class _Reading:
     def take(self, reply: Reply) -> None:
         data = reply.data
         entries = data.get("data", data.get("models", [])) if isinstance(data, Mapping) else data
+        if not isinstance(entries, (list, type(None))):
+            raise TogetherAIResponseError(f"the catalogue is no list of models: {shown(data)}")
         self.models += [read_model(entry) for entry in entries or () if isinstance(entry, Mapping)]
         cursor = data.get("next_cursor", data.get("nextCursor")) if isinstance(data, Mapping) else None
         if cursor and cursor != self._after:
@@ -363,14 +369,18 @@ def _suggest(
 _catalogs: weakref.WeakSet[Catalog] = weakref.WeakSet()
 _defaults: dict[tuple[str, str], str] = {}
 _warned: set[tuple[str, str, str]] = set()
+_warning = RenewableLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_warning.renew)
 
 
 def expect(base_url: str, kind: str, model: str) -> None:
     """Note that an address is expected to serve a default model of the settings.
 
     Making an object asks no server: the catalogue is looked at when it is read for the first time, whoever reads
-    it (the client for its prices, the ledger's thread, the budget before the first call, an error about a model),
-    or at once if it has been read already. A model that is deprecated or missing is then warned of, once.
+    it (the pre-flight at start, the client for its prices, the ledger's thread, the budget before the first call,
+    an error about a model), or at once if it has been read already. A model that is deprecated or missing is then
+    warned of, once.
     """
     if _defaults.get((base_url, kind)) == model:
         return
@@ -384,9 +394,12 @@ def expect(base_url: str, kind: str, model: str) -> None:
 def _check_defaults(base_url: str, models: Mapping[str, ModelInfo]) -> None:
     for (address, kind), name in list(_defaults.items()):
         info = models.get(name)
-        if address != base_url or (info is not None and not info.deprecated) or (address, kind, name) in _warned:
+        if address != base_url or (info is not None and not info.deprecated):
             continue
-        _warned.add((address, kind, name))
+        with _warning:
+            if (address, kind, name) in _warned:
+                continue
+            _warned.add((address, kind, name))
         what = (
             f"is not in the catalogue of {base_url}, which is fine only for an endpoint of your own"
             if info is None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -11,10 +12,10 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
-from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import AliasChoices, BaseModel, Field
 
+from hana_ai.api._cache_hits import OURS, asking, has_cache, tags_of_run
 from hana_ai.api._client_fields import ClientFields, merged_body, stop_list
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIStreamError
 from hana_ai.api.messages import (
@@ -24,8 +25,12 @@ from hana_ai.api.messages import (
     messages_to_wire,
     tool_choice_to_wire,
 )
-from hana_ai.api.settings import TogetherAISettings
-from hana_ai.api.structured_output import Method, Schema, structured
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+
+    from hana_ai.api.settings import TogetherAISettings
+    from hana_ai.api.structured_output import Method, Schema
 
 PATH = "/v1/chat/completions"
 
@@ -147,9 +152,12 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         return found
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        # LangChain keeps the serialised object, and with it the cache's key, although fields can be assigned.
-        self.__dict__.pop("_serialized", None)
-        return super()._get_llm_string(stop=stop, **kwargs)
+        # The request as it would be sent: what does not change it, such as deadlines, does not split a cache.
+        body = self._body([], stop, kwargs, stream=False)
+        if not body["messages"]:
+            del body["messages"]
+        request = {"base_url": self.base_url, "output_version": self.output_version, "body": body}
+        return OURS + self._llm_type + json.dumps(request, sort_keys=True, default=repr)
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
@@ -157,6 +165,10 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         return params
 
     def _fill_own(self, settings: TogetherAISettings) -> None:
+        if self.cache is None and settings.together_cache is not None:
+            from hana_ai.api.cache import answers_of
+
+            self.cache = answers_of(settings)
         # LangChain resolves the profile before the settings are read, when address and model may be missing.
         if self.profile is None:
             self.profile = self._resolve_model_profile()
@@ -196,6 +208,33 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
             if kwargs.get("stream_usage", self.stream_usage):
                 body.setdefault("stream_options", {"include_usage": True})
         return body
+
+    def _generate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        if not has_cache(self.cache):
+            return super()._generate_with_cache(messages, stop, run_manager, **kwargs)
+        # Before the cache is asked: an answer must not be kept under "whatever is recommended today".
+        model = self._resolve_model(self._body([], stop, kwargs, stream=False).get("model"))
+        with asking(self, model, tags_of_run(run_manager)):
+            return super()._generate_with_cache(messages, stop, run_manager, **kwargs)
+
+    async def _agenerate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        if not has_cache(self.cache):
+            return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
+        model = await self._aresolve_model(self._body([], stop, kwargs, stream=False).get("model"))
+        with asking(self, model, tags_of_run(run_manager)):
+            return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
 
     def _generate(
         self,
@@ -341,6 +380,8 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         TogetherAIStructuredOutputError
             When called: the answer does not have the shape; the message has the finish reason.
         """
+        from hana_ai.api.structured_output import structured
+
         if method is None:
             profile = self.profile or self._resolve_model_profile() or {}
             method = "json_schema" if profile.get("structured_output") else "function_calling"

@@ -101,6 +101,7 @@ class TogetherAIConnector:
             Together can't be reached, or answers with an error.
         """
         from hana_ai.api._account import open_account
+        from hana_ai.api._preflight import check_defaults
         from hana_ai.api.together_ai import TogetherAIClient
 
         key = config.get("api_key")
@@ -126,6 +127,7 @@ class TogetherAIConnector:
             raise TogetherAISettingsError("Invalid API key") from exc
         await self.disconnect()
         self._connected = account
+        check_defaults(account.client)
         return True
 
     async def verify_connection(self) -> bool:

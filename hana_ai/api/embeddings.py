@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from langchain_core.embeddings import Embeddings
 from pydantic import AliasChoices, Field, PrivateAttr
@@ -21,10 +22,13 @@ from hana_ai.api._embedding_batches import (
     OnEmpty,
     OnTooLong,
     OnUsage,
+    VectorCache,
     check_texts,
 )
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIRequestError
-from hana_ai.api.settings import TogetherAISettings
+
+if TYPE_CHECKING:
+    from hana_ai.api.settings import TogetherAISettings
 
 PATH = "/v1/embeddings"
 
@@ -59,9 +63,11 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
     dimensions: int | None = Field(default=None, ge=1)
     """Width of the vectors to ask for, where the model can shorten them; None asks for the model's own."""
     query_prefix: str = ""
-    """Put before each query, such as ``"Instruct: ...\\nQuery: "`` for the e5-instruct models."""
+    """Put before each query, such as ``"Instruct: ...\\nQuery: "`` for the e5-instruct models. Default:
+    TOGETHER_EMBEDDING_QUERY_PREFIX."""
     document_prefix: str = ""
-    """Put before each document, such as ``"passage: "`` for the e5 models."""
+    """Put before each document, such as ``"passage: "`` for the e5 models. Default:
+    TOGETHER_EMBEDDING_DOCUMENT_PREFIX."""
     on_empty: OnEmpty = "error"
     """What to do with a text that is empty or white space: ``error`` raises TogetherAIInputError with its position
     before anything is sent; ``blank`` sends a single space in its place, so that rows keep their vector."""
@@ -81,12 +87,23 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
     """Further fields of the request."""
     extra_body: dict[str, Any] | None = None
     """Further fields of the request that win over all others."""
+    cache: VectorCache | Literal[False] | None = Field(default=None, exclude=True)
+    """Where vectors are kept for the next time, such as a `TogetherAIEmbeddingCache`; vectors are then rounded to
+    32 bits, whether they come from there or not. False is none. Default: what TOGETHER_CACHE names."""
 
     _size: BatchSize = PrivateAttr(default_factory=BatchSize)
     _widths: dict[tuple[str, int | None], int] = PrivateAttr(default_factory=dict)
 
     def _fill_own(self, settings: TogetherAISettings) -> None:
         self.batch_size = self.batch_size or settings.together_embedding_batch_size
+        if "query_prefix" not in self.model_fields_set:
+            self.query_prefix = settings.together_embedding_query_prefix
+        if "document_prefix" not in self.model_fields_set:
+            self.document_prefix = settings.together_embedding_document_prefix
+        if self.cache is None and settings.together_cache is not None:
+            from hana_ai.api.cache import vectors_of
+
+            self.cache = vectors_of(settings)
 
     # --- LangChain's faces ---
 
@@ -177,8 +194,13 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
         if not checked:
             return EmbeddingResult([], None, model or self.model or "")
         job = self._job(checked, prefix, self._resolve_model(model))
+        started = time.monotonic()
         with self._progress(job, show_progress):
-            run_each(self._carry, job.batches(), limit=job.workers(self.max_concurrency or 1))
+            if isinstance(self.cache, VectorCache):
+                job.fill(self.cache.read(job.space, job.inputs()))
+                self._note(job, started)
+            while job.more():
+                run_each(self._carry, job.batches(), limit=job.workers(self.max_concurrency or 1))
         return job.result()
 
     async def _aembed(
@@ -194,21 +216,30 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
         if not checked:
             return EmbeddingResult([], None, model or self.model or "")
         job = self._job(checked, prefix, await self._aresolve_model(model))
+        started = time.monotonic()
         with self._progress(job, show_progress):
-            await arun_each(self._acarry, job.batches(), limit=job.workers(self.max_concurrency or 1))
+            if isinstance(self.cache, VectorCache):
+                job.fill(await self.cache.aread(job.space, job.inputs()))
+                self._note(job, started)
+            while job.more():
+                await arun_each(self._acarry, job.batches(), limit=job.workers(self.max_concurrency or 1))
         return job.result()
 
     def _carry(self, batch: Batch) -> None:
         while (body := batch.next_body()) is not None:
             try:
-                batch.take(self.transport.request(self._call(PATH, body)))
+                fresh = batch.take(self.transport.request(self._call(PATH, body)))
+                if fresh and isinstance(self.cache, VectorCache):
+                    self.cache.write(batch.job.space, fresh)
             except (TogetherAIRequestError, TogetherAIInputError) as exc:
                 batch.refused(exc)
 
     async def _acarry(self, batch: Batch) -> None:
         while (body := batch.next_body()) is not None:
             try:
-                batch.take(await self.transport.arequest(self._call(PATH, body)))
+                fresh = batch.take(await self.transport.arequest(self._call(PATH, body)))
+                if fresh and isinstance(self.cache, VectorCache):
+                    await self.cache.awrite(batch.job.space, fresh)
             except (TogetherAIRequestError, TogetherAIInputError) as exc:
                 batch.refused(exc)
 
@@ -222,7 +253,21 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
             context_length=self.context_length or self._known_context_length(model),
             parameters=merged_body({"dimensions": self.dimensions}, self.model_kwargs, self.extra_body),
         )
-        return EmbeddingJob(texts, rules, size=self._size, widths=self._widths, on_usage=self.on_usage)
+        return EmbeddingJob(
+            texts,
+            rules,
+            size=self._size,
+            widths=self._widths,
+            on_usage=self.on_usage,
+            single=isinstance(self.cache, VectorCache),
+        )
+
+    def _note(self, job: EmbeddingJob, started: float) -> None:
+        """Write a call that the cache answered alone to the ledger."""
+        if job.cached:
+            from hana_ai.api._cache_hits import record_hit
+
+            record_hit(self, job.rules.model, started)
 
     def _known_context_length(self, model: str) -> int | None:
         known = (self.transport.catalog.cached or {}).get(model)

@@ -348,5 +348,8 @@ def read_error(body: object) -> dict[str, str | None]:
     return found
 
 
+_LONGEST_TEXT = 2000
+
+
 def _text(value: object) -> str | None:
-    return None if value is None or value == "" else str(value)
+    return None if value is None or value == "" else str(value)[:_LONGEST_TEXT]

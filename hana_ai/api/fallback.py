@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from hana_ai.api._checks import check_api_key, check_base_url, is_loopback
 from hana_ai.api.errors import TogetherAISettingsError
 
 if TYPE_CHECKING:
@@ -56,8 +57,6 @@ class FallbackTarget:
     api_key: SecretStr | None = None
 
     def __post_init__(self) -> None:
-        from hana_ai.api.settings import check_api_key, check_base_url
-
         if not self.model or self.model != self.model.strip():
             raise TogetherAISettingsError(f"{self.model!r} is no name of a model to fall back on.")
         if self.base_url is not None:
@@ -76,7 +75,7 @@ class FallbackTarget:
         TogetherAISettingsError
             It is at another host, and there is no key for it.
         """
-        from hana_ai.api.settings import TogetherAISettings, is_loopback
+        from hana_ai.api.settings import TogetherAISettings
 
         address = self.base_url or base_url
         if self.api_key is not None:
@@ -111,8 +110,6 @@ def parse_fallback(text: str, name: str = "TOGETHER_FALLBACK") -> tuple[Fallback
 
 
 def _parse_one(entry: str, name: str) -> FallbackTarget:
-    from hana_ai.api.settings import check_base_url
-
     base_url, _, model = entry.rpartition("#") if "://" in entry else ("", "", entry)
     if ("://" in entry and not (base_url and model)) or any(c.isspace() for c in entry):
         raise TogetherAISettingsError(

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, PrivateAttr
 
+from hana_ai.api._cache_hits import asking, has_cache, tags_of_prompts
 from hana_ai.api._client_fields import ClientFields, merged_body, stop_list
 from hana_ai.api._concurrent import arun_each, run_each
 from hana_ai.api._token_counts import sum_token_counts
+from hana_ai.api._wrong_shapes import SHAPE_ERRORS, shown, wrong_shape
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError, TogetherAIStreamError
 from hana_ai.api.messages import PROVIDER
+
+if TYPE_CHECKING:
+    from hana_ai.api.settings import TogetherAISettings
 
 PATH = "/v1/completions"
 
@@ -36,6 +41,7 @@ _PARAMETERS = (
     "safety_model",
 )  # fmt: skip
 _NOT_SENT = frozenset({"stream", "stream_usage"})
+_OF_LANGCHAIN = frozenset({"tags", "metadata", "run_name", "run_id"})
 
 
 class TogetherAI(ClientFields, BaseLLM):
@@ -98,6 +104,8 @@ class TogetherAI(ClientFields, BaseLLM):
     extra_body: dict[str, Any] | None = None
     """Further fields of the request that win over all others."""
 
+    _of_call: dict[str, Any] | None = PrivateAttr(default=None)
+
     @property
     def _llm_type(self) -> str:
         return "together-ai"
@@ -105,6 +113,8 @@ class TogetherAI(ClientFields, BaseLLM):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         # LangChain's cache takes these for its key: two objects that send other bodies must differ here.
+        if self._of_call is not None:
+            return {**self._of_call, "base_url": self.base_url}
         further = {**self.model_kwargs, **(self.extra_body or {})}
         return {"model": self.model, "base_url": self.base_url, **self._parameters(), **further}
 
@@ -119,6 +129,58 @@ class TogetherAI(ClientFields, BaseLLM):
         params = super()._get_ls_params(stop=stop, **kwargs)
         params["ls_provider"] = PROVIDER
         return params
+
+    def _fill_own(self, settings: TogetherAISettings) -> None:
+        if self.cache is None and settings.together_cache is not None:
+            from hana_ai.api.cache import answers_of
+
+            self.cache = answers_of(settings)
+
+    # --- the cache ---
+
+    def generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        callbacks: Callbacks | list[Callbacks] | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Continue several texts; what a cache has is not sent. See LangChain's `BaseLLM.generate`."""
+        if not has_cache(self.cache):
+            return super().generate(prompts, stop, callbacks, **kwargs)
+        body = self._body_of_call(stop, kwargs)
+        body["model"] = self._resolve_model(body.get("model"))
+        with asking(self, body["model"], tags_of_prompts(len(prompts), kwargs.get("tags"), callbacks)):
+            return super(TogetherAI, self._for_call(body)).generate(prompts, stop, callbacks, **kwargs)
+
+    async def agenerate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        callbacks: Callbacks | list[Callbacks] | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Continue several texts from a coroutine; see `generate`."""
+        if not has_cache(self.cache):
+            return await super().agenerate(prompts, stop, callbacks, **kwargs)
+        body = self._body_of_call(stop, kwargs)
+        body["model"] = await self._aresolve_model(body.get("model"))
+        with asking(self, body["model"], tags_of_prompts(len(prompts), kwargs.get("tags"), callbacks)):
+            return await super(TogetherAI, self._for_call(body)).agenerate(prompts, stop, callbacks, **kwargs)
+
+    def _body_of_call(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """A call's request but for its prompt, which is what its key in a cache is made of."""
+        given = {name: value for name, value in kwargs.items() if name not in _OF_LANGCHAIN}
+        body = self._body("", stop, given, stream=False)
+        if not body["prompt"]:
+            del body["prompt"]
+        return body
+
+    def _for_call(self, body: dict[str, Any]) -> TogetherAI:
+        """A copy that knows the call's own parameters: LangChain leaves them out of the cache's key."""
+        asker = self.model_copy()
+        asker._of_call = body
+        return asker
 
     # --- requests ---
 
@@ -262,12 +324,12 @@ def read_choices(
     choices = reply.get("choices") if isinstance(reply, Mapping) else None
     if not isinstance(choices, list) or not choices:
         raise TogetherAIResponseError(
-            f"a reply without choices: {reply!r:.200}", model=model, request_id=request_id
+            f"a reply without choices: {shown(reply)}", model=model, request_id=request_id
         )
     for choice in choices:
         if not isinstance(choice, Mapping) or not isinstance(choice.get("text"), str):
             raise TogetherAIResponseError(
-                f"a choice without a text: {choice!r:.200}", model=model, request_id=request_id
+                f"a choice without a text: {shown(choice)}", model=model, request_id=request_id
             )
     return choices
 
@@ -299,7 +361,7 @@ def generations_from_wire(
             info["logprobs"] = choice["logprobs"]
         if reply.get("prompt"):
             info["prompt"] = reply["prompt"]
-        if reply.get("usage") and not generations:
+        if isinstance(reply.get("usage"), Mapping) and not generations:
             info["token_usage"] = reply["usage"]
         generations.append(Generation(text=choice["text"], generation_info=info))
     return generations
@@ -339,11 +401,12 @@ class CompletionReader:
     LangChain joins strings and adds numbers when it merges chunks.
     """
 
-    __slots__ = ("_info", "_parts", "_usage")
+    __slots__ = ("_info", "_parts", "_seen", "_usage")
 
     def __init__(self) -> None:
         self._info: dict[str, Any] = {}
         self._parts: list[str] = []
+        self._seen = False
         self._usage: Any = None
 
     @property
@@ -352,12 +415,25 @@ class CompletionReader:
         return "".join(self._parts)
 
     def read(self, wire: Mapping[str, Any]) -> GenerationChunk | None:
-        """Take one decoded chunk of the wire; None if it has no text."""
+        """Take one decoded chunk of the wire; None if it has no text.
+
+        Raises
+        ------
+        TogetherAIResponseError
+            It is not what the API promises.
+        """
+        try:
+            return self._read(wire)
+        except SHAPE_ERRORS as exc:
+            raise wrong_shape(exc) from exc
+
+    def _read(self, wire: Mapping[str, Any]) -> GenerationChunk | None:
         self._usage = wire.get("usage") or self._usage
         if not self._info:
             self._info = _reply_info(wire, None)
         choice = next((choice for choice in wire.get("choices") or () if not choice.get("index")), None)
         token = wire.get("token") or {}
+        self._seen = self._seen or choice is not None or bool(token)
         found = {"finish_reason": wire.get("finish_reason"), "seed": wire.get("seed")}
         if choice is not None:
             found.update(_choice_info(choice))
@@ -370,9 +446,17 @@ class CompletionReader:
         return GenerationChunk(text=text, generation_info={"logprobs": logprobs} if logprobs else None)
 
     def finish(self, fallback: Mapping[str, Any] | None = None) -> GenerationChunk:
-        """Give what was held back, as the last chunk; `fallback` as for `generations_from_wire`."""
+        """Give what was held back, as the last chunk; `fallback` as for `generations_from_wire`.
+
+        Raises
+        ------
+        TogetherAIResponseError
+            There was no answer in any chunk.
+        """
+        if not self._seen:
+            raise TogetherAIResponseError("the stream had no choices")
         info = {name: value for name, value in self._info.items() if value is not None}
-        if self._usage:
+        if isinstance(self._usage, Mapping) and self._usage:
             info["token_usage"] = self._usage
         if fallback is not None:
             info["fallback"] = dict(fallback)
@@ -386,6 +470,8 @@ def _chunk_text(choice: Mapping[str, Any] | None, token: Mapping[str, Any]) -> s
         for text in (choice.get("text"), delta.get("content")):
             if isinstance(text, str):
                 return text
+            if text is not None:
+                raise TypeError(f"a choice's text is {shown(text)}")
     return "" if token.get("special") else str(token.get("text") or "")
 
 

@@ -28,6 +28,8 @@ from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, Us
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
+from hana_ai.api._usage_record import count
+from hana_ai.api._wrong_shapes import SHAPE_ERRORS, shown, wrong_shape
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
 
 PROVIDER = "together"
@@ -220,8 +222,15 @@ def message_from_wire(wire: Mapping[str, Any]) -> BaseMessage:
     Raises
     ------
     TogetherAIResponseError
-        It has no role.
+        It has no role, or is not what the API promises.
     """
+    try:
+        return _message(wire)
+    except SHAPE_ERRORS as exc:
+        raise wrong_shape(exc) from exc
+
+
+def _message(wire: Mapping[str, Any]) -> BaseMessage:
     role = wire.get("role")
     content = wire.get("content")
     name = wire.get("name")
@@ -236,12 +245,14 @@ def message_from_wire(wire: Mapping[str, Any]) -> BaseMessage:
     if role == "function":
         return FunctionMessage(content=content or "", name=str(name))
     if not role:
-        raise TogetherAIResponseError(f"a message without a role: {dict(wire)!r:.200}")
+        raise TogetherAIResponseError(f"a message without a role: {shown(dict(wire))}")
     return ChatMessage(content=content or "", role=str(role), name=name)
 
 
 def _ai_message(wire: Mapping[str, Any]) -> AIMessage:
-    content = str(wire.get("content") or "")
+    content = wire.get("content") or ""
+    if not isinstance(content, str):
+        raise TypeError(f"a message's content is {shown(content)}")
     reasoning = wire.get("reasoning") or wire.get("reasoning_content") or ""
     if not reasoning:
         splitter = ThinkSplitter()
@@ -308,12 +319,21 @@ def chat_result(
     Raises
     ------
     TogetherAIResponseError
-        The reply has no choices.
+        The reply has no choices, or they are not what the API promises.
     """
+    try:
+        return _chat_result(reply, request_id, model, fallback)
+    except SHAPE_ERRORS as exc:
+        raise wrong_shape(exc, model=model, request_id=request_id) from exc
+
+
+def _chat_result(
+    reply: Any, request_id: str | None, model: str | None, fallback: Mapping[str, Any] | None
+) -> ChatResult:
     choices = reply.get("choices") if isinstance(reply, Mapping) else None
-    if not isinstance(choices, Sequence) or not choices:
+    if not isinstance(choices, list) or not choices:
         raise TogetherAIResponseError(
-            f"a reply without choices: {reply!r:.200}", model=model, request_id=request_id
+            f"a reply without choices: {shown(reply)}", model=model, request_id=request_id
         )
     usage = usage_from_wire(reply.get("usage"))
     common = _reply_metadata(reply, request_id)
@@ -321,7 +341,7 @@ def chat_result(
         common["fallback"] = dict(fallback)
     generations: list[ChatGeneration] = []
     for choice in choices:
-        message = _ai_message({**(choice.get("message") or {}), "role": "assistant"})
+        message = _ai_message({**choice["message"], "role": "assistant"})
         info = {**common, **_choice_metadata(choice)}
         message.response_metadata = info
         # Several choices share one usage; each would be counted, so only the first carries it.
@@ -330,7 +350,7 @@ def chat_result(
             ChatGeneration(message=message, generation_info={"finish_reason": info["finish_reason"]})
         )
     output: Wire = {"model_name": common["model_name"], "id": common.get("id")}
-    if reply.get("usage"):
+    if isinstance(reply.get("usage"), Mapping):
         output["token_usage"] = reply["usage"]
     return ChatResult(generations=generations, llm_output=output)
 
@@ -360,22 +380,25 @@ def usage_from_wire(usage: Any) -> UsageMetadata | None:
     """Turn a reply's `usage` into LangChain's; details come nested or, for cached tokens, flat."""
     if not isinstance(usage, Mapping):
         return None
-    prompt = int(usage.get("prompt_tokens") or 0)
-    completion = int(usage.get("completion_tokens") or 0)
+    counts = [count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")]
+    if usage and counts == [None] * 3:
+        return None
+    prompt, completion = counts[0] or 0, counts[1] or 0
     result = UsageMetadata(
-        input_tokens=prompt,
-        output_tokens=completion,
-        total_tokens=int(usage.get("total_tokens") or prompt + completion),
+        input_tokens=prompt, output_tokens=completion, total_tokens=counts[2] or prompt + completion
     )
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", usage.get("cached_tokens"))
+    cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
     if cached is not None:
-        result["input_token_details"] = InputTokenDetails(cache_read=int(cached))
-    reasoning = (usage.get("completion_tokens_details") or {}).get(
-        "reasoning_tokens", usage.get("reasoning_tokens")
-    )
+        result["input_token_details"] = InputTokenDetails(cache_read=cached)
+    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
     if reasoning is not None:
-        result["output_token_details"] = OutputTokenDetails(reasoning=int(reasoning))
+        result["output_token_details"] = OutputTokenDetails(reasoning=reasoning)
     return result
+
+
+def _detail(usage: Mapping[str, Any], where: str, name: str) -> int | None:
+    details = usage.get(where)
+    return count(details[name] if isinstance(details, Mapping) and name in details else usage.get(name))
 
 
 # --- streams ---
@@ -395,6 +418,7 @@ class ChunkReader:
         "_last_call",
         "_metadata",
         "_places",
+        "_seen",
         "_splitter",
         "_text",
         "_thoughts",
@@ -405,6 +429,7 @@ class ChunkReader:
     def __init__(self, request_id: str | None = None) -> None:
         self.request_id = request_id
         self._metadata: Wire = {}
+        self._seen = False
         self._usage: Any = None
         self._splitter: ThinkSplitter | None = ThinkSplitter()
         # Id and name of every call by its index here, and where the wire's indexes lead to now.
@@ -418,7 +443,19 @@ class ChunkReader:
         self._call_chunks: list[ToolCallChunk] = []
 
     def read(self, wire: Mapping[str, Any]) -> list[ChatGenerationChunk]:
-        """Take one decoded chunk of the wire; gives none, one or several chunks."""
+        """Take one decoded chunk of the wire; gives none, one or several chunks.
+
+        Raises
+        ------
+        TogetherAIResponseError
+            It is not what the API promises.
+        """
+        try:
+            return self._read(wire)
+        except SHAPE_ERRORS as exc:
+            raise wrong_shape(exc, request_id=self.request_id) from exc
+
+    def _read(self, wire: Mapping[str, Any]) -> list[ChatGenerationChunk]:
         if wire.get("usage"):
             self._usage = wire["usage"]
         if not self._metadata:
@@ -427,6 +464,7 @@ class ChunkReader:
             self._metadata["warnings"] = wire["warnings"]
         out: list[ChatGenerationChunk] = []
         for choice in wire.get("choices") or ():
+            self._seen = True
             if choice.get("index"):
                 continue
             if choice.get("finish_reason") is not None:
@@ -441,6 +479,8 @@ class ChunkReader:
                 out.append(self._thought(reasoning))
             content = delta.get("content")
             if content:
+                if type(content) is not str:
+                    raise TypeError(f"a chunk's content is {shown(content)}")
                 if self._splitter is None:
                     self._text.append(content)
                     out.append(_text_chunk(content))
@@ -460,7 +500,15 @@ class ChunkReader:
         return out
 
     def finish(self, fallback: Mapping[str, Any] | None = None) -> list[ChatGenerationChunk]:
-        """Give what was held back, as the last chunk; `fallback` as for `chat_result`."""
+        """Give what was held back, as the last chunk; `fallback` as for `chat_result`.
+
+        Raises
+        ------
+        TogetherAIResponseError
+            There was no answer in any chunk.
+        """
+        if not self._seen:
+            raise TogetherAIResponseError("the stream had no choices", request_id=self.request_id)
         out = self._split(self._splitter.finish()) if self._splitter is not None else []
         metadata = {key: value for key, value in self._metadata.items() if value is not None}
         if fallback is not None:
@@ -495,6 +543,8 @@ class ChunkReader:
         return out
 
     def _thought(self, text: str) -> ChatGenerationChunk:
+        if type(text) is not str:
+            raise TypeError(f"a chunk's reasoning is {shown(text)}")
         self._thoughts.append(text)
         return _generation_chunk("", additional_kwargs={"reasoning_content": text})
 

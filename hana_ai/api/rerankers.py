@@ -13,6 +13,7 @@ from typing_extensions import NotRequired
 
 from hana_ai.api._client_fields import ClientFields, merged_body
 from hana_ai.api._concurrent import arun_each, run_each
+from hana_ai.api._wrong_shapes import shown
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
 
 PATH = "/v1/rerank"
@@ -329,7 +330,7 @@ def results_from_wire(reply: Any, body: Mapping[str, Any], *, request_id: str | 
     if isinstance(reply, Mapping):
         entries = reply.get("choices") if reply.get("results") is None else reply["results"]
     if not isinstance(entries, list):
-        raise wrong(f"has no list of results: {reply!r:.200}")
+        raise wrong(f"has no list of results: {shown(reply)}")
     found: dict[int, RerankResult] = {}
     for entry in entries:
         index = entry.get("index") if isinstance(entry, Mapping) else None

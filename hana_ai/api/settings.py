@@ -6,56 +6,16 @@ The toolkit's own HANA variables are read here too, so that one file configures 
 
 from __future__ import annotations
 
-import ipaddress
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from hana_ai.api._checks import DEFAULT_BASE_URL, KEY_PAGE, check_api_key, check_base_url, is_loopback
 from hana_ai.api.errors import TogetherAINotEnabledError, TogetherAISettingsError
 
-DEFAULT_BASE_URL = "https://api.together.ai"
-"""The SDK's own default (together 3.1, `_client.py`)."""
-
-_KEY_PAGE = "https://api.together.ai/settings/api-keys"
-
-
-def is_loopback(url: str) -> bool:
-    """Whether a URL points to this machine, where no key is needed and plain http is allowed."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-@lru_cache(maxsize=64)
-def check_base_url(value: str, name: str = "TOGETHER_BASE_URL") -> str:
-    """Return the address without a trailing slash and `/v1`.
-
-    The SDK's paths carry their own `/v1`. The key is sent along, so only https and loopback are accepted.
-
-    Raises
-    ------
-    TogetherAISettingsError
-        The value is no such address.
-    """
-    url = value.strip().rstrip("/").removesuffix("/v1").rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in url):
-        raise TogetherAISettingsError(f"{name}={value!r} is not an address such as {DEFAULT_BASE_URL!r}.")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise TogetherAISettingsError(f"{name} must not carry a user, a password, a query or a fragment.")
-    if parts.scheme == "http" and not is_loopback(url):
-        raise TogetherAISettingsError(
-            f"{name}={value!r} would send the key unencrypted; use https, or an address on this machine."
-        )
-    return url
+__all__ = ["DEFAULT_BASE_URL", "TogetherAISettings", "check_api_key", "check_base_url", "is_loopback"]
 
 
 class TogetherAISettings(BaseSettings):
@@ -97,6 +57,8 @@ class TogetherAISettings(BaseSettings):
     together_max_retries: int = Field(3, ge=0, le=100, description="retries after the first try")
     together_max_concurrency: int = Field(64, ge=1, le=10_000, description="requests at the same time")
     together_embedding_batch_size: int = Field(128, ge=1, le=100_000, description="texts a request")
+    together_embedding_query_prefix: str = Field("", description="put before each query that is embedded")
+    together_embedding_document_prefix: str = Field("", description="put before each document that is embedded")
     together_fallback: str = Field("", description="comma list of model or base_url#model")
     together_fallback_api_key: SecretStr | None = Field(
         None, description="secret; for addresses of TOGETHER_FALLBACK at other hosts than TOGETHER_BASE_URL"
@@ -163,7 +125,7 @@ class TogetherAISettings(BaseSettings):
         if not self.enable_gpu_acceleration:
             steps.append("ENABLE_GPU_ACCELERATION=true (or unset it)")
         if self.together_api_key is None and not is_loopback(self.together_base_url):
-            steps.append(f"TOGETHER_API_KEY (from {_KEY_PAGE})")
+            steps.append(f"TOGETHER_API_KEY (from {KEY_PAGE})")
         raise TogetherAINotEnabledError(
             f"Together AI is not enabled. Set {', '.join(steps)} in the environment or in a .env file."
         )
@@ -182,19 +144,8 @@ class TogetherAISettings(BaseSettings):
             return "loopback"
         raise TogetherAISettingsError(
             "There is no Together API key. Set the environment variable TOGETHER_API_KEY or pass api_key=...; "
-            f"keys are made at {_KEY_PAGE}."
+            f"keys are made at {KEY_PAGE}."
         )
-
-
-def check_api_key(value: str, name: str = "TOGETHER_API_KEY") -> str:
-    """Return the key without surrounding white space; a line break inside would end the header it is sent in."""
-    key = value.strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise TogetherAISettingsError(
-            f"{name} is not a key: it is empty or has blanks, line breaks or letters beyond ASCII. "
-            f"Copy it again from {_KEY_PAGE}."
-        )
-    return key
 
 
 def _explain(exc: ValidationError, given: dict[str, Any]) -> str:

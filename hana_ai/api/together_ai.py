@@ -19,6 +19,7 @@ from langchain_core.messages.ai import UsageMetadata
 from typing_extensions import Self
 
 from hana_ai.api._client_fields import default_model
+from hana_ai.api._preflight import check_defaults
 from hana_ai.api._usage_key import UsageKey, usage_key
 from hana_ai.api.catalog import expect
 from hana_ai.api.errors import TogetherAIError
@@ -30,6 +31,7 @@ from hana_ai.api.transport import Reply, Transport, get_transport
 if TYPE_CHECKING:
     from hana_ai.api._client_fields import ClientFields
     from hana_ai.api._embedding_batches import EmbeddingResult
+    from hana_ai.api.cache import TogetherAICache, TogetherAIEmbeddingCache
     from hana_ai.api.catalog import ModelInfo
     from hana_ai.api.chat_models import ChatTogetherAI
     from hana_ai.api.embeddings import TogetherAIEmbeddings
@@ -143,13 +145,19 @@ class TogetherAIClient:
         """Make a `ChatTogetherAI`; `fields` are its own and win over the settings."""
         from hana_ai.api.chat_models import ChatTogetherAI
 
-        return self._to_ledger(ChatTogetherAI(**self._fields(model, self.settings.together_default_model, fields)))
+        made = ChatTogetherAI(**self._fields(model, self.settings.together_default_model, fields))
+        if fields.get("cache") is None:
+            made.cache = self._answers
+        return self._to_ledger(made)
 
     def llm(self, model: str | None = None, **fields: Any) -> TogetherAI:
         """Make a `TogetherAI` for text completions; `fields` are its own and win over the settings."""
         from hana_ai.api.llms import TogetherAI
 
-        return self._to_ledger(TogetherAI(**self._fields(model, self.settings.together_default_model, fields)))
+        made = TogetherAI(**self._fields(model, self.settings.together_default_model, fields))
+        if fields.get("cache") is None:
+            made.cache = self._answers
+        return self._to_ledger(made)
 
     def embeddings(self, model: str | None = None, **fields: Any) -> TogetherAIEmbeddings:
         """Make a `TogetherAIEmbeddings`; `fields` are its own and win over the settings."""
@@ -157,9 +165,14 @@ class TogetherAIClient:
 
         if "chunk_size" not in fields:
             fields.setdefault("batch_size", self.settings.together_embedding_batch_size)
-        return self._to_ledger(
-            TogetherAIEmbeddings(**self._same_model(model, self.settings.together_default_embedding_model, fields))
+        fields.setdefault("query_prefix", self.settings.together_embedding_query_prefix)
+        fields.setdefault("document_prefix", self.settings.together_embedding_document_prefix)
+        made = TogetherAIEmbeddings(
+            **self._same_model(model, self.settings.together_default_embedding_model, fields)
         )
+        if fields.get("cache") is None:
+            made.cache = self._vectors
+        return self._to_ledger(made)
 
     def reranker(self, model: str | None = None, **fields: Any) -> TogetherAIRerank:
         """Make a `TogetherAIRerank`; `fields` are its own and win over the settings."""
@@ -173,6 +186,24 @@ class TogetherAIClient:
         # The ledger is no field: an object that is saved and loaded uses that of its new environment.
         made._usage = self._usage
         return made
+
+    # The settings of this client, also where they name no cache and the environment does.
+
+    @property
+    def _answers(self) -> TogetherAICache | None:
+        if self.settings.together_cache is None:
+            return None
+        from hana_ai.api.cache import answers_of
+
+        return answers_of(self.settings)
+
+    @property
+    def _vectors(self) -> TogetherAIEmbeddingCache | None:
+        if self.settings.together_cache is None:
+            return None
+        from hana_ai.api.cache import vectors_of
+
+        return vectors_of(self.settings)
 
     def _fields(self, model: str | None, default: str | None, fields: dict[str, Any]) -> dict[str, Any]:
         settings = self.settings
@@ -391,6 +422,9 @@ _lock = threading.Lock()
 def get_together_ai_client(settings: TogetherAISettings | None = None) -> TogetherAIClient:
     """Return the process's client for the settings, the same one for the same settings.
 
+    Where the settings name default models, the first one reads the catalogue in the background, and a model that
+    is deprecated or missing is warned of.
+
     Parameters
     ----------
     settings : TogetherAISettings, optional
@@ -415,7 +449,8 @@ def get_together_ai_client(settings: TogetherAISettings | None = None) -> Togeth
         client = _clients.get(settings)
         if client is None:
             client = _clients[settings] = TogetherAIClient(settings)
-        return client
+    check_defaults(client)
+    return client
 
 
 def _chat_path() -> str:

@@ -15,20 +15,20 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import SecretStr
 
 from hana_ai.api._attempts import Attempts, aretrying, attempts_of, no_place, retrying
 from hana_ai.api._call import Call, OnRetry, Reply, RetryEvent
 from hana_ai.api._connections import Connections, breakage
+from hana_ai.api._deadlines import until
+from hana_ai.api._inflating import abody_of, body_of
 from hana_ai.api._reading import (
     Opened,
-    abody_of,
     aread_reply,
     aread_to_the_end,
-    body_of,
     check,
     event_reader,
     read_reply,
@@ -177,18 +177,18 @@ class Transport:
                 meter.opened(opened.reader, attempts.transport.catalog)
                 try:
                     yield from opened.chunks
+                    heard = time.monotonic()
                     while not opened.reader.done:
                         try:
-                            data = next(opened.bytes, None)
-                            if data is None:
-                                opened.reader.finish()
+                            if not opened.more(heard):
                                 return
-                            chunks = opened.reader.feed(data)
                         except breakage() as exc:
                             raise stream_error(attempts.transport._error(exc, call.model)) from exc
                         except TogetherAIRequestError as exc:
                             raise stream_error(exc) from exc
-                        yield from chunks
+                        if opened.chunks:
+                            yield from opened.chunks
+                            heard = time.monotonic()
                     read_to_the_end(opened)
                 finally:
                     opened.response.close()
@@ -211,19 +211,19 @@ class Transport:
                 try:
                     for chunk in opened.chunks:
                         yield chunk
+                    heard = time.monotonic()
                     while not opened.reader.done:
                         try:
-                            data = await anext(opened.bytes, None)
-                            if data is None:
-                                opened.reader.finish()
+                            if not await opened.amore(heard):
                                 return
-                            chunks = opened.reader.feed(data)
                         except breakage() as exc:
                             raise stream_error(attempts.transport._error(exc, call.model)) from exc
                         except TogetherAIRequestError as exc:
                             raise stream_error(exc) from exc
-                        for chunk in chunks:
-                            yield chunk
+                        if opened.chunks:
+                            for chunk in opened.chunks:
+                                yield chunk
+                            heard = time.monotonic()
                     await aread_to_the_end(opened)
                 finally:
                     # Shielded: a cancelled task, too, must give its connection and its place back.
@@ -249,12 +249,15 @@ class Transport:
         TogetherAIRequestError
             The one of its subclasses that fits, after the retries.
         """
+        import httpx
+
         call.begin()
+        timeout = httpx.Timeout(call.timeout, connect=min(call.connect_timeout, call.timeout))
         attempts = Attempts(self, call)
         while True:
             try:
                 async with within(call.remaining):
-                    return await operation(self._connections.async_client())
+                    return await operation(self._connections.async_client().with_options(timeout=timeout))
             except breakage() as exc:
                 error = self._error(exc, None)
                 error.__cause__ = exc
@@ -275,7 +278,8 @@ class Transport:
         limiter = self._admit(call)
         sent = time.monotonic()
         try:
-            result = read_reply(call, self._send(call))
+            with until(call.deadline):
+                result = read_reply(call, self._send(call))
         except breakage() as exc:
             raise self._learn(call, limiter, sent, self._error(exc, call.model)) from exc
         finally:
@@ -301,16 +305,17 @@ class Transport:
         sent = time.monotonic()
         response: httpx.Response | None = None
         try:
-            response = self._send(call)
-            # httpcore reads the timeout when the body's first byte is asked for: from here on, gaps count.
-            response.request.extensions["timeout"]["read"] = call.stream_idle_timeout
-            opened = Opened(response, limiter, iter(body_of(response)), event_reader(call, response))
-            for part in opened.bytes:
-                check(call, 0)
-                if opened.add(part):
-                    break
-            else:
-                opened.reader.finish()
+            with until(call.deadline):
+                response = self._send(call)
+                # httpcore reads the timeout when the body's first byte is asked for: from here on, gaps count.
+                response.request.extensions["timeout"]["read"] = call.stream_idle_timeout
+                opened = self._opened(call, response, limiter, iter(body_of(response)))
+                for part in opened.bytes:
+                    check(call, 0)
+                    if opened.add(part):
+                        break
+                else:
+                    opened.reader.finish()
         except BaseException as exc:
             if response is not None:
                 response.close()
@@ -330,7 +335,7 @@ class Transport:
         try:
             async with within(call.remaining):
                 response = await self._asend(call)
-                opened = Opened(response, limiter, aiter(abody_of(response)), event_reader(call, response))
+                opened = self._opened(call, response, limiter, aiter(abody_of(response)))
                 async for part in opened.bytes:
                     if opened.add(part):
                         break
@@ -348,6 +353,10 @@ class Transport:
         limiter.succeeded()
         return opened
 
+    @staticmethod
+    def _opened(call: Call, response: httpx.Response, limiter: Limiter, parts: Any) -> Opened:
+        return Opened(response, limiter, parts, event_reader(call, response), call.stream_idle_timeout)
+
     def _send(self, call: Call) -> httpx.Response:
         import httpx
         from together import Stream
@@ -356,14 +365,14 @@ class Transport:
         options: Any = self._options(call, call.remaining)
         if call.method == "GET":
             return client.get(
-                self.base_url + call.path,
+                _address(self.base_url + call.path),
                 cast_to=httpx.Response,
                 options=options,
                 stream=True,
                 stream_cls=Stream[object],
             )  # type: ignore[return-value]
         return client.post(
-            self.base_url + call.path,
+            _address(self.base_url + call.path),
             cast_to=httpx.Response,
             content=call.payload,
             options=options,
@@ -380,14 +389,14 @@ class Transport:
         options: Any = self._options(call, call.stream_idle_timeout if call.stream else call.remaining)
         if call.method == "GET":
             return await client.get(
-                self.base_url + call.path,
+                _address(self.base_url + call.path),
                 cast_to=httpx.Response,
                 options=options,
                 stream=True,
                 stream_cls=AsyncStream[object],
             )  # type: ignore[return-value]
         return await client.post(
-            self.base_url + call.path,
+            _address(self.base_url + call.path),
             cast_to=httpx.Response,
             content=call.payload,
             options=options,
@@ -438,6 +447,14 @@ class Transport:
         elif isinstance(error, TogetherAIServerError):
             limiter.pause(error.retry_after)
         return error
+
+
+@lru_cache(maxsize=256)
+def _address(url: str) -> str:
+    """An address as httpx's own object: the SDK would parse a string anew for each request."""
+    import httpx
+
+    return cast("str", httpx.URL(url))
 
 
 # --- one transport for all who ask for the same ---

@@ -26,6 +26,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
 from hana_ai.api._budget import Budget, BudgetWarning, OnBudget, utc_day
+from hana_ai.api._database import StoreError
 from hana_ai.api._decimals import EXACT, plain
 from hana_ai.api._usage_events import (
     UsageEvent,
@@ -42,7 +43,7 @@ from hana_ai.api._usage_events import (
 from hana_ai.api._usage_key import UsageKey, usage_key
 from hana_ai.api._usage_locks import RenewableLock, Turns
 from hana_ai.api._usage_record import UsageRecord, read_tokens, usage_tags
-from hana_ai.api._usage_store import Store, UsageStoreError, open_store
+from hana_ai.api._usage_store import Store, open_store
 from hana_ai.api.settings import TogetherAISettings
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ class Ledger:
         first_day = self._budget.first_day
         try:
             self._budget.set_others(self._store.spent_by_others(self._process, first_day), first_day)
-        except UsageStoreError as exc:
+        except StoreError as exc:
             self._complain(exc)
 
     # --- questions ---
@@ -284,7 +285,7 @@ class Ledger:
                 rows.append((self._process, sequence, *row_of(record, tokens, cost)))
             try:
                 self._store.write(rows, spent)
-            except UsageStoreError as exc:
+            except StoreError as exc:
                 self._complain(exc)
                 self._pending.extendleft(reversed(taken))
                 self._some.set()
@@ -315,7 +316,7 @@ class Ledger:
         before = spent[day] if day in spent else self._spent.get(day, Decimal(0))
         spent[day] = EXACT.add(before, cost)
 
-    def _complain(self, exc: UsageStoreError) -> None:
+    def _complain(self, exc: StoreError) -> None:
         self._away_until = time.monotonic() + _AWAY_SECONDS
         if not self._complained:
             self._complained = True
@@ -348,7 +349,7 @@ class Ledger:
             if costs:
                 try:
                     self._store.set_costs(costs, self._process, spent)
-                except UsageStoreError as exc:
+                except StoreError as exc:
                     self._complain(exc)
                     return
                 self._spent.update(spent)

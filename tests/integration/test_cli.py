@@ -20,7 +20,7 @@ from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
 from tests.conftest import ScriptedTogether
 
-SECRET = "key-that-must-not-be-shown"
+SECRET = "tgp_v1_watched-key-that-must-not-be-shown"
 
 
 @pytest.fixture(autouse=True)

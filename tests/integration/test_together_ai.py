@@ -56,6 +56,17 @@ def _price(engine: ScriptedEngine) -> None:
     )
 
 
+def test_the_clients_embeddings_have_its_settings_prefixes(together: ScriptedTogether) -> None:
+    settings = TogetherAISettings(
+        together_base_url=together.base_url,
+        together_api_key=together.api_key,
+        together_embedding_query_prefix="query: ",
+    )
+    client = TogetherAIClient(settings)
+    assert client.embeddings().query_prefix == "query: "
+    assert client.embeddings(query_prefix="").query_prefix == ""
+
+
 def test_the_same_settings_have_the_same_client(client: TogetherAIClient, monkeypatch: pytest.MonkeyPatch) -> None:
     assert get_together_ai_client() is client
     monkeypatch.setenv("TOGETHER_TIMEOUT", "7")

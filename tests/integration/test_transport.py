@@ -37,7 +37,7 @@ from hana_ai.api.transport import Call, RetryEvent, Transport, get_transport
 from tests.conftest import ScriptedTogether, eventually
 
 PATH = "/v1/chat/completions"
-KEY = "tgp_v1_the-key-of-the-tests"
+KEY = "tgp_v1_watched-the-key-of-the-tests"
 
 Ask = Callable[[Transport, Call], Any]
 

@@ -18,7 +18,7 @@ from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.errors import TogetherAIError, TogetherAIInputError, TogetherAISettingsError
 from tests.openapi import check_request
 
-KEY = "secret-key-of-a-test"
+KEY = "tgp_v1_watched-secret-key-of-a-test"
 SAID = [{"role": "user", "content": "Hello"}]
 
 PARAMETERS: dict[str, Any] = {

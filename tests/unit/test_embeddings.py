@@ -21,9 +21,8 @@ from hana_ai.api._embedding_batches import (
     check_texts,
     cut_to_words,
     describe,
-    refusal,
-    vectors_from_wire,
 )
+from hana_ai.api._embedding_replies import refusal, vectors_from_wire
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import (
     TogetherAIError,
@@ -34,7 +33,7 @@ from hana_ai.api.errors import (
 )
 from tests.openapi import check_request
 
-KEY = "secret-key-of-a-test"
+KEY = "tgp_v1_watched-secret-key-of-a-test"
 WIDTH = 2
 
 
@@ -401,6 +400,15 @@ def test_a_missing_key_is_the_settings_error_and_hides_nothing_but_the_key() -> 
     with pytest.raises(TogetherAISettingsError) as caught:
         TogetherAIEmbeddings(api_key=KEY, base_url="http://example.org")
     assert KEY not in repr(caught.value)
+
+
+def test_prefixes_come_from_the_environment_unless_the_object_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOGETHER_EMBEDDING_QUERY_PREFIX", "query: ")
+    monkeypatch.setenv("TOGETHER_EMBEDDING_DOCUMENT_PREFIX", "passage: ")
+    plain = TogetherAIEmbeddings(api_key=KEY, model="m")
+    assert (plain.query_prefix, plain.document_prefix) == ("query: ", "passage: ")
+    own = TogetherAIEmbeddings(api_key=KEY, model="m", query_prefix="", document_prefix="d: ")
+    assert (own.query_prefix, own.document_prefix) == ("", "d: ")
 
 
 def test_an_object_can_be_sent_to_another_process() -> None:

@@ -18,7 +18,7 @@ from hana_ai.api import (
 from hana_ai.api.fallback import FIRST_REST, LONGEST_REST, OPENS_AFTER, CircuitBreaker, parse_fallback
 
 HOME = "https://api.example.com"
-KEY = SecretStr("the-key-of-home")
+KEY = SecretStr("tgp_v1_watched-the-key-of-home")
 
 
 @pytest.mark.parametrize(

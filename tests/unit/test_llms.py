@@ -12,7 +12,7 @@ from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError, To
 from hana_ai.api.llms import CompletionReader, TogetherAI, generations_from_wire, llm_result
 from tests.openapi import check_request
 
-KEY = "secret-key-of-a-test"
+KEY = "tgp_v1_watched-secret-key-of-a-test"
 
 
 def make(**fields: object) -> TogetherAI:

@@ -30,19 +30,64 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "absent"),
+    ("absent", "name", "said"),
     [
-        ("hana_ai.api", ("langchain_core", "pydantic", "together", "httpx", "hana_ml")),
-        ("hana_ai.api.chat_models", ("together", "sqlite3", "hana_ml", "pandas", "langchain_hana", "duckdb")),
-        ("hana_ai.api.embeddings", ("together", "aiohttp", "hana_ml", "pandas", "langchain_hana", "numpy")),
+        (
+            "langchain_hana",
+            "TogetherHanaDB",
+            "TogetherHanaDB needs langchain_hana: pip install 'hana-ai-together[toolkit]'",
+        ),
+        ("orjson", "UsageEvent", "import of orjson halted; None in sys.modules"),
     ],
 )
-def test_importing_loads_only_what_it_needs(module: str, absent: tuple[str, ...]) -> None:
+def test_what_is_not_installed_is_named_and_so_is_the_extra_that_installs_it(
+    absent: str, name: str, said: str
+) -> None:
     code = (
-        "import sys, hana_ai; hana_ai.__path__ = [sys.argv[1], *hana_ai.__path__]; before = set(sys.modules); "
-        f"import {module}; print(*sorted(set(sys.modules) - before))"
+        "import sys, hana_ai.api as api\n"
+        "sys.modules[sys.argv[1]] = None\n"
+        "try: getattr(api, sys.argv[2])\n"
+        "except ModuleNotFoundError as exc: print(exc.name, exc, sep=': ')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, absent, name], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{absent}: {said}"
+
+
+def _loaded_by(module: str, *, after: str = "sys") -> set[str]:
+    """Modules that importing one adds in a fresh interpreter to what another has loaded."""
+    code = (
+        "import sys, hana_ai; hana_ai.__path__ = [sys.argv[1], *hana_ai.__path__]; "
+        f"import {after}; before = set(sys.modules); import {module}; print(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(_ROOT / "hana_ai")], capture_output=True, text=True, check=True
     )
-    assert not set(absent) & set(done.stdout.split())
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("hana_ai.api", ("langchain_core", "pydantic", "together", "httpx", "hana_ml")),
+        (
+            "hana_ai.api.chat_models",
+            ("together", "sqlite3", "hana_ml", "pandas", "langchain_hana", "pydantic_settings"),
+        ),
+        (
+            "hana_ai.api.embeddings",
+            ("together", "aiohttp", "hana_ml", "pandas", "langchain_hana", "pydantic_settings"),
+        ),
+    ],
+)
+def test_importing_loads_only_what_it_needs(module: str, absent: tuple[str, ...]) -> None:
+    assert not set(absent) & _loaded_by(module)
+
+
+def test_the_chat_models_load_nothing_beyond_langchains_own_base_but_this_package() -> None:
+    # LangChain's base brings langsmith, and that httpx, requests and more; nobody here can help that.
+    loaded = _loaded_by("hana_ai.api.chat_models", after="langchain_core.language_models.chat_models")
+    standard = {name for name in loaded if name.partition(".")[0] in sys.stdlib_module_names}
+    ours = {name for name in loaded if name.partition(".")[0] == "hana_ai"}
+    assert loaded - standard - ours == set()
+    assert not ours & {f"hana_ai.api.{name}" for name in ("settings", "structured_output", "usage", "connector")}
+    assert "sqlite3" not in standard

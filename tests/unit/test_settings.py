@@ -11,7 +11,7 @@ import pytest
 from hana_ai.api.errors import TogetherAINotEnabledError, TogetherAISettingsError
 from hana_ai.api.settings import DEFAULT_BASE_URL, TogetherAISettings, is_loopback
 
-KEY = "tgp_v1_a-secret-key"
+KEY = "tgp_v1_watched-a-secret-key"
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:

@@ -21,9 +21,10 @@ from pydantic import SecretStr
 
 from hana_ai.api import TogetherAIBudgetExceededError, TogetherAISettings, TogetherAISettingsError, get_ledger
 from hana_ai.api._budget import Budget, BudgetWarning
+from hana_ai.api._database import Driver, quote_table
 from hana_ai.api._usage_key import IN_MEMORY, UsageKey, usage_key
 from hana_ai.api._usage_record import Meter, UsageRecord, read_tokens, usage_tags
-from hana_ai.api._usage_store import Store, hana_store, open_store, quote_table, sqlite_store
+from hana_ai.api._usage_store import SETTING, Store, hana_store, open_store, sqlite_store
 from hana_ai.api.catalog import ModelInfo, read_model
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError
 from hana_ai.api.transport import Call
@@ -366,7 +367,7 @@ class UnreliableStore(Store):
         self.away = False
         self.lose_next_answer = False
         self._kept = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-        super().__init__(self._open, (sqlite3.Error,), begin="BEGIN IMMEDIATE")
+        super().__init__(Driver(self._open, (sqlite3.Error,), table='"USAGE"', begin="BEGIN IMMEDIATE"))
 
     def _open(self) -> Any:
         outer = self
@@ -395,7 +396,7 @@ class UnreliableStore(Store):
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hana_ai.api._usage_store.random.uniform", lambda *_: 0.0)
+    monkeypatch.setattr("hana_ai.api._database.random.uniform", lambda *_: 0.0)
 
 
 # --- tags and meters ---
@@ -537,7 +538,7 @@ def test_a_file_that_is_no_database_says_so(tmp_path: Path, catalog: FakeCatalog
     ],
 )
 def test_table_names_become_identifiers(table: str, quoted: str) -> None:
-    assert quote_table(table) == quoted
+    assert quote_table(table, SETTING) == quoted
 
 
 @pytest.mark.parametrize(
@@ -562,13 +563,13 @@ def test_table_names_become_identifiers(table: str, quoted: str) -> None:
 )
 def test_what_is_no_table_is_refused(table: str) -> None:
     with pytest.raises(TogetherAISettingsError, match="does not name a table"):
-        quote_table(table)
+        quote_table(table, SETTING)
 
 
 @given(st.text(max_size=20))
 def test_no_text_gets_out_of_its_identifier(text: str) -> None:
     try:
-        quoted = quote_table(text)
+        quoted = quote_table(text, SETTING)
     except TogetherAISettingsError:
         return
     # SQLite quotes in the same way: the statement has one table, whatever the text was.
@@ -693,7 +694,7 @@ def test_a_database_that_is_away_does_not_hold_up_every_call(
     store.away = True
     ledger.admit(any_catalog)
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_transaction", lambda begin: pytest.fail("asked again"))
+        patch.setattr(store._database, "_transaction", lambda begin: pytest.fail("asked again"))
         ledger.record(record(catalog))
         ledger.admit(any_catalog)
         ledger.record(record(catalog))

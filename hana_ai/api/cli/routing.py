@@ -15,6 +15,9 @@ from hana_ai.api.routing.hooks import version_of
 
 from .console import Problem
 
+# Elsewhere, a process that replaces itself ends for whoever waits for it.
+_CAN_BECOME_THE_PROGRAM = os.name == "posix"
+
 NOT_ENABLED = "Together AI is not enabled, so nothing is routed; set ENABLE_TOGETHER_AI=true."
 
 
@@ -34,7 +37,7 @@ def run_program(command: Sequence[str]) -> int:
     program = shutil.which(command[0], path=environment["PATH"])
     if program is None:
         raise Problem(f"There is no program {command[0]!r}.")
-    if os.name == "posix":
+    if _CAN_BECOME_THE_PROGRAM:
         sys.stdout.flush()
         sys.stderr.flush()
         os.execve(program, list(command), environment)

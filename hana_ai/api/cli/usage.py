@@ -40,6 +40,9 @@ def show_usage(by: Literal["day", "model", "operation", "tag"], start: date | No
     captions = []
     if by == "tag":
         captions.append("A call with several tags is in the row of each.")
+    if hits := totals["cached_requests"]:
+        calls = totals["total_requests"]
+        captions.append(f"Answered from a cache: {hits:,} of {calls:,} calls ({100 * hits / calls:.0f} %).")
     if totals["unknown_cost_requests"]:
         captions.append(f"Calls of unknown cost, not in the sums: {totals['unknown_cost_requests']:,}.")
     if ledger.budget_usd is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hana_ai.vectorstore.code_templates import get_code_templates  # type: ignore[import-untyped]
@@ -109,6 +111,20 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
             assert column is not None
         column.check_model(self.model_version)
         return column
+
+    def on_table(self, table_name: str, schema: str) -> TogetherVectorEngine:
+        """Return an engine like this one over another table with vectors of the same model, such as a merged one.
+
+        The model is recorded there; a local temporary table has no comment for it.
+        """
+        made = copy.copy(self)
+        made.table_name, made.schema = table_name, schema
+        made.current_query_distance = made.current_query_rows = made.model_type = None
+        column = replace(self._column, schema=schema, table=table_name, comment="")
+        if not table_name.startswith("#"):
+            record_model(self.connection_context.connection, column, self.model_version)
+        made._column = replace(column, comment=record(self.model_version))
+        return made
 
     def create_knowledge(self, option: str = "python") -> None:
         """Write the toolkit's own code templates, for ``"python"`` or ``"sql"``."""

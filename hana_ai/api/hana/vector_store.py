@@ -239,6 +239,7 @@ vector_column_type, specific_metadata_columns
         *,
         ids: Iterable[str | None] | None = None,
         batch_size: int | None = None,
+        resume: bool = False,
         use_map_merge: bool = False,
         **kwargs: Any,
     ) -> list[str]:
@@ -254,6 +255,9 @@ vector_column_type, specific_metadata_columns
             are not embedded. A missing id is made up.
         batch_size : int, optional
             Rows in a batch. Default: the store's.
+        resume : bool
+            Leave out rows that are there already with the same id, text and metadata, without embedding them
+            again: for a load that was interrupted.
         use_map_merge : bool
             As in `HanaDB`, for tables without ids that are embedded in the database.
 
@@ -276,13 +280,13 @@ vector_column_type, specific_metadata_columns
             return super().add_texts(
                 list(texts), [metadata or {} for metadata in metadatas or ()] or None, use_map_merge=True
             )
-        if ids is not None and self.id_column is None:
+        if (ids is not None or resume) and self.id_column is None:
             raise self._has_no_ids()
         size = batch_size or self.batch_size
         written: list[str] = []
         rows = read_rows(texts, metadatas, embeddings, ids)
         while batch := list(islice(rows, size)):
-            self._write(batch)
+            self._write(batch, resume)
             if self.id_column is not None:
                 written.extend(row.id for row in batch)
         return written
@@ -304,11 +308,15 @@ vector_column_type, specific_metadata_columns
             written += self.add_texts(texts, [document.metadata for document in batch], **kwargs)
         return written
 
-    def _write(self, batch: list[Row]) -> None:
+    def _write(self, batch: list[Row], resume: bool) -> None:
         for row in batch:
             _sanitize_metadata_keys(list(row.metadata))
         # The last one of an id wins, as it does between batches.
         rows = list({row.id: row for row in batch}.values())
+        if resume:
+            rows = self._unwritten(rows)
+        if not rows:
+            return
         self._embed(rows)
         column = self._checked_column(rows)
         names = [self.content_column, self.metadata_column, *self.specific_metadata_columns, self.vector_column]
@@ -328,6 +336,10 @@ vector_column_type, specific_metadata_columns
         with self._connections.lease() as connection, transaction(connection) as cursor:
             cursor.executemany(sql, parameters)
         self._column = column
+
+    def _unwritten(self, rows: list[Row]) -> list[Row]:
+        there = {document.id: document for document in self.get_by_ids([row.id for row in rows])}
+        return [row for row in rows if not (document := there.get(row.id)) or not _is_same(document, row)]
 
     def _embed(self, rows: list[Row]) -> None:
         if self.use_internal_embeddings:
@@ -537,6 +549,12 @@ def _embedding(embedding: Embeddings | str | None) -> Embeddings:
             f'embedding is {embedding!r}; as a string it is "hana" or "hana:NAME", the name of a model of SAP\'s.'
         )
     return HanaInternalEmbeddings(name or IN_DATABASE_MODEL)
+
+
+def _is_same(document: Document, row: Row) -> bool:
+    # As JSON, which has neither tuples nor numbers as keys.
+    metadata = json.loads(json.dumps(row.metadata))
+    return document.page_content == row.text and bool(document.metadata == metadata)
 
 
 def _document(text: str, metadata: str, name: str) -> Document:

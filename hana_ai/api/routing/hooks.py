@@ -144,11 +144,6 @@ class Patcher:
             if vars(owner).get(name) is value:
                 setattr(owner, name, original)
 
-    @property
-    def count(self) -> int:
-        """How many attributes it has changed."""
-        return len(self._done)
-
 
 def check_parameters(function: Callable[..., Any], expected: Sequence[str], place: str) -> None:
     """Check that a function's parameters begin with these names and that further ones are optional.
@@ -194,6 +189,7 @@ class Routing:
         self._seams: dict[str, list[Seam]] = {}
         self._patchers: list[tuple[Seam, ModuleType, Patcher]] = []
         self._states: dict[str, tuple[State, str]] = {}
+        self._loading: set[str] = set()
 
     @property
     def active(self) -> bool:
@@ -214,13 +210,11 @@ class Routing:
             self._active = True
             names = list(self._seams)
         for name in names:
+            _wait_for_import(name)
             module = sys.modules.get(name)
-            if module is None:
-                continue
-            if getattr(getattr(module, "__spec__", None), "_initializing", False):
-                # Another thread is importing it, since before the finder was there: this waits for its end.
-                module = importlib.import_module(name)
-            self.imported(module)
+            # One that is being imported by way of the finder reports itself.
+            if module is not None and name not in self._loading:
+                self.imported(module)
 
     def deactivate(self) -> None:
         """Restore everything; objects that were made meanwhile keep what they have."""
@@ -228,8 +222,8 @@ class Routing:
             self._active = False
             finder, self._finder = self._finder, None
             patchers, self._patchers = self._patchers, []
-            if finder is not None and finder in sys.meta_path:
-                sys.meta_path.remove(finder)
+            # A new list: one that gets shorter lets a thread that walks through it for an import miss a finder.
+            sys.meta_path = [other for other in sys.meta_path if other is not finder]
         for _, _, patcher in reversed(patchers):
             patcher.undo()
         if finder is not None:
@@ -290,6 +284,16 @@ class Routing:
             )
         made = self._finder.makers if self._finder is not None else self._load_makers()
         return found + [maker.status(active) for maker in made]
+
+
+def _wait_for_import(name: str) -> None:
+    """Wait for a thread that has been importing this module since before the finder was there.
+
+    The import system's own function for it: an import that waits for this thread in turn is not waited for.
+    """
+    wait: Callable[[str], None] | None = getattr(importlib._bootstrap, "_lock_unlock_module", None)
+    if wait is not None:
+        wait(name)
 
 
 def version_of(distribution: str) -> str | None:
@@ -421,6 +425,8 @@ class _ReportingLoader(Loader):
         return getattr(self._loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        # Before the module is in sys.modules, where activate() looks for it.
+        self._routing._loading.add(spec.name)
         made: ModuleType | None = self._loader.create_module(spec)
         return made
 
@@ -428,7 +434,11 @@ class _ReportingLoader(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader
-        self._loader.exec_module(module)
+        name = module.__name__
+        try:
+            self._loader.exec_module(module)
+        finally:
+            self._routing._loading.discard(name)
         self._routing.imported(module)
 
 

@@ -60,19 +60,23 @@ def model_map(settings: TogetherAISettings) -> dict[str, str]:
     return found
 
 
-def mapped(asked: str | None, settings: TogetherAISettings, default: str | None) -> str | None:
+def mapped(
+    asked: str | None, settings: TogetherAISettings, default: str | None, level: int = logging.INFO
+) -> str | None:
     """The model for an asked-for name: the map's, the name itself when it is one of Together's, or the default.
 
-    Together's names have an owner before a slash; those of OpenAI, Google, Anthropic and SAP have none.
+    Together's names have an owner before a slash; those of OpenAI, Google, Anthropic and SAP have none. That the
+    default answers is logged at `level`.
     """
     if not asked:
         return default
     chosen = model_map(settings).get(asked.lower())
     if chosen is None and "/" in asked:
         return asked
+    level = level if chosen is None else logging.INFO
     chosen = chosen or default
     say_once(
-        logging.INFO,
+        level,
         f"{asked} is asked for; {chosen or 'the catalogue recommends the model, which'} answers through "
         f"Together AI. TOGETHER_MODEL_MAP={asked}=... chooses another one.",
     )
@@ -85,7 +89,11 @@ def chat_model(asked: str | None, fields: dict[str, Any]) -> ChatTogetherAI:
     from hana_ai.api.settings import TogetherAISettings
 
     settings = TogetherAISettings()
-    return ChatTogetherAI(model=mapped(asked, settings, settings.together_default_model), **fields)
+    # Whoever names a model should see that another one answers, unless the map says that it is meant to.
+    model = mapped(asked, settings, settings.together_default_model, logging.WARNING)
+    made = ChatTogetherAI(model=model, **fields)
+    _check_defaults(settings)
+    return made
 
 
 def embeddings(asked: str | None, *, required: bool = False) -> TogetherAIEmbeddings | None:
@@ -125,6 +133,7 @@ def embeddings(asked: str | None, *, required: bool = False) -> TogetherAIEmbedd
         on_empty="blank",
         on_too_long="truncate",
     )
+    _check_defaults(settings)
     if made.model is None:
         try:
             made.model = made.transport.catalog.default("embedding")
@@ -168,7 +177,21 @@ def reranker() -> TogetherAIRerank | None:
     with _lock:
         if key not in _rerankers:
             _rerankers[key] = TogetherAIRerank(model=model)
+            _check_defaults(settings)
         return _rerankers[key]
+
+
+def _check_defaults(settings: TogetherAISettings) -> None:
+    """Let default models that retire be warned of as soon as the toolkit gets its first model from here.
+
+    Not when the routing is switched on: processes that never use a model ask no server.
+    """
+    from hana_ai.api import routing
+    from hana_ai.api._preflight import check_defaults
+    from hana_ai.api.together_ai import TogetherAIClient
+
+    if routing.is_active():
+        check_defaults(TogetherAIClient(settings))
 
 
 def why_embeddings_stay() -> str | None:

@@ -1,4 +1,4 @@
-"""The places of hana_ai that embed and rerank. Every one is a class, so names imported earlier are covered too.
+"""The places of hana_ai that embed and rerank. All but one are classes, so names imported earlier are covered too.
 
 Read in hana-ai 1.1.26081400. The toolkit makes embeddings itself for the memory of its agents, and offers classes
 to the user; `TOGETHER_ROUTE_EMBEDDINGS` tells the two apart, by the module that calls the constructor.
@@ -136,6 +136,28 @@ def _patch_dummy_cross_encoder(module: ModuleType, patcher: Patcher) -> None:
     patcher.replace(owner, "predict", _predict_for_dummy, ["self", "pairs"])
 
 
+def _merge(original: Callable[..., Any], vector_stores: Any, *args: Any, **kwargs: Any) -> Any:
+    from hana_ai.api.errors import TogetherAIInputError
+    from hana_ai.api.hana.vector_engine import TogetherVectorEngine
+
+    stores = list(vector_stores)
+    ours = [store for store in stores if isinstance(store, TogetherVectorEngine)]
+    if not ours:
+        return original(stores, *args, **kwargs)
+    models_of = sorted({store.model_version for store in stores})
+    if len(models_of) > 1:
+        raise TogetherAIInputError(
+            f"The stores hold vectors of {' and '.join(models_of)}; vectors of two models cannot be compared. "
+            "Embed the knowledge of one of them again before they are merged."
+        )
+    merged = original(stores, *args, **kwargs)
+    return ours[0].on_table(merged.table_name, merged.schema)
+
+
+def _patch_merge(module: ModuleType, patcher: Patcher) -> None:
+    patcher.replace(module, "merge_hana_vector_store", _merge, ["vector_stores"])
+
+
 def _patch_memory_table(module: ModuleType, patcher: Patcher) -> None:
     """Let the agents' memory tables refuse vectors of another model, before the first row is written."""
     owner: Any = _class(module, "HanaDB")
@@ -174,6 +196,13 @@ SEAMS = (
         "Together scores where the stand-in says 0 to everything",
         _patch_dummy_cross_encoder,
         models.why_reranking_stays,
+    ),
+    Seam(
+        "merge_hana_vector_store",
+        "hana_ai.vectorstore.union_vector_stores",
+        "hana-ai",
+        "what is merged from TogetherVectorEngine keeps its embeddings",
+        _patch_merge,
     ),
     Seam(
         "HANAMLRAGAgent's memory table",

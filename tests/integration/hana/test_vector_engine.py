@@ -11,6 +11,7 @@ import pytest
 from hdbcli import dbapi
 from langchain_core.embeddings import DeterministicFakeEmbedding
 
+from hana_ai.api import routing
 from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import TogetherAIInputError
@@ -24,7 +25,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    from hana_ai.vectorstore import union_vector_stores
     from hana_ai.vectorstore.corrective_retriever import CorrectiveRetriever
+    from hana_ai.vectorstore.hana_vector_engine import HANAMLinVectorEngine
     from hana_ai.vectorstore.union_vector_stores import UnionVectorStores
     from hana_ml.dataframe import ConnectionContext
 
@@ -114,6 +117,60 @@ def test_knowledge_that_lacks_something_is_refused(wrong: Any) -> None:
 def test_one_entry_is_knowledge_too() -> None:
     entry = {"id": "1", "description": "description", "example": "example"}
     assert read_knowledge(entry) == [("1", "description", "example")]
+
+
+@pytest.mark.parametrize("table", ["MERGED", None])
+def test_merged_stores_keep_their_embeddings_where_the_toolkit_is_routed(
+    knowledge: TogetherVectorEngine,
+    context: ConnectionContext,
+    connection: dbapi.Connection,
+    embeddings: TogetherAIEmbeddings,
+    table: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    second = TogetherVectorEngine(context, "SECOND", embedding=embeddings)
+    second.upsert_knowledge({"id": "more", "description": "More of it", "example": "more()"})
+    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
+    assert routing.activate()
+    try:
+        merged = union_vector_stores.merge_hana_vector_store([knowledge, second], table)
+        other = TogetherVectorEngine(context, "OTHER", embedding=DeterministicFakeEmbedding(size=8))
+        with pytest.raises(TogetherAIInputError, match=r"DeterministicFakeEmbedding and local/scripted-embedding"):
+            union_vector_stores.merge_hana_vector_store([knowledge, other], "NEVER")
+    finally:
+        routing.deactivate()
+    assert isinstance(merged, TogetherVectorEngine)
+    assert merged.query("More of it") == "more()"
+    assert merged.query("Plot a series") == "plot(df)"
+    merged.upsert_knowledge({"id": "new", "description": "Something new", "example": "new()"})
+    assert merged.query("Something new") == "new()"
+    assert knowledge.query("Something new") != "new()"
+    if table is not None:
+        with pytest.raises(TogetherAIInputError, match="holds vectors of local/scripted-embedding"):
+            TogetherVectorEngine(context, table, embedding=DeterministicFakeEmbedding(size=256))
+
+
+def test_merging_the_toolkits_own_stores_is_the_toolkits(
+    context: ConnectionContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = []
+    for name in ("FIRST", "SECOND"):
+        context.create_table(
+            name,
+            table_structure={
+                "id": "NVARCHAR(5000)",
+                "description": "NVARCHAR(5000)",
+                "example": "NCLOB",
+                "embeddings": "REAL_VECTOR(768)",
+            },
+        )
+        stores.append(HANAMLinVectorEngine(context, name))
+    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
+    assert routing.activate()
+    try:
+        assert type(union_vector_stores.merge_hana_vector_store(stores, "MERGED")) is HANAMLinVectorEngine
+    finally:
+        routing.deactivate()
 
 
 def test_the_union_and_the_corrective_retriever_take_it(

@@ -217,6 +217,43 @@ def test_a_batch_that_fails_leaves_nothing_of_itself_and_all_of_the_earlier_ones
     assert connection.getautocommit()
 
 
+@pytest.mark.parametrize("way", ["sync", "async", "documents"])
+def test_a_load_that_is_resumed_embeds_and_writes_only_what_is_missing_or_different(
+    make: Make, connection: dbapi.Connection, engine: ScriptedEngine, way: str
+) -> None:
+    store = make(batch_size=2)
+    metadata: list[dict[str, Any]] = [{"page": 1, "at": (1, 2)}, {"page": 2}, {"page": 3}]
+    store.add_texts(TEXTS, metadata, ids=["a", "b", "c"])
+    engine.requests.clear()
+    texts = ["foo", "bar", "another baz", "new"]
+    metadata = [metadata[0], {"page": 20}, metadata[2], {}]
+    ids = ["a", "b", "c", "d"]
+    if way == "sync":
+        assert store.add_texts(texts, metadata, ids=ids, resume=True) == ids
+    elif way == "async":
+        assert asyncio.run(store.aadd_texts(texts, metadata, ids=ids, resume=True)) == ids
+    else:
+        documents = [
+            Document(id=name, page_content=text, metadata=more)
+            for name, text, more in zip(ids, texts, metadata, strict=True)
+        ]
+        assert store.add_documents(documents, resume=True) == ids
+    assert [request.body["input"] for request in engine.requests] == [["bar"], ["another baz", "new"]]
+    found = store.get_by_ids(ids)
+    assert [document.page_content for document in found] == texts
+    assert [document.metadata for document in found] == [{"page": 1, "at": [1, 2]}, *metadata[1:]]
+
+
+def test_without_being_told_to_resume_every_row_is_embedded_again(make: Make, engine: ScriptedEngine) -> None:
+    store = make()
+    for _ in range(2):
+        engine.requests.clear()
+        store.add_texts(TEXTS, ids=["a", "b", "c"])
+        assert [request.body["input"] for request in engine.requests] == [TEXTS]
+    with pytest.raises(TogetherAIInputError, match="no column for ids"):
+        make(table_name="WITHOUT", id_column=None).add_texts(TEXTS, resume=True)
+
+
 def test_iterables_of_different_lengths_are_named(make: Make) -> None:
     with pytest.raises(TogetherAIInputError, match="metadatas ended after 1 entries"):
         make().add_texts(["a", "b"], [{}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hana_ai.api import routing
+from hana_ai.api.cli import routing as cli_routing
 from hana_ai.api.cli.app import run
 from hana_ai.api.routing import startup_files
 from tests.integration.routing.conftest import COMMAND
@@ -19,8 +21,10 @@ from tests.integration.routing.conftest import COMMAND
 IS_ACTIVE = "import sys; from hana_ai.api import routing; print(routing.is_active(), sys.argv[1:])"
 
 
-def call(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTHONPATH"))}
+def call(*command: str | Path, measured: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    # Coverage says on standard error where it measured nothing.
+    left_out = ("PYTHONPATH",) if measured else ("PYTHONPATH", "COV")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     return subprocess.run(
         [str(part) for part in command],
         env={**clean, "ENABLE_TOGETHER_AI": "true", **environment},
@@ -92,6 +96,33 @@ def test_a_program_that_is_none_is_named(arguments: list[str], capsys: pytest.Ca
     assert capsys.readouterr().err.startswith("hana-ai-together: ")
 
 
+class BecomeError(Exception):
+    """This process would be the program now."""
+
+
+def test_run_becomes_the_program_with_the_start_up_folder_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def execve(program: str, command: list[str], environment: dict[str, str]) -> None:
+        raise BecomeError(program, command, environment)
+
+    monkeypatch.setattr(os, "execve", execve)
+    monkeypatch.setenv("PYTHONPATH", "mine")
+    with pytest.raises(BecomeError) as caught:
+        run(["run", "--", "python", "-c", "pass"])
+    program, command, environment = caught.value.args
+    assert (Path(program).parent, command) == (Path(sysconfig.get_path("scripts")), ["python", "-c", "pass"])
+    startup = Path(startup_files.__file__).parent / "startup"
+    assert environment["PYTHONPATH"] == f"{startup}{os.pathsep}mine"
+
+
+def test_where_a_process_cannot_become_another_the_program_is_its_child(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli_routing, "_CAN_BECOME_THE_PROGRAM", False)
+    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
+    assert run(["run", "--", "python", "-c", f"{IS_ACTIVE}; raise SystemExit(7)", "more"]) == 7
+    assert capfd.readouterr().out == "True ['more']\n"
+
+
 # --- autoload ---
 
 
@@ -130,14 +161,14 @@ def test_a_start_up_file_that_outlives_the_package_is_without_effect(environment
     [site] = environment.parents[1].glob("lib/python*/site-packages")
     startup_files.enable(site / startup_files.FILE_NAME)
     (site / "_packages.pth").unlink()
-    done = call(environment, "-c", "print('started')")
+    done = call(environment, "-c", "print('started')", measured=False)
     assert (done.stdout, done.stderr) == ("started\n", "")
 
 
 def test_a_start_up_file_with_a_wrong_setting_says_so_in_one_line(environment: Path) -> None:
     [site] = environment.parents[1].glob("lib/python*/site-packages")
     startup_files.enable(site / startup_files.FILE_NAME)
-    done = call(environment, "-c", "print('started')", ENABLE_TOGETHER_AI="maybe")
+    done = call(environment, "-c", "print('started')", measured=False, ENABLE_TOGETHER_AI="maybe")
     assert done.stdout == "started\n"
     assert done.stderr.startswith("hana-ai-together: the toolkit is not routed to Together AI: ENABLE_TOGETHER_AI")
     # Python reads the start-up files of a virtual environment twice.
@@ -150,6 +181,40 @@ def test_outside_of_a_virtual_environment_nothing_is_written(
     monkeypatch.setattr(sys, "base_prefix", sys.prefix)
     assert run(["autoload", "enable"]) == 1
     assert "is no virtual environment" in capsys.readouterr().err
+
+
+def test_the_file_is_written_shown_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / startup_files.FILE_NAME
+    monkeypatch.setattr(startup_files, "virtual_environment_file", lambda: file)
+    assert run(["autoload", "status"]) == 0
+    assert "No start-up file" in (said := capsys.readouterr().out)
+    assert "Enabled here: no" in said
+    assert run(["autoload", "enable"]) == 0
+    assert file.read_text() == startup_files.CONTENT
+    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
+    assert run(["autoload", "status"]) == 0
+    assert f"Start-up file: {file}" in (said := capsys.readouterr().out)
+    assert "Enabled here: yes" in said
+    assert run(["autoload", "disable"]) == 0
+    assert not file.exists()
+    assert run(["autoload", "disable"]) == 0
+    assert capsys.readouterr().out == f"Removed: {file}\nThere is no {file}\n"
+
+
+# --- a program ---
+
+
+@pytest.mark.parametrize("switch", ["true", "false"])
+def test_importing_auto_activates_where_together_is_enabled(monkeypatch: pytest.MonkeyPatch, switch: str) -> None:
+    monkeypatch.setenv("ENABLE_TOGETHER_AI", switch)
+    monkeypatch.delitem(sys.modules, "hana_ai.api.auto", raising=False)
+    importlib.import_module("hana_ai.api.auto")
+    try:
+        assert routing.is_active() == (switch == "true")
+    finally:
+        routing.deactivate()
 
 
 # --- notebooks ---

@@ -94,6 +94,18 @@ def test_queries_and_documents_are_told_apart(
     assert inputs(together) == [["query: a"], ["passage: b"], ["query: c"], ["passage: d"]]
 
 
+@pytest.mark.parametrize("kind", [HANAVectorEmbeddings, PALModelEmbeddings, GenAIHubEmbeddings])
+def test_prefixes_of_the_settings_reach_the_toolkits_embeddings(
+    together: ScriptedTogether, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOGETHER_EMBEDDING_QUERY_PREFIX", "query: ")
+    monkeypatch.setenv("TOGETHER_EMBEDDING_DOCUMENT_PREFIX", "passage: ")
+    service = kind() if kind is GenAIHubEmbeddings else kind(Context())
+    service.embed_query("a")
+    service.embed_documents(["b"])
+    assert inputs(together) == [["query: a"], ["passage: b"]]
+
+
 def test_pal_embeddings_for_queries_take_lists_as_queries(together: ScriptedTogether) -> None:
     service = PALModelEmbeddings(Context(), is_query=True)
     found = models.embeddings(None)
@@ -264,6 +276,7 @@ PLACES: list[tuple[str, str]] = [
     ("hana_ai.vectorstore.embedding_service", "PALModelEmbeddings.__call__"),
     ("hana_ai.vectorstore.embedding_service", "GenAIHubEmbeddings.__init__"),
     ("hana_ai.vectorstore.pal_cross_encoder", "PALCrossEncoder.predict"),
+    ("hana_ai.vectorstore.union_vector_stores", "merge_hana_vector_store"),
 ]
 
 
@@ -292,6 +305,7 @@ def test_the_status_lists_every_seam_with_its_version_and_none_has_changed_upstr
         "langchain_community.vectorstores.hanavector",
         "hana_ai.agents.hanaml_rag_agent",
         "hana_ai.mem0.hana_mem0_adapter",
+        "hana_ai.vectorstore.union_vector_stores",
     ):
         importlib.import_module(module)
     found = routing.status()

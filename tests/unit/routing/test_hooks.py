@@ -6,7 +6,10 @@ import importlib
 import inspect
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -182,7 +185,16 @@ def test_a_module_that_is_there_is_not_made(make: Make, folder: Path) -> None:
     assert maker.status(True).state == "not needed"
 
 
-@pytest.mark.slow
+@pytest.fixture
+def eager_threads() -> Iterator[None]:
+    """Let threads take turns after every few instructions."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("eager_threads")
 def test_threads_that_import_while_others_switch_see_theirs_or_ours_and_nothing_else(
     make: Make, folder: Path
 ) -> None:
@@ -190,6 +202,9 @@ def test_threads_that_import_while_others_switch_see_theirs_or_ours_and_nothing_
     for name in names:
         (folder / f"{name}.py").write_text((folder / "upstream_toolkit.py").read_text())
     importlib.invalidate_caches()
+    # At the first new file after a change of sys.path, coverage takes every module out of sys.modules that any
+    # thread imports in that moment. Let it do so before there are threads.
+    toolkit()
     routing = make(*(Seam(name, name, "pytest", "", patch) for name in names))
     seen: set[str] = set()
     failed: list[BaseException] = []
@@ -221,6 +236,55 @@ def test_threads_that_import_while_others_switch_see_theirs_or_ours_and_nothing_
     assert {sys.modules[name].ask("a") for name in names} == {"ours: a"}
     routing.deactivate()
     assert {sys.modules[name].ask("a") for name in names} == {"theirs: a"}
+
+
+class Waiting(MetaPathFinder):
+    """Finds nothing, and takes its time over one module."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname == self.module:
+            self.asked.set()
+            assert self.go_on.wait(60)
+
+
+@pytest.fixture
+def waiting() -> Iterator[Waiting]:
+    """Stands right before the finder that looks along `sys.path`."""
+    finder = Waiting("upstream_toolkit")
+    sys.meta_path.insert(sys.meta_path.index(PathFinder), finder)
+    yield finder
+    finder.go_on.set()
+    sys.meta_path.remove(finder)
+
+
+def test_deactivating_lets_no_import_of_another_thread_miss_a_finder(make: Make, waiting: Waiting) -> None:
+    routing = make(Seam("another", "upstream_another", "pytest", "", patch))
+    routing.activate()
+    with ThreadPoolExecutor(1) as pool:
+        importing = pool.submit(toolkit)
+        assert waiting.asked.wait(60)
+        routing.deactivate()
+        waiting.go_on.set()
+        assert importing.result(60).ask("a") == "theirs: a"
+
+
+def test_a_module_that_another_thread_is_about_to_load_is_waited_for_and_routed(
+    make: Make, waiting: Waiting
+) -> None:
+    routing = make()
+    with ThreadPoolExecutor(2) as pool:
+        importing = pool.submit(toolkit)
+        assert waiting.asked.wait(60)
+        activating = pool.submit(routing.activate)
+        with pytest.raises(TimeoutError):
+            activating.result(0.2)
+        waiting.go_on.set()
+        activating.result(60)
+        assert importing.result(60).ask("a") == "ours: a"
 
 
 def test_a_patch_that_fails_in_a_way_nobody_thought_of_fails_no_import_and_is_reported(

@@ -53,6 +53,17 @@ def test_what_answers_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     assert "the/default answers through Together AI. TOGETHER_MODEL_MAP=gpt-4o=..." in record.message
 
 
+def test_another_language_model_than_the_named_one_is_a_warning_unless_the_map_names_it(
+    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TOGETHER_MODEL_MAP", "gpt-4o=an/own")
+    for asked in ("gpt-4o", "gpt-4.1", "gpt-4.1", "another/own"):
+        init_llm(asked)
+    init_embedding_model("text-embedding-3-small")
+    [record] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert record.message.startswith("gpt-4.1 is asked for")
+
+
 def test_init_llm_takes_what_saps_function_takes_and_has_its_defaults(
     together_environment: ScriptedTogether,
 ) -> None:

@@ -60,9 +60,6 @@ class DdlParser(TableParser):
         start = self._curr
         query = self._parse_select_statement()  # type: ignore[attr-defined]
         text = self._find_sql(start, self._prev)
-        if self._match(TokenType.WITH):
-            while self._curr:
-                self._advance()
         return ast.CreateView(name, columns, query, text, replace, comment)
 
     def _create_sequence(self) -> ast.CreateSequence:

@@ -22,14 +22,16 @@ class AccountHandlers:
         self._all = management
 
     async def whoami(self, request: Request) -> Response:
-        return reply(
-            {
-                "type": "project_api_key",
-                "api_key": {"id": "key_local"},
-                "organization": {"id": ORGANIZATION, "name": "Local"},
-                "project": {"id": PROJECT, "name": "Local", "slug": SLUG},
-            }
-        )
+        identity: dict[str, JSON] = {
+            "type": "project_api_key",
+            "api_key": {"id": "key_local"},
+            "organization": {"id": ORGANIZATION, "name": "Local"},
+            "project": {"id": PROJECT, "name": "Local", "slug": SLUG},
+        }
+        if self._all.dials.organization_key:
+            del identity["project"]
+            identity["type"] = "organization_api_key"
+        return reply(identity)
 
     async def list_projects(self, request: Request) -> Response:
         project: dict[str, JSON] = {

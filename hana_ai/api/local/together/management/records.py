@@ -48,6 +48,8 @@ class Dials:
     """So many of the next parts are stored with a byte too much."""
     remote_message: str = ""
     """The `statusMessage` of remote uploads."""
+    organization_key: bool = False
+    """Whether the key belongs to the organisation rather than to its project."""
 
 
 def new_id(prefix: str) -> str:

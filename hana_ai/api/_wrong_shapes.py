@@ -1,0 +1,33 @@
+"""Replies that are JSON, but not what the API promises."""
+
+from __future__ import annotations
+
+import reprlib
+
+from hana_ai.api.errors import TogetherAIResponseError
+
+SHAPE_ERRORS = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
+"""What reading a reply trips over when a part of it is missing or of another type."""
+
+_LONGEST = 200
+_repr = reprlib.Repr()
+_repr.maxlevel = 4
+_repr.maxstring = _repr.maxother = 120
+
+
+def shown(value: object) -> str:
+    """The beginning of a value, for a message; safe for values of any size and depth."""
+    return _repr.repr(value)[:_LONGEST]
+
+
+def wrong_shape(
+    exc: BaseException, *, model: str | None = None, request_id: str | None = None
+) -> TogetherAIResponseError:
+    """Make the error for a reply that could not be read."""
+    what = str(exc.args[0])[:_LONGEST] if exc.args else ""
+    return TogetherAIResponseError(
+        f"the reply has not the shape that the API promises ({type(exc).__name__}: {what})",
+        model=model,
+        request_id=request_id,
+        hint="Check TOGETHER_BASE_URL, and whether another server answers in Together's place.",
+    )
