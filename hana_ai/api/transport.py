@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import sys
 import threading
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from hana_ai.api.fallback import FallbackTarget
 
 __all__ = ["Call", "OnRetry", "Reply", "RetryEvent", "Transport", "close_all", "get_transport"]
+
+_sdk_logger = logging.getLogger("together")
 
 _T = TypeVar("_T")
 
@@ -450,8 +453,13 @@ class Transport:
         return error
 
 
-@lru_cache(maxsize=256)
 def _address(url: str) -> str:
+    """An address as the SDK takes it: at DEBUG it writes a request's options, and warns of what is no string."""
+    return url if _sdk_logger.isEnabledFor(logging.DEBUG) else _parsed(url)
+
+
+@lru_cache(maxsize=256)
+def _parsed(url: str) -> str:
     """An address as httpx's own object: the SDK would parse a string anew for each request."""
     import httpx
 
