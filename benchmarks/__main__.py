@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import hana
+from benchmarks import hana, limits
 from benchmarks.server import CHUNKS, DIMENSIONS, LATENCY, SLOW
 
 FAST = "bench/fast"
@@ -225,7 +225,10 @@ def main() -> int:
     """Run, print the table, and say whether every bar is met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--only", action="append", choices=[*BENCHMARKS, "hana"], help="run this one alone; may be repeated"
+        "--only",
+        action="append",
+        choices=[*BENCHMARKS, "limits", "hana"],
+        help="run this one alone; may be repeated",
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each peer")
     arguments = parser.parse_args()
@@ -244,6 +247,11 @@ def main() -> int:
             result = run(url, arguments.rounds)
             print(result.row(), flush=True)
             met = met and result.met
+    if not arguments.only or "limits" in arguments.only:
+        rates = ", ".join(f"{rate:g}" for rate in limits.PLAN.rates)
+        print(f"\nA limit of {rates} requests a second, each for {limits.PLAN.seconds:g} s, not told to anyone.\n")
+        for line in limits.figures():
+            print(line, flush=True)
     if not arguments.only or "hana" in arguments.only:
         print("\nThe loopback HANA by hdbcli, medians.\n")
         for line in hana.figures():

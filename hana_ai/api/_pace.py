@@ -20,8 +20,10 @@ _SMALL = 0.3
 """Growth in the first second after a refusal, in square roots of the rate."""
 _SLACK = 0.2
 """Part of the rate that is left to the server's bucket right after a refusal."""
-_SHRINK = 0.85
+_SHRINK = 0.75
 _FIRST_SHRINK = 0.5
+_GUESS = 20.0
+"""Starts a second where nothing has been answered before the first refusal."""
 _ENOUGH = 20
 """Answers that make a measurement."""
 _QUIET = 20
@@ -31,7 +33,8 @@ _DELAY_WEIGHT = 10.0
 _DOUBLING = 0.5
 _LESS_SURE = 1.6
 _MIDDLE = 0.9
-_CATCH_UP = 0.1
+_MOST_ABOVE = 4.0
+_CATCH_UP = 0.2
 """Seconds of starts that were missed and may be made up for at once."""
 _SLOWEST = 0.1
 _BOUNDLESS = 20_000.0
@@ -61,10 +64,10 @@ class Pace:
 
     def rate(self, now: float) -> float:
         """Starts a second."""
-        time: float = max(0.0, now - self._grows_from) / self._stretch
+        grown: float = max(0.0, now - self._grows_from) / self._stretch
         if not self._measured:
-            return self._base * math.pow(2.0, min(60.0, time / self._doubling))
-        return self._base + min(_STEP, _SMALL * self._base) * (time + time**2 + time**3)
+            return self._base * math.pow(2.0, min(60.0, grown / self._doubling))
+        return self._base + min(_STEP, _SMALL * self._base) * (grown + grown**2 + grown**3)
 
     def start(self, now: float) -> float:
         """Seconds until the next request may start; 0.0 takes the start."""
@@ -102,15 +105,16 @@ class Pace:
         if self.learned and sent < self._shrunk:
             # What was sent before the last decrease says nothing new.
             return
-        rate = self.rate(now) if self.learned else answers
+        rate = self.rate(now) if self.learned else max(answers, _GUESS)
         if not self.learned:
-            base = answers * _FIRST_SHRINK
+            base = rate * _FIRST_SHRINK
         elif self._accepted >= _ENOUGH:
             self._measured = True
             # All that was allowed since the last refusal, unless the bucket ran over meanwhile: in a pause, or
             # because the rate was far below the limit. What is too fast now is the bound from above.
             allowed = self._accepted / (now - self._shrunk)
-            base = min(rate, max(allowed, (allowed * _MIDDLE * rate) ** 0.5))
+            base = min(rate, max(allowed, (allowed * _MIDDLE * min(rate, _MOST_ABOVE * allowed)) ** 0.5))
+            base *= 1.0 - _SLACK * max(0.0, 1.0 - wait)
         else:
             base = rate * _SHRINK
             self._doubling *= _LESS_SURE
@@ -118,7 +122,7 @@ class Pace:
         self._stretch = self._jitter() * max(
             1.0, _QUIET / base if self._measured else 0.0, _WAIT_WEIGHT * wait, _DELAY_WEIGHT * (now - sent)
         )
-        self._base = base * (1.0 - _SLACK * max(0.0, 1.0 - wait))
+        self._base = base
         self.learned = True
         self._shrunk, self._accepted = now, 0
         self._grows_from = now + wait

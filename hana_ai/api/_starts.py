@@ -16,6 +16,7 @@ from hana_ai.api._pace import Pace
 from hana_ai.api._queue import Queue, Waiter
 
 _WINDOW = 1.0
+_SHORTEST_WINDOW = 0.05
 _IDLE_SECONDS = 1.0
 _SHORTEST = 0.001
 
@@ -121,10 +122,12 @@ class Starts:
         _alarm.set(self, time.monotonic() + max(self._delay, _SHORTEST))
 
     def _answers_a_second(self, now: float) -> float:
-        begin, count = self._earlier if now - self._window < _WINDOW else (0.0, 0)
+        begin, count = self._earlier
         if now - begin > 3 * _WINDOW:
             begin, count = self._window, 0
-        return (count + self._answers + 1) / min(max(now - begin, 0.05), 3 * _WINDOW)
+        if now - begin > 3 * _WINDOW:
+            return 0.0
+        return (count + self._answers) / max(now - begin, _SHORTEST_WINDOW)
 
 
 class _Alarm:

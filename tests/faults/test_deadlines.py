@@ -13,7 +13,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from hana_ai.api import _connections, _deadlines
+from hana_ai.api import _bounded_streams, _connections, _deadlines
 from hana_ai.api._deadlines import bound, is_bound, until
 from hana_ai.api.errors import TogetherAIRequestError, TogetherAIStreamError, TogetherAITimeoutError
 from hana_ai.api.local.together import ScriptedEngine
@@ -203,7 +203,7 @@ def test_a_dead_address_leaves_time_for_the_next(
             (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", living, 0, 0)),
             (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", living)),
         ]
-        monkeypatch.setattr(_deadlines, "_addresses", lambda host, port: [entry[4][0] for entry in found])
+        monkeypatch.setattr(_bounded_streams, "_addresses", lambda host, port: [entry[4][0] for entry in found])
         monkeypatch.setattr(socket, "create_connection", to_one_of_both)
         begin = time.monotonic()
         opened(listener.url).request(_call(connect=0.6))
@@ -214,13 +214,13 @@ def test_a_dead_address_leaves_time_for_the_next(
 def test_deadlines_of_threads_do_not_mix() -> None:
     seen: list[float | None] = []
     with until(1.0):
-        thread = threading.Thread(target=lambda: seen.append(_deadlines._now.deadline))
+        thread = threading.Thread(target=lambda: seen.append(_deadlines.now.deadline))
         thread.start()
         thread.join()
         with until(2.0):
-            seen.append(_deadlines._now.deadline)
-        seen.append(_deadlines._now.deadline)
-    seen.append(_deadlines._now.deadline)
+            seen.append(_deadlines.now.deadline)
+        seen.append(_deadlines.now.deadline)
+    seen.append(_deadlines.now.deadline)
     assert seen == [None, 2.0, 1.0, None]
 
 
@@ -229,7 +229,7 @@ def test_a_client_can_be_bound() -> None:
         assert bound(client), "httpx has changed: deadlines of synchronous calls are no longer exact"
         mounted = [transport for transport in client._mounts.values() if transport is not None]
         for transport in (client._transport, *mounted):
-            assert isinstance(transport._pool._network_backend, _deadlines._Backend)  # type: ignore[attr-defined]
+            assert isinstance(transport._pool._network_backend, _bounded_streams.BoundedBackend)  # type: ignore[attr-defined]
 
 
 def test_a_client_of_another_make_works_unbound(

@@ -580,7 +580,7 @@ def test_a_429_lowers_the_concurrency_and_a_503_does_not(
     assert limiter.limit == limiter.ceiling
     engine.reply(Reply(status=429))
     _ask(transport, call())
-    assert limiter.limit == limiter.ceiling // 2
+    assert limiter.limit == int(limiter.ceiling * 0.85)
 
 
 @STREAMS
