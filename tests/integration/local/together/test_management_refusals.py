@@ -209,7 +209,7 @@ def test_what_is_wrong_about_models_is_refused(
 def test_an_import_has_events(sdk: together.Together) -> None:
     model = sdk.models.create(name="tuned", base_model_id=BASE, type="adapter")
     job = sdk.models.remote_uploads.create(model_id=model.id, remote_url="org/adapter")
-    [event] = sdk.models.remote_uploads.events(job.id)
+    [event] = sdk.models.remote_uploads.events(job.id).data
     assert event.message == "Importing org/adapter"
 
 

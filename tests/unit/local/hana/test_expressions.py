@@ -116,6 +116,8 @@ def test_expressions(sql: Sql, expression: str, expected: Any) -> None:
         ("LOCATE_REGEXPR(AFTER 'a' IN 'banana')", UNSUPPORTED),
         ("LOCATE_REGEXPR('a' IN 'banana' NONSENSE)", SYNTAX),
         ("SESSION_CONTEXT(DUMMY)", UNSUPPORTED),
+        ("BINNING(VALUE => 1, BIN_COUNT => 2)", UNSUPPORTED),
+        ("JSON_VALUE('{}', '$.a' WITH)", SYNTAX),
         ("VECTOR_EMBEDDING('a', 'QUERY', 'M', 'R', 'S')", UNSUPPORTED),
         ("TO_REAL_VECTOR(X'0200')", 339),
         ("CAST(1 AS DECIMAL(39, 0))", 264),
@@ -243,6 +245,8 @@ def test_queries(shop: Sql, query: str, expected: list[Any]) -> None:
         ("SET TRANSACTION AUTOCOMMIT DDL OFF", UNSUPPORTED),
         ("ROLLBACK TO SAVEPOINT X", UNSUPPORTED),
         ("LOCK TABLE A IN EXCLUSIVE MODE", UNSUPPORTED),
+        ("SELECT * FROM A LEFT JOIN B", SYNTAX),
+        ("SELECT A.* + 1 FROM A", SYNTAX),
         ("GRANT ON A TO X", SYNTAX),
     ],
 )
