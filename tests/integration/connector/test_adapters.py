@@ -253,7 +253,9 @@ async def test_a_killed_upload_goes_on_in_the_next_process(
 
     assert await connector.upload_artifact(folder, METADATA) == model.id
     sent = [request.path for request in server.engine.requests if request.method == "PUT"]
-    assert len(sent) <= 38
+    # Two parts had been told of; the configuration is a part of its own.
+    parts = sum(-(-file.stat().st_size // small_parts) for file in folder.iterdir() if file.name != JOURNAL)
+    assert 0 < len(sent) <= parts - 2
     assert model.revisions[-1].files[-1].hash == part_hash(folder / "adapter_model.safetensors")
 
 
