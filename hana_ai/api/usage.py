@@ -75,7 +75,7 @@ _AWAY_SECONDS = 10.0
 _RETRY_PRICES_SECONDS = 600.0
 _MOST_UNPRICED = 100_000
 _MOST_KEPT = 100_000
-_MOST_KEPT_IN_MEMORY = 5_000
+_MOST_KEPT_IN_MEMORY = 2_000
 
 By = Literal["day", "model", "operation", "tag"]
 
