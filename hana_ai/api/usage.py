@@ -70,7 +70,7 @@ FLUSH_SECONDS = 1.0
 MAX_PENDING = 1024
 """Calls in the buffer at which a caller writes it itself, since the thread can't keep up."""
 
-_IN_MEMORY_ROWS = 1024
+_IN_MEMORY_ROWS = 512
 _AWAY_SECONDS = 10.0
 _RETRY_PRICES_SECONDS = 600.0
 _MOST_UNPRICED = 100_000
