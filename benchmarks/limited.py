@@ -1,8 +1,8 @@
 """A Together that allows only so much: a token bucket whose rate changes, and that counts what it allowed.
 
-It runs in a process of its own: ``python -m benchmarks.limited PLAN`` takes a `Plan` as JSON and prints its port
-Its clock starts with the first request for embeddings. `GET /statistics` tells what has happened until
-then; clients are told apart by their keys. `limited_server` starts it and ends it.
+It runs in a process of its own: ``python -m benchmarks.limited PLAN`` takes a `Plan` as JSON and prints the port
+that it listens on. Its clock starts with the first request for embeddings. `GET /statistics` tells what has
+happened until then; clients are told apart by their keys. `limited_server` starts it and ends it.
 """
 
 from __future__ import annotations

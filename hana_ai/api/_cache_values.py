@@ -161,7 +161,9 @@ def vector_from_bytes(data: bytes) -> list[float] | None:
     packed = array("f", data)
     if sys.byteorder == "big":
         packed.byteswap()
-    return packed.tolist() if math.isfinite(sum(packed)) else None
+    vector = packed.tolist()
+    # One sum tells of all: a number that is none makes it none. Of 32-bit numbers it can't overflow.
+    return vector if math.isfinite(sum(vector)) else None
 
 
 def chunks(things: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
+
+from pydantic import SecretStr
 
 from hana_ai.api.errors import TogetherAISettingsError
 
@@ -43,10 +46,11 @@ def check_base_url(value: str, name: str = "TOGETHER_BASE_URL") -> str:
     """
     url = value.strip().rstrip("/").removesuffix("/v1").rstrip("/")
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in url):
-        raise TogetherAISettingsError(f"{name}={value!r} is not an address such as {DEFAULT_BASE_URL!r}.")
-    if parts.username or parts.password or parts.query or parts.fragment:
+    # First, since the other messages repeat the value.
+    if "@" in parts.netloc or parts.query or parts.fragment:
         raise TogetherAISettingsError(f"{name} must not carry a user, a password, a query or a fragment.")
+    if parts.scheme not in ("http", "https") or not parts.hostname or " " in url or not url.isprintable():
+        raise TogetherAISettingsError(f"{name}={value!r} is not an address such as {DEFAULT_BASE_URL!r}.")
     if parts.scheme == "http" and not is_loopback(url):
         raise TogetherAISettingsError(
             f"{name}={value!r} would send the key unencrypted; use https, or an address on this machine."
@@ -57,9 +61,18 @@ def check_base_url(value: str, name: str = "TOGETHER_BASE_URL") -> str:
 def check_api_key(value: str, name: str = "TOGETHER_API_KEY") -> str:
     """Return the key without surrounding white space; a line break inside would end the header it is sent in."""
     key = value.strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise TogetherAISettingsError(
-            f"{name} is not a key: it is empty or has blanks, line breaks or letters beyond ASCII. "
-            f"Copy it again from {KEY_PAGE}."
-        )
-    return key
+    if key and key.isascii() and key.isprintable() and " " not in key:
+        return key
+    del key, value  # some tools print a traceback with its variables
+    raise TogetherAISettingsError(
+        f"{name} is not a key: it is empty or has blanks, line breaks or letters beyond ASCII. "
+        f"Copy it again from {KEY_PAGE}."
+    )
+
+
+def hide(values: dict[str, Any], *names: str) -> None:
+    """Wrap the secrets among the arguments of a function, for tools that print a traceback with its variables."""
+    for name in names:
+        if isinstance(value := values.get(name), str):
+            values[name] = SecretStr(value)
+        del value

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from hana_ai.api._checks import check_api_key, check_base_url
+from hana_ai.api._checks import check_api_key, check_base_url, hide
 from hana_ai.api._usage_key import IN_MEMORY, UsageKey, usage_key
 from hana_ai.api.catalog import expect
 from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError
@@ -75,6 +75,7 @@ class ClientFields(BaseModel):
     _targets: tuple[Any, tuple[FallbackTarget, ...]] = PrivateAttr(default=(None, ()))
 
     def __init__(self, **values: Any) -> None:
+        hide(values, "api_key", "together_api_key")
         try:
             super().__init__(**values)
         except ValidationError as exc:

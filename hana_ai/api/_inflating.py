@@ -40,20 +40,24 @@ class Inflater:
             )
         # 32 more: gzip or zlib, as the first bytes say.
         self._stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        self._begun = False
+        self._begin = b""
+        self._begun = self._encoding != "deflate"
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Take packed bytes and give what they hold, a part at a time."""
+        if not self._begun:
+            self._begin = data = self._begin + data
+            if len(data) < 2:
+                return
+            self._begun = True
+            if data[0] & 15 != zlib.DEFLATED or int.from_bytes(data[:2], "big") % 31:
+                # Some servers mean by deflate the bare stream, without zlib's two bytes.
+                self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
         while data:
             try:
                 part = self._stream.decompress(data, _PART)
             except zlib.error as exc:
-                if self._begun or self._encoding != "deflate":
-                    raise TogetherAIResponseError(f"the reply is not {self._encoding}: {exc}") from exc
-                # Some servers mean by deflate the bare stream, without zlib's two bytes.
-                self._stream, self._begun = zlib.decompressobj(-zlib.MAX_WBITS), True
-                continue
-            self._begun = True
+                raise TogetherAIResponseError(f"the reply is not {self._encoding}: {exc}") from exc
             data = self._stream.unconsumed_tail
             if part:
                 yield part

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import orjson
 from typing_extensions import Self
 
+from hana_ai.api._proxy import proxy_for
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError
 from hana_ai.api.settings import is_loopback
 
@@ -123,20 +124,17 @@ class PartSender:
     _done: dict[str, dict[str, str]] = field(default_factory=dict)
     """ETag by part number, by upload id."""
     _sent: int = 0
-    _http: httpx.AsyncClient | None = None
+    _ways: dict[str, httpx.AsyncHTTPTransport] = field(default_factory=dict)
+    """By host."""
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def __aenter__(self) -> Self:
-        import httpx
-
-        # No key and no redirect: the address itself is the permission.
-        self._http = httpx.AsyncClient(timeout=httpx.Timeout(_PART_SECONDS, connect=30.0), follow_redirects=False)
         self._done = self._read()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        assert self._http is not None
-        await self._http.aclose()
+        for way in self._ways.values():
+            await way.aclose()
 
     def skip(self, file: LocalFile) -> None:
         """Count a file that is there already."""
@@ -187,7 +185,6 @@ class PartSender:
         """Send one part until it is taken; 429 and 5xx are tried again, any other refusal is final."""
         import httpx
 
-        assert self._http is not None
         url, offset_size = str(remote["url"]), file.bounds(number)
         address = urlsplit(url)
         if address.scheme != "https" and not is_loopback(url):
@@ -196,7 +193,7 @@ class PartSender:
         what = f"part {number} of {file.path}"
         for attempt in range(1, _TRIES + 1):
             try:
-                answer = await self._http.put(url, headers=headers, content=_read(file.source, *offset_size))
+                answer = await self._exchange(url, headers, _read(file.source, *offset_size))
             except httpx.HTTPError as exc:
                 failure: TogetherAIError = TogetherAIConnectionError(f"no connection for {what}: {exc!r}")
             else:
@@ -217,6 +214,28 @@ class PartSender:
             logger.info("try %d of %s failed: %s", attempt, what, failure)
             await asyncio.sleep(_FIRST_WAIT * 2 ** (attempt - 1))
         raise AssertionError("unreachable")
+
+    async def _exchange(
+        self, url: str, headers: Mapping[str, str], content: AsyncIterator[bytes]
+    ) -> httpx.Response:
+        """Send a part, without the key and without following redirects: the address itself is the permission.
+
+        So it is not for the log either, in which httpx's client would write it.
+        """
+        import httpx
+
+        host = urlsplit(url).netloc
+        if host not in self._ways:
+            context = httpx.create_ssl_context()
+            self._ways[host] = httpx.AsyncHTTPTransport(verify=context, proxy=proxy_for(url, context))
+        timeout = httpx.Timeout(_PART_SECONDS, connect=30.0).as_dict()
+        request = httpx.Request("PUT", url, headers=headers, content=content, extensions={"timeout": timeout})
+        answer = await self._ways[host].handle_async_request(request)
+        try:
+            await answer.aread()
+        finally:
+            await answer.aclose()
+        return answer
 
     def _progress(self, file: LocalFile, number: int, size: int) -> None:
         self._sent += size

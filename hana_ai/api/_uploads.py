@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 
@@ -198,7 +198,7 @@ class Uploads:
         await self._check_stored(model_id, files, str(answer.get("revisionId") or ""))
 
     async def _post(self, step: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        path = f"/v2/projects/{self._account.project_id}/models/upload/{step}"
+        path = f"/v2/projects/{quote(self._account.project_id, safe='')}/models/upload/{step}"
         answer = await self._account.call(lambda sdk: sdk.post(path, cast_to=object, body=body))
         return dict(answer) if isinstance(answer, Mapping) else {}
 

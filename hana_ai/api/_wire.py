@@ -204,6 +204,16 @@ def transport_error(exc: BaseException, *, base_url: str, model: str | None) -> 
     )
 
 
+def forget_frames(exc: BaseException) -> None:
+    """Take the frames from an exception and its causes.
+
+    Those of the SDK, httpx, h11 and aiohttp hold the request's headers in their variables, and tools that report
+    errors show variables. What went wrong is in the messages.
+    """
+    for link in _causes(exc):
+        link.__traceback__ = None
+
+
 def _tls_error(exc: ssl.SSLError, base_url: str, model: str | None) -> TogetherAIConnectionError | None:
     """Make the error for a certificate or a port that will be as wrong at the next try; None for other reasons."""
     if isinstance(exc, ssl.SSLCertVerificationError):

@@ -14,8 +14,10 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from pydantic import SecretStr
 from typing_extensions import Self
 
+from hana_ai.api._checks import check_api_key, hide
 from hana_ai.api._connector_answers import (
     AvailableModel,
     Inference,
@@ -35,7 +37,7 @@ from hana_ai.api.errors import (
     TogetherAIModelNotFoundError,
     TogetherAISettingsError,
 )
-from hana_ai.api.settings import TogetherAISettings, check_api_key
+from hana_ai.api.settings import TogetherAISettings
 
 if TYPE_CHECKING:
     from hana_ai.api._account import Account
@@ -104,15 +106,21 @@ class TogetherAIConnector:
         from hana_ai.api._preflight import check_defaults
         from hana_ai.api.together_ai import TogetherAIClient
 
+        config = dict(config)
+        hide(config, "api_key")
         key = config.get("api_key")
         if not key:
             raise TogetherAISettingsError("api_key is required")
+        if not isinstance(key, SecretStr):
+            raise TogetherAISettingsError("Invalid API key")
         given = {
             "together_base_url": config.get("base_url"),
             "together_project_id": config.get("project_id"),
         }
         try:
-            secret = check_api_key(key.get_secret_value() if hasattr(key, "get_secret_value") else str(key))
+            secret = SecretStr(
+                check_api_key(key.get_secret_value() if hasattr(key, "get_secret_value") else str(key))
+            )
         except TogetherAISettingsError as exc:
             raise TogetherAISettingsError("Invalid API key") from exc
         settings = TogetherAISettings(

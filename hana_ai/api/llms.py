@@ -479,7 +479,7 @@ def _chunk_logprobs(choice: Mapping[str, Any], token: Mapping[str, Any], text: s
     """A chunk's log probabilities as lists of one, the form of a whole answer, which LangChain joins."""
     logprob = choice.get("logprobs")
     if isinstance(logprob, Mapping):
-        return dict(logprob)
+        return {name: values for name, values in logprob.items() if isinstance(values, list)}
     if logprob is None:
         return None
     found: dict[str, Any] = {"tokens": [text], "token_logprobs": [logprob]}

@@ -491,8 +491,8 @@ class ChunkReader:
             calls = delta.get("tool_calls")
             if calls:
                 chunks = [self._call_chunk(call, position) for position, call in enumerate(calls)]
-                self._call_chunks += chunks
                 out.append(_generation_chunk("", tool_call_chunks=chunks))
+                self._call_chunks += chunks
             logprobs = choice.get("logprobs")
             if logprobs is not None:
                 metadata = {"logprobs": _stream_logprobs(logprobs, choice)}
@@ -609,7 +609,7 @@ def _generation_chunk(content: str, **fields: Any) -> ChatGenerationChunk:
 def _stream_logprobs(logprobs: Any, choice: Mapping[str, Any]) -> Wire:
     """A chunk's log probabilities as lists, which LangChain joins; the API also sends a bare number."""
     if isinstance(logprobs, Mapping):
-        return dict(logprobs)
+        return {name: values for name, values in logprobs.items() if isinstance(values, list)}
     text = (choice.get("delta") or {}).get("content") or choice.get("text") or ""
     return {"tokens": [text], "token_logprobs": [logprobs]}
 

@@ -12,10 +12,12 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from hana_ai.api._checks import DEFAULT_BASE_URL, KEY_PAGE, check_api_key, check_base_url, is_loopback
+from hana_ai.api._checks import DEFAULT_BASE_URL, KEY_PAGE, check_api_key, check_base_url, hide, is_loopback
 from hana_ai.api.errors import TogetherAINotEnabledError, TogetherAISettingsError
 
 __all__ = ["DEFAULT_BASE_URL", "TogetherAISettings", "check_api_key", "check_base_url", "is_loopback"]
+
+_SECRETS = ("together_api_key", "together_fallback_api_key", "hana_password")
 
 
 class TogetherAISettings(BaseSettings):
@@ -78,8 +80,10 @@ class TogetherAISettings(BaseSettings):
     hana_encrypt: bool = Field(True, description="TLS to the database")
 
     def __init__(self, **values: Any) -> None:
+        values = {name if name[:1] == "_" else name.lower(): value for name, value in values.items()}
+        hide(values, *_SECRETS)
         try:
-            super().__init__(**{name if name[:1] == "_" else name.lower(): v for name, v in values.items()})
+            super().__init__(**values)
         except ValidationError as exc:
             # `from None`: pydantic's own text would repeat what the message already says, worse.
             raise TogetherAISettingsError(_explain(exc, values)) from None
@@ -149,7 +153,6 @@ class TogetherAISettings(BaseSettings):
 
 
 def _explain(exc: ValidationError, given: dict[str, Any]) -> str:
-    secret = {"together_api_key", "together_fallback_api_key", "hana_password"}
     lines = []
     for error in exc.errors(include_url=False, include_context=True):
         name = str(error["loc"][0]) if error["loc"] else "settings"
@@ -157,7 +160,7 @@ def _explain(exc: ValidationError, given: dict[str, Any]) -> str:
         if isinstance(cause, TogetherAISettingsError):
             lines.append(str(cause))
             continue
-        value = "" if name in secret else f"={error['input']!r}"
+        value = "" if name in _SECRETS else f"={error['input']!r}"
         field = TogetherAISettings.model_fields.get(name)
         meaning = f" ({field.description})" if field is not None and field.description else ""
         lines.append(f"{name.upper()}{value}{meaning}: {error['msg']}.")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages.ai import UsageMetadata
+from pydantic import SecretStr
 from typing_extensions import Self
 
 from hana_ai.api._client_fields import default_model
@@ -119,8 +120,6 @@ class TogetherAIClient:
     @property
     def transport(self) -> Transport:
         """The connections that all objects of this client share."""
-        from pydantic import SecretStr
-
         return get_transport(
             base_url=self.settings.together_base_url,
             api_key=SecretStr(self.settings.require_api_key()),
@@ -211,7 +210,7 @@ class TogetherAIClient:
         return {
             "model": model,
             "fallback": targets_from(settings),
-            "api_key": settings.require_api_key(),
+            "api_key": SecretStr(settings.require_api_key()),
             "base_url": settings.together_base_url,
             "timeout": settings.together_timeout,
             "connect_timeout": settings.together_connect_timeout,

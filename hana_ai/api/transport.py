@@ -15,8 +15,8 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import SecretStr
 
@@ -38,7 +38,7 @@ from hana_ai.api._reading import (
 from hana_ai.api._starts import shared_starts
 from hana_ai.api._usage_key import IN_MEMORY, UsageKey
 from hana_ai.api._usage_record import Meter, Recorder
-from hana_ai.api._wire import request_id_of, status_error, stream_error, transport_error
+from hana_ai.api._wire import forget_frames, request_id_of, status_error, stream_error, transport_error
 from hana_ai.api.errors import (
     TogetherAIConflictError,
     TogetherAIModelNotFoundError,
@@ -365,14 +365,14 @@ class Transport:
         options: Any = self._options(call, call.remaining)
         if call.method == "GET":
             return client.get(
-                _address(self.base_url + call.path),
+                self.base_url + call.path,
                 cast_to=httpx.Response,
                 options=options,
                 stream=True,
                 stream_cls=Stream[object],
             )  # type: ignore[return-value]
         return client.post(
-            _address(self.base_url + call.path),
+            self.base_url + call.path,
             cast_to=httpx.Response,
             content=call.payload,
             options=options,
@@ -389,14 +389,14 @@ class Transport:
         options: Any = self._options(call, call.stream_idle_timeout if call.stream else call.remaining)
         if call.method == "GET":
             return await client.get(
-                _address(self.base_url + call.path),
+                self.base_url + call.path,
                 cast_to=httpx.Response,
                 options=options,
                 stream=True,
                 stream_cls=AsyncStream[object],
             )  # type: ignore[return-value]
         return await client.post(
-            _address(self.base_url + call.path),
+            self.base_url + call.path,
             cast_to=httpx.Response,
             content=call.payload,
             options=options,
@@ -432,6 +432,7 @@ class Transport:
     def _error(self, exc: BaseException, model: str | None) -> TogetherAIRequestError:
         from together import APIStatusError
 
+        forget_frames(exc)
         if isinstance(exc, APIStatusError):
             response = exc.response
             return status_error(response.status_code, response.headers, response.content, model=model)
@@ -447,14 +448,6 @@ class Transport:
         elif isinstance(error, TogetherAIServerError):
             limiter.pause(error.retry_after)
         return error
-
-
-@lru_cache(maxsize=256)
-def _address(url: str) -> str:
-    """An address as httpx's own object: the SDK would parse a string anew for each request."""
-    import httpx
-
-    return cast("str", httpx.URL(url))
 
 
 # --- one transport for all who ask for the same ---

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
 
@@ -75,7 +75,10 @@ class Fault:
     timeout: float = LONG
     bounded: bool = False
     """Whether the bounds of size are made small."""
-    skip: tuple[str, ...] = field(default=())
+    slow: bool = False
+    """Whether it is left to the long run, since others are much like it."""
+    skip: tuple[str, ...] = ()
+    """Parts or kinds of faces for which it has no meaning, or another one."""
 
 
 # --- helpers that make plays ---
@@ -610,6 +613,7 @@ def _statuses() -> Iterator[Fault]:
                 expected,
                 expected,
                 REFUSED_KEY if status == 401 else None,
+                slow=status in (429, 503),
             )
     expected = fails(TogetherAIAuthenticationError)
     yield Fault(
@@ -658,9 +662,8 @@ def _hints() -> Iterator[Fault]:
             ("x_ratelimit_reset", "1"),
         ):
             shown = f"{name.replace('_', '-')}: {value[:12]}"
-            yield Fault(
-                f"{status} once, {shown}", once(answers(status, error_body(status), **{name: value})), good, good
-            )
+            play = once(answers(status, error_body(status), **{name: value}))
+            yield Fault(f"{status} once, {shown}", play, good, good, slow=status == 503)
     too_long = fails(TogetherAIRateLimitError)
     yield Fault(
         "429, retry-after beyond the deadline", answers(429, error_body(429), retry_after="50"), too_long, too_long

@@ -174,6 +174,8 @@ class Listener:
     secure: bool = False
     requests: list[Request] = field(default_factory=list)
     """The damaged ones."""
+    accepted: int = 0
+    """Connections so far."""
     open: int = 0
     """Connections now."""
     left_at: float = 0.0
@@ -187,6 +189,7 @@ class Listener:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
+        self.accepted += 1
         self.open += 1
         try:
             while (request := await _request(reader)) is not None:
@@ -290,6 +293,13 @@ def deaf_port() -> Iterator[str]:
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def silent_port(scheme: str = "http") -> Iterator[str]:
+    """The address of a port that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
 
 
 async def _request(reader: asyncio.StreamReader) -> Request | None:

@@ -397,16 +397,20 @@ async def test_broken_and_empty_streams_are_not_kept(
 async def test_an_answer_of_a_fallback_is_not_kept(
     sqlite: ScriptedTogether, asynchronous: bool, streaming: bool
 ) -> None:
-    sqlite.check_answers = False
-    sqlite.engine.reply(Reply(status=500), Reply(text="Of another model."))
-    chat = _chat(fallback=["other/model"], max_retries=0, streaming=streaming)
-    llm = _llm(fallback=["other/model"], max_retries=0)
-    answers = [await chat.ainvoke("Hello") if asynchronous else chat.invoke("Hello") for _ in range(2)]
-    assert [answer.content for answer in answers] == ["Of another model.", "Hello"]
-    sqlite.engine.reply(Reply(status=500), Reply(text="Of another model."))
-    texts = [await llm.ainvoke("Hello") if asynchronous else llm.invoke("Hello") for _ in range(2)]
-    assert texts == ["Of another model.", "Hello"]
-    assert posts(sqlite) == 6
+    other = LocalModel("other/chat", "chat", 8192)
+    with ScriptedTogether(ScriptedEngine(models=(*PRICED, other))) as server:
+        server.check_answers = False
+        fields: dict[str, Any] = {"fallback": ["other/chat"], "max_retries": 0, **server.client}
+        chat, llm = _chat(streaming=streaming, **fields), _llm(**fields)
+        for model in (chat, llm):
+            server.engine.reply(Reply(status=500), Reply(text="Of another model."))
+            found = [await model.ainvoke("Hello") if asynchronous else model.invoke("Hello") for _ in range(3)]  # type: ignore[attr-defined]
+            assert [getattr(answer, "content", answer) for answer in found] == [
+                "Of another model.",
+                "Hello",
+                "Hello",
+            ]
+        assert posts(server) == 6
 
 
 async def test_a_cancelled_call_leaves_nothing(sqlite: ScriptedTogether) -> None:

@@ -42,6 +42,16 @@ def environment(together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch) -> 
     return together
 
 
+@pytest.fixture(autouse=True)
+def opentelemetry_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An example configures OpenTelemetry, which a process can do only once."""
+    from opentelemetry import trace
+    from opentelemetry.util._once import Once
+
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
+
+
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=names(WITH_PYTHON))
 def test_the_examples_of_a_page_run_from_top_to_bottom(page: Path, environment: ScriptedTogether) -> None:
     namespace: dict[str, object] = {"__name__": "example"}

@@ -27,6 +27,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from hana_ai.api import (
     ChatTogetherAI,
+    FallbackTarget,
     TogetherAI,
     TogetherAIEmbeddings,
     TogetherAIError,
@@ -298,6 +299,22 @@ async def test_calls_beside_each_other_have_their_own_parents(
     parents = await asyncio.gather(*(one(number) for number in range(20)))
     below = [s.parent.span_id for s in telemetry.spans if s.kind is SpanKind.CLIENT and s.parent is not None]
     assert sorted(below) == sorted(parents)
+
+
+def test_a_fallback_is_one_span_with_the_server_that_answered(
+    together: ScriptedTogether, telemetry: Telemetry
+) -> None:
+    with ScriptedTogether() as other:
+        target = FallbackTarget(CHAT, other.base_url, other.api_key)
+        together.engine.always(Reply(status=500, error={"message": PROMPT}))
+        chat = ChatTogetherAI(model=CHAT, fallback=[target], **{**together.client, "max_retries": 0})
+        chat.invoke("Hello")
+        attributes = dict(telemetry.only().attributes or {})
+        assert attributes["server.port"] == int(other.base_url.rpartition(":")[2])
+        assert "error.type" not in attributes
+        [event] = telemetry.only().events
+        assert (event.attributes or {})["hana_ai.fallback.model"] == CHAT
+        assert together.api_key not in {r.headers.get("authorization", "")[7:] for r in other.engine.requests}
 
 
 def test_an_http_clients_span_stands_below_that_of_a_whole_call(

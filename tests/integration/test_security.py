@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import logging
+import ssl
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from hana_ai.api import ChatTogetherAI
+from hana_ai.api import ChatTogetherAI, TogetherAIConnector, TogetherAISettings, get_together_ai_client
 from hana_ai.api import _connections as connections
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError, TogetherAISettingsError
+from hana_ai.api.local.together import Reply, ScriptedEngine
+from tests.conftest import ScriptedTogether
 from tests.wiretap import Api, Proxy, header_names, make_certificate, running
 
 KEY = "tgp_v1_watched-key-that-only-the-named-host-may-see"
@@ -49,6 +57,26 @@ def secure_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]
     with running(Api(certificate)) as api:
         yield api
     connections._ssl_context.cache_clear()
+
+
+@pytest.fixture
+def quiet_api() -> Iterator[Api]:
+    with running(Api()) as api:
+        yield api
+
+
+HEADERS = {
+    "host",
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "user-agent",
+    "x-stainless-read-timeout",
+    "x-stainless-retry-count",
+}
 
 
 def chat_at(base_url: str, **fields: object) -> ChatTogetherAI:
@@ -186,3 +214,203 @@ def test_a_certificate_that_is_not_trusted_ends_the_call_before_the_key_is_sent(
         with pytest.raises(TogetherAIError, match=r"(?i)certificate"):
             FACES[face](chat_at(f"https://{HOST}"))
     assert secure_api.requests == []
+
+
+# --- nothing but one request, whatever the values are ---
+
+TEXTS = st.text(max_size=12) | st.sampled_from(
+    [
+        "a\r\nx-injected: 1",
+        "a\nx",
+        "a\x00b",
+        "../../v1/secret",
+        "a b",
+        "ä€",
+        "\ud83d".encode("utf-8", "replace").decode(),
+    ]
+)
+
+
+@given(model=TEXTS, prompt=TEXTS, user=TEXTS, stop=TEXTS)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("face", ["invoke", "ainvoke"])
+def test_no_value_of_a_call_gets_out_of_the_body(
+    face: str, quiet_api: Api, model: str, prompt: str, user: str, stop: str
+) -> None:
+    quiet_api.requests.clear()
+    chat = chat_at(f"http://127.0.0.1:{quiet_api.port}", model_kwargs={"user": user}).bind(
+        model=model or "m", stop=[stop]
+    )
+    chat.invoke(prompt) if face == "invoke" else asyncio.run(chat.ainvoke(prompt))
+    [request] = quiet_api.requests
+    head, _, body = request.partition(b"\r\n\r\n")
+    assert head.split(b"\r\n")[0] == b"POST /v1/chat/completions HTTP/1.1"
+    assert set(header_names(request)) <= HEADERS
+    sent = json.loads(body)
+    assert (sent["model"], sent["user"], sent["stop"]) == (model or "m", user, [stop])
+
+
+@given(
+    text=st.text(max_size=12)
+    | st.sampled_from(["k\r\nx-injected: 1", "k\nx", "k\x00", "k\x7f", "ké", "k k", " k "])
+)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_key_is_refused_or_sent_as_one_header(text: str, quiet_api: Api) -> None:
+    quiet_api.requests.clear()
+    try:
+        chat = ChatTogetherAI(
+            model="m", base_url=f"http://127.0.0.1:{quiet_api.port}", api_key=text, max_retries=0
+        )
+    except TogetherAISettingsError:
+        assert quiet_api.requests == []
+        return
+    chat.invoke("Hello")
+    [request] = quiet_api.requests
+    assert set(header_names(request)) <= HEADERS
+    assert f"authorization: Bearer {text.strip()}\r\n".encode().lower() in request.lower()
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "https://api.together.ai\r\nx-injected: 1",
+        "https://api.together.ai/\x00",
+        "https://api.together.ai@evil.test",
+        "https://user:pass-of-the-address@api.together.ai",
+        "ftp://user:pass-of-the-address@api.together.ai",
+        "https://evil.test?x=api.together.ai",
+        "https://evil.test#api.together.ai",
+        "http://evil.test",
+        "http://127.0.0.1.evil.test",
+        "http://localhost.evil.test",
+        "//127.0.0.1",
+        "javascript:alert(1)",
+    ],
+)
+def test_an_address_that_leads_elsewhere_than_it_seems_is_refused(base_url: str) -> None:
+    with pytest.raises(TogetherAISettingsError) as caught:
+        chat_at(base_url)
+    assert "pass-of-the-address" not in str(caught.value)
+
+
+async def test_an_id_in_a_path_stays_one_segment(together: ScriptedTogether) -> None:
+    hostile = "a/../../../v1/files?x=1#y\r\nz: 1"
+    async with TogetherAIConnector({**together.client, "project_id": hostile}) as connector:
+        for ask in (
+            connector.delete_endpoint(hostile),
+            connector.get_endpoint_status(hostile),
+            connector.list_endpoints(),
+            connector._account.call(lambda sdk: sdk.models.retrieve(hostile, project_id="p")),
+        ):
+            with contextlib.suppress(TogetherAIError, ValueError):
+                await ask
+    asked = [request for request in together.engine.requests if "files" in request.path]
+    assert asked
+    for request in asked:
+        # Decoded by the server, the value is whole: nothing of it ended the segment, the path or the header.
+        assert request.path.startswith("/v2/projects/")
+        assert hostile in request.path
+        assert "x" not in request.query
+        assert "z" not in request.headers
+
+
+# --- what tools show that print every variable and every log record ---
+
+
+def shown(exc: BaseException) -> Iterator[str]:
+    """Every variable of every frame that is not a test's own, of an exception and all its causes."""
+    waiting: list[BaseException | None] = [exc]
+    seen: list[BaseException] = []
+    while waiting:
+        link = waiting.pop()
+        if link is None or any(link is one for one in seen):
+            continue
+        seen.append(link)
+        waiting += [link.__cause__, link.__context__]
+        yield f"{link!r} {link} {vars(link)!r}"
+        for frame, _ in traceback.walk_tb(link.__traceback__):
+            if "/tests/" not in frame.f_code.co_filename:
+                for name, value in frame.f_locals.items():
+                    yield f"{frame.f_code.co_name} {name} {value!r}"
+
+
+TROUBLE = {
+    "refused": Reply(status=401),
+    "no JSON": Reply(body="<html>", content_type="text/html"),
+    "hung up": Reply(drop=True),
+    "stalled": Reply(stall=True),
+}
+
+
+@every_face
+@pytest.mark.parametrize("trouble", TROUBLE)
+def test_no_variable_of_a_traceback_holds_the_key(
+    face: str, trouble: str, together: ScriptedTogether, engine: ScriptedEngine
+) -> None:
+    together.check_answers = False
+    engine.always(TROUBLE[trouble])
+    chat = ChatTogetherAI(model="m", timeout=1.0, max_retries=0, **together.client)
+    with pytest.raises(TogetherAIError) as caught:
+        FACES[face](chat)
+    leaks = [text.split(" ")[:2] for text in shown(caught.value) if str(together.api_key) in text]
+    assert leaks == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: ChatTogetherAI(model="m", api_key=KEY, timeout=-1),
+        lambda: ChatTogetherAI(model="m", api_key=f"{KEY}\r\nx"),
+        lambda: ChatTogetherAI(model="m", api_key=KEY, base_url="http://evil.test"),
+        lambda: TogetherAISettings(together_api_key=KEY, together_timeout=-1),
+        lambda: TogetherAISettings(TOGETHER_API_KEY=f"{KEY} x"),
+        lambda: TogetherAISettings(together_fallback_api_key=f"{KEY} x"),
+        lambda: TogetherAISettings(hana_password=KEY, hana_port=-1),
+        lambda: get_together_ai_client(TogetherAISettings(together_api_key=KEY)).chat_model(timeout=-1),
+        lambda: asyncio.run(TogetherAIConnector().connect({"api_key": f"{KEY} x"})),
+        lambda: asyncio.run(TogetherAIConnector().connect({"api_key": KEY, "base_url": "http://evil.test"})),
+    ],
+)
+def test_no_variable_of_a_refused_setting_holds_the_key(wrong: Callable[[], object]) -> None:
+    with pytest.raises((TogetherAISettingsError, ValueError)) as caught:
+        wrong()
+    assert [text.split(" ")[:2] for text in shown(caught.value) if KEY in text] == []
+
+
+@every_face
+@pytest.mark.parametrize("trouble", [None, *TROUBLE])
+def test_no_logger_of_any_library_shows_the_key_at_debug(
+    face: str,
+    trouble: str | None,
+    together: ScriptedTogether,
+    engine: ScriptedEngine,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    together.check_answers = False
+    if trouble is not None:
+        engine.always(TROUBLE[trouble])
+    chat = ChatTogetherAI(model="m", timeout=1.0, max_retries=0, **together.client)
+    # The watch over the whole suite reads these records, too; here every logger is on.
+    with caplog.at_level(logging.DEBUG):
+        for name in ("together", "httpx", "httpcore", "aiohttp", "asyncio", "hana_ai"):
+            caplog.set_level(logging.DEBUG, name)
+        with contextlib.suppress(TogetherAIError):
+            FACES[face](chat)
+    names = {record.name.split(".")[0] for record in caplog.records}
+    assert "together" in names
+    assert "httpx" in names or trouble not in (None, "refused")
+    text = "".join(caplog.handler.format(record) for record in caplog.records)
+    assert str(together.api_key) not in text
+
+
+def test_verification_of_certificates_has_no_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PYTHONHTTPSVERIFY", "SSL_CERT_VERIFY", "TOGETHER_VERIFY", "HTTPX_VERIFY"):
+        monkeypatch.setenv(name, "0")
+    connections._ssl_context.cache_clear()
+    context = connections._ssl_context()
+    connections._ssl_context.cache_clear()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+    names = {name for name in [*TogetherAISettings.model_fields, *ChatTogetherAI.model_fields] if "verif" in name}
+    assert names == set()

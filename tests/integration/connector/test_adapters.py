@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 from together import AsyncTogether
 
 from hana_ai.api import TogetherAIConnector, TogetherAIError, TogetherAIModelNotFoundError, _upload_parts
-from hana_ai.api._upload_parts import JOURNAL, UploadProgress
+from hana_ai.api._upload_parts import JOURNAL, PartSender, UploadProgress
 from hana_ai.api.local.together import Refusal
 from tests.conftest import ScriptedTogether, eventually
 
@@ -419,3 +420,25 @@ async def test_a_deployment_that_takes_no_adapters_says_so(connector: TogetherAI
     endpoint = await connector.create_endpoint(DEDICATED, "plain", AND_WAIT)
     with pytest.raises(RuntimeError, match="takes no adapters: its config has adapter_mode disabled"):
         await connector.deploy_adapter(adapter, DEDICATED, "tuned", {"attach_to": endpoint})
+
+
+async def test_the_addresses_of_parts_are_permissions_and_stand_in_no_log(
+    connector: TogetherAIConnector, adapter: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    addresses: list[str] = []
+    send = PartSender._exchange
+
+    async def noted(sender: PartSender, url: str, *rest: Any) -> Any:
+        addresses.append(url)
+        return await send(sender, url, *rest)
+
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level("DEBUG"):
+        patch.setattr(PartSender, "_exchange", noted)
+        for name in ("httpx", "httpcore", "together", "hana_ai"):
+            caplog.set_level("DEBUG", name)
+        await connector.upload_artifact(adapter, METADATA)
+    assert addresses
+    # The server's own log is not the client's.
+    text = "".join(caplog.handler.format(r) for r in caplog.records if not r.name.startswith("uvicorn"))
+    assert "together" in text
+    assert [url for url in addresses if url.split("://")[1].partition("/")[2] in text] == []

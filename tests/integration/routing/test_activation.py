@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,48 @@ def test_a_sitecustomize_that_fails_is_reported_as_ever_and_the_routing_is_activ
     done = call(COMMAND, "run", "--", "python", "-c", IS_ACTIVE, PYTHONPATH=str(tmp_path))
     assert "ValueError: mine" in done.stderr
     assert done.stdout == "True []\n"
+
+
+@pytest.fixture
+def start_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Does in this process what Python does at its start, beside a `sitecustomize` of the environment's own."""
+    (tmp_path / "sitecustomize.py").write_text("mine = 1\n")
+    monkeypatch.setattr(
+        sys, "path", [str(Path(startup_files.__file__).parent / "startup"), str(tmp_path), *sys.path]
+    )
+    for name in ("sitecustomize", "hana_ai.api.routing.startup.sitecustomize", "hana_ai.api.auto"):
+        # Set first, so that it is gone afterwards where it was not there before.
+        monkeypatch.setitem(sys.modules, name, sys)
+        monkeypatch.delitem(sys.modules, name)
+
+    def start() -> None:
+        importlib.import_module("hana_ai.api.routing.startup.sitecustomize")
+
+    return start
+
+
+def test_the_start_up_activates_after_the_environments_own(
+    start_up: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
+    start_up()
+    try:
+        assert sys.modules["sitecustomize"].mine == 1
+        assert routing.is_active()
+    finally:
+        routing.deactivate()
+
+
+def test_the_start_up_says_what_is_wrong_and_goes_on(
+    start_up: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sitecustomize.py").unlink()
+    monkeypatch.setenv("ENABLE_TOGETHER_AI", "maybe")
+    start_up()
+    assert "the toolkit is not routed to Together AI: ENABLE_TOGETHER_AI='maybe'" in capsys.readouterr().err
 
 
 def test_run_says_when_together_is_not_enabled_and_runs_the_program_all_the_same() -> None:

@@ -8,7 +8,9 @@ import inspect
 import sys
 import warnings
 from collections.abc import Iterator
+from enum import Enum
 from importlib import metadata
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -208,25 +210,32 @@ def test_the_map_chooses_the_model(together: ScriptedTogether, monkeypatch: pyte
     assert [init_llm(name).model for name in ("gpt-4o", "gpt-4.1")] == ["chosen/one", "the/default"]
 
 
+class Deployment:
+    """What SAP's function asks of a proxy's deployment class."""
+
+    @staticmethod
+    def get_main_model_identification_kwargs() -> str:
+        return "model_name"
+
+    @staticmethod
+    def get_model_identification_kwargs() -> tuple[str, ...]:
+        return ("model_name", "deployment_id")
+
+
+class Client:
+    """A proxy client of the user's own."""
+
+    deployment_class = Deployment
+
+    def select_deployment(self, **named: str) -> str:
+        return f"deployed {named['model_name']}"
+
+
+def make(proxy_client: Any, deployment: str, **fields: Any) -> str:
+    return deployment
+
+
 def test_an_explicit_proxy_client_init_func_or_deployment_is_respected(together: ScriptedTogether) -> None:
-    class Deployment:
-        @staticmethod
-        def get_main_model_identification_kwargs() -> str:
-            return "model_name"
-
-        @staticmethod
-        def get_model_identification_kwargs() -> tuple[str, ...]:
-            return ("model_name", "deployment_id")
-
-    class Client:
-        deployment_class = Deployment
-
-        def select_deployment(self, **named: str) -> str:
-            return f"deployed {named['model_name']}"
-
-    def make(proxy_client: Any, deployment: str, **fields: Any) -> str:
-        return deployment
-
     assert init_llm("gpt-4.1", proxy_client=Client(), init_func=make) == "deployed gpt-4.1"
     for explicit in ({"init_func": make}, {"deployment_id": "d1"}):
         # SAP's own function goes on to ask for credentials of AI Core.
@@ -239,10 +248,8 @@ def test_the_drop_ins_hand_an_explicit_client_or_function_to_saps_own(together: 
     from hana_ai.api import init_embedding_model as our_embeddings
     from hana_ai.api import init_llm as our_llm
 
-    def make(proxy_client: Any, deployment: str, **fields: Any) -> str:
-        return deployment
-
     for ours in (our_llm, our_embeddings):
+        assert ours("gpt-4.1", proxy_client=Client(), init_func=make) == "deployed gpt-4.1"
         with pytest.raises(Exception, match=r"(?i)credential|base_url|auth|AICORE"):
             ours("gpt-4.1", init_func=make)
 
@@ -314,6 +321,32 @@ def test_the_status_lists_every_seam_with_its_version_and_none_has_changed_upstr
     assert found["GenAIHubEmbeddings"].version == metadata.version("hana-ai")
     assert "routed" in str(found)
     assert str(found).startswith("The toolkit is routed to Together AI.")
+    with pytest.raises(KeyError, match="no such seam"):
+        found["no such seam"]
+    routing.deactivate()
+    assert str(routing.status()).startswith("The toolkit is not routed to Together AI; call activate().")
+
+
+def test_a_hub_of_another_shape_is_reported_as_changed(together: ScriptedTogether) -> None:
+    from hana_ai.api.routing import gen_ai_hub
+    from hana_ai.api.routing.hooks import Patcher, UpstreamChanged
+
+    module = ModuleType("another_hub")
+    with pytest.raises(UpstreamChanged, match=r"another_hub.ModelType has \[\]"):
+        gen_ai_hub._patch(module, Patcher(lambda: True))
+    module.ModelType = Enum("ModelType", ["LLM", "EMBEDDINGS"])  # type: ignore[attr-defined]
+    module.init_llm = lambda *args: None  # type: ignore[attr-defined]
+    with pytest.raises(UpstreamChanged, match="init_llm does not go through _init_model"):
+        gen_ai_hub._patch(module, Patcher(lambda: True))
+
+
+def test_a_memory_table_of_another_class_is_left_alone(together: ScriptedTogether) -> None:
+    from hana_ai.api.routing.memory import guarded
+
+    class HanaDB:
+        """As langchain_community had it."""
+
+    assert guarded(HanaDB) is None
 
 
 # --- cures ---

@@ -45,6 +45,13 @@ def test_an_entry_of_the_map_that_is_none_is_named(wrong: str) -> None:
         models.model_map(settings(together_model_map=f"a=b/c,{wrong}"))
 
 
+def test_the_status_says_what_is_wrong_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOGETHER_TIMEOUT", "soon")
+    for reason in (models.why_embeddings_stay(), models.why_reranking_stays()):
+        assert reason is not None
+        assert "TOGETHER_TIMEOUT" in reason
+
+
 def test_what_answers_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="hana_ai.api")
     for _ in range(3):

@@ -44,11 +44,6 @@ def decode(name: str) -> str:
     return "".join(out)
 
 
-def quote(name: str) -> str:
-    """The encoded name, quoted for DuckDB SQL."""
-    return '"' + encode(name).replace('"', '""') + '"'
-
-
 def literal(text: str) -> str:
     """A DuckDB string literal."""
     if "\x00" in text:
@@ -59,11 +54,3 @@ def literal(text: str) -> str:
         parts = text.split("$")
         return "(" + " || chr(36) || ".join("'" + part.replace("'", "''") + "'" for part in parts) + ")"
     return "'" + text.replace("'", "''") + "'"
-
-
-def display(name: str) -> str:
-    """The name as HANA would need it written: quoted unless it is an ordinary upper-case word."""
-    plain = name.replace("_", "A").replace("#", "A").replace("$", "A")
-    if plain.isalnum() and plain.upper() == plain and not plain[0].isdigit():
-        return name
-    return '"' + name.replace('"', '""') + '"'

@@ -20,7 +20,6 @@ from hana_ai.api.local.hana.errors import syntax, unknown_table, unsupported
 from hana_ai.api.local.hana.expressions import ExpressionBinder, direction, name_of, position_of
 from hana_ai.api.local.hana.interface import HanaError, SqlType
 from hana_ai.api.local.hana.jsontable import json_table
-from hana_ai.api.local.hana.names import quote
 from hana_ai.api.local.hana.scope import AGGREGATE_END, Bound, BoundQuery, OutColumn, Parameters, Relation, Scope
 from hana_ai.api.local.hana.sysviews import system_view
 from hana_ai.api.local.hana.unsupported import REFUSED_FUNCTIONS
@@ -499,4 +498,4 @@ def quoted(column: ColumnInfo) -> str:
     return '"' + column.physical.replace('"', '""') + '"'
 
 
-__all__ = ["Binder", "label_of", "quote", "quoted"]
+__all__ = ["Binder", "label_of", "quoted"]

@@ -148,7 +148,7 @@ class TableParser(_Base):
                 self.expect_word("ROWS")
             elif self._match_text_seq("COMMENT"):
                 table.comment = self._text()
-            elif self._word() in _STORAGE_WORDS:
+            elif self._word().partition(" ")[0] in _STORAGE_WORDS:  # PARTITION BY is one token
                 self._skip_clause()
             else:
                 return
@@ -238,6 +238,8 @@ class TableParser(_Base):
         elif self._match(TokenType.DEFAULT):
             start = self._curr
             column.default = self._parse_bitwise()
+            if column.default is None:
+                raise syntax(f'"{start.text}"', start.start + 1)
             column.default_sql = self._find_sql(start, self._prev)
         elif self._match_text_seq("PRIMARY", "KEY"):
             column.primary_key = True
@@ -259,6 +261,8 @@ class TableParser(_Base):
         elif self._word() in {"CS_INT", "CS_STRING", "HIDDEN", "FUZZY", "PRELOAD", "PAGE", "LOB", "MEMORY"}:
             self._advance()
             self._match_text_seq("LOADABLE")
+            if self._match_text_seq("THRESHOLD"):
+                self.parse_integer()
         else:
             return False
         return True

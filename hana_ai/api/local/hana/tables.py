@@ -152,8 +152,10 @@ class TableBuilder:
             raise HanaError(
                 463, f"foreign key: {parent.name}({', '.join(referenced)}) is no primary or unique key"
             )
-        if constraint.on_update not in {"RESTRICT", "CASCADE"} or constraint.on_update == "CASCADE":
+        if constraint.on_update != "RESTRICT":
             raise HanaError(7, "feature not supported by the loopback server: ON UPDATE other than RESTRICT")
+        if constraint.on_delete == "SET DEFAULT":
+            raise HanaError(7, "feature not supported by the loopback server: ON DELETE SET DEFAULT")
         table.constraints.append(
             ConstraintInfo(
                 constraint.name or f"_SYS_CONSTRAINT_{table.oid}_#{number + 1}_#F0",

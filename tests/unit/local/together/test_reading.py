@@ -214,6 +214,7 @@ def test_importing_the_package_needs_nothing_of_the_extra() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.shows_a_key("the command says how to reach its server")
 @pytest.mark.parametrize("engine", ["scripted", "llama"])
 def test_the_command_ends_when_its_input_ends(
     engine: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
