@@ -41,7 +41,8 @@ class Call:
     """
 
     path: str
-    body: Mapping[str, Any] | None = None
+    # No repr: prompts are not for logs.
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
     method: Literal["GET", "POST"] = "POST"
     params: Mapping[str, Any] | None = None
     model: str | None = None
@@ -64,7 +65,7 @@ class Call:
     """Of the present target; the last one's is the whole call's."""
     retries: int = field(init=False, default=0)
     """How many further tries there have been so far, of all targets together."""
-    payload: bytes | None = field(init=False, default=None)
+    payload: bytes | None = field(init=False, default=None, repr=False)
     refusal: TogetherAIRateLimitError | None = field(init=False, default=None)
     """What the last try ended in, where that was a 429."""
     others_answered: bool = field(init=False, default=False)
