@@ -22,6 +22,13 @@ LATENCY = 0.020
 CHUNKS = 1000
 """Chunks of a streamed answer."""
 
+_MODEL = {
+    "id": "bench/fast",
+    "object": "model",
+    "type": "chat",
+    "context_length": 32768,
+    "pricing": {"hourly": 0, "input": 0.2, "output": 0.6, "base": 0, "finetune": 0},
+}
 _USAGE = {"prompt_tokens": 12, "completion_tokens": 40, "total_tokens": 52, "cached_tokens": 0}
 _ANSWER = {
     "id": "bench-0123456789abcdef",
@@ -139,6 +146,8 @@ class _Connection(asyncio.Protocol):
         if path == b"/v1/embeddings":
             given = body["input"]
             reply = _embedding_reply(1 if isinstance(given, str) else len(given))
+        elif path == b"/v1/models":
+            reply = _plain(orjson.dumps([_MODEL]))
         elif path == b"/v1/chat/completions":
             reply = _stream_reply() if body.get("stream") else _chat_reply()
         else:

@@ -2,11 +2,10 @@
 
 Together's limits are a rate that it does not publish and that moves with load. Nothing is known before the first
 refusal, so nothing holds a start back. From then on starts are spaced evenly. What the server answered between
-two refusals is what it allows: its bucket was empty at both. A refusal brings the rate down to that, or a little
-lower each time while refusals follow closely; time without one raises it, slowly first and then faster, so that a
-limit that has grown is soon found. The step is one for small and large rates alike (their square root is between a
-fixed step, which is fair among processes, and a proportional one, which suits rates of any size), so that
-processes that share a limit drift to equal shares.
+two refusals is what it allows: its bucket was empty at both. A refusal brings the rate down to that, and a refusal
+soon after another one takes a quarter off. Time without one raises it, slowly first and then faster, so that a
+limit that has grown is soon found. The step is the same for every process, and what a refusal takes is a part of
+the rate: so processes that share a limit drift to equal shares (Chiu and Jain, 1989).
 """
 
 from __future__ import annotations
@@ -16,28 +15,36 @@ import random
 from collections.abc import Callable
 
 _STEP = 10.0
+"""Growth in the first second after a refusal, in requests a second."""
 _SMALL = 0.3
-"""Growth in the first second after a refusal, in square roots of the rate."""
+"""The same for small rates, as a part of the rate."""
 _SLACK = 0.2
-"""Part of the rate that is left to the server's bucket right after a refusal."""
+"""Part of the rate that is left to the server's bucket after a refusal that names no wait."""
 _SHRINK = 0.75
-_FIRST_SHRINK = 0.5
-_GUESS = 20.0
-"""Starts a second where nothing has been answered before the first refusal."""
+"""What is left of the rate after a refusal too soon after the last one to have measured anything."""
 _ENOUGH = 20
-"""Answers that make a measurement."""
-_QUIET = 20
-"""Requests for whose time growth is slow, so that few of them are refused."""
-_WAIT_WEIGHT = 2.0
-_DELAY_WEIGHT = 10.0
-_DOUBLING = 0.5
-_LESS_SURE = 1.6
+"""Requests that make a measurement."""
 _MIDDLE = 0.9
 _MOST_ABOVE = 4.0
+
+_GUESS = 20.0
+"""Starts a second where nothing was answered before the first refusal."""
+_FIRST_SHRINK = 0.5
+_DOUBLING = 0.5
+"""Seconds in which a rate doubles that is only guessed yet."""
+_LESS_SURE = 1.6
+"""Factor on those seconds for each refusal that measures nothing."""
+
+# Growth takes the longest of: a second, the time of so many requests, and multiples of what a refusal costs.
+_QUIET = 20
+_WAIT_WEIGHT = 2.0
+_DELAY_WEIGHT = 10.0
+
 _CATCH_UP = 0.2
-"""Seconds of starts that were missed and may be made up for at once."""
+"""Seconds of missed starts that may be made up for at once."""
 _SLOWEST = 0.1
 _BOUNDLESS = 20_000.0
+"""A rate that limits nothing any more."""
 
 
 class Pace:

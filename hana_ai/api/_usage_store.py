@@ -58,6 +58,17 @@ _GROUPS: Mapping[GroupBy, str] = {
 _UNKNOWN = """"COST_USD" IS NULL AND ("HTTP_STATUS" IS NULL OR "STATUS" = 'TogetherAIStreamError')"""
 
 
+_COUNTS = ", ".join(
+    [
+        "COUNT(*)",
+        *(f'SUM("{name}_TOKENS")' for name in ("PROMPT", "COMPLETION", "CACHED", "REASONING")),
+        f"SUM(CASE WHEN {_UNKNOWN} THEN 1 ELSE 0 END)",
+        "SUM(CASE WHEN \"STATUS\" IN ('ok', 'cached', 'left early', 'cancelled') THEN 0 ELSE 1 END)",
+        "SUM(CASE WHEN \"STATUS\" = 'cached' THEN 1 ELSE 0 END)",
+    ]
+)
+
+
 class Store:
     """The two tables. Thread-safe.
 
@@ -154,14 +165,17 @@ class Store:
         """
         key = _GROUPS.get(by)
         group = "" if key is None else f"{key}, "
-        sums = ", ".join(f'SUM("{name}_TOKENS")' for name in ("PROMPT", "COMPLETION", "CACHED", "REASONING"))
         return self._database.read(
-            f"""SELECT {key or "''"} AS "NAME", "COST_USD", COUNT(*), {sums}, """
-            f"SUM(CASE WHEN {_UNKNOWN} THEN 1 ELSE 0 END), "
-            f"SUM(CASE WHEN \"STATUS\" IN ('ok', 'cached', 'left early', 'cancelled') THEN 0 ELSE 1 END), "
-            f"SUM(CASE WHEN \"STATUS\" = 'cached' THEN 1 ELSE 0 END) "
+            f"""SELECT {key or "''"} AS "NAME", "COST_USD", {_COUNTS} """
             f'FROM {self._table} WHERE "CALLED_AT" >= ? AND "CALLED_AT" < ? GROUP BY {group}"COST_USD"',
             (start, end),
+        )
+
+    def older(self, sequence: int) -> Sequence[Sequence[Any]]:
+        """Sums of the calls up to a number, by day, operation, model, tags and cost; columns as of `groups`."""
+        keys = ", ".join([_GROUPS["day"], _GROUPS["operation"], _GROUPS["model"], _GROUPS["tag"], '"COST_USD"'])
+        return self._database.read(
+            f'SELECT {keys}, {_COUNTS} FROM {self._table} WHERE "SEQUENCE" <= ? GROUP BY {keys}', (sequence,)
         )
 
     def rows(self, start: str, end: str) -> Iterator[Mapping[str, Any]]:

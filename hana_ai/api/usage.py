@@ -42,6 +42,7 @@ from hana_ai.api._usage_events import (
 )
 from hana_ai.api._usage_key import UsageKey, usage_key
 from hana_ai.api._usage_locks import RenewableLock, Turns
+from hana_ai.api._usage_older import OlderCalls
 from hana_ai.api._usage_record import UsageRecord, read_tokens, usage_tags
 from hana_ai.api._usage_store import Store, open_store
 from hana_ai.api.settings import TogetherAISettings
@@ -69,11 +70,12 @@ FLUSH_SECONDS = 1.0
 MAX_PENDING = 1024
 """Calls in the buffer at which a caller writes it itself, since the thread can't keep up."""
 
-_IN_MEMORY_ROWS = 8192
+_IN_MEMORY_ROWS = 512
 _AWAY_SECONDS = 10.0
 _RETRY_PRICES_SECONDS = 600.0
 _MOST_UNPRICED = 100_000
 _MOST_KEPT = 100_000
+_MOST_KEPT_IN_MEMORY = 2_000
 
 By = Literal["day", "model", "operation", "tag"]
 
@@ -102,6 +104,7 @@ class Ledger:
         self._complained = False
         self._away_until = 0.0
         self._trimmed = 0
+        self._older = OlderCalls()
         self._last_catalog: Catalog | None = None
         self._asking = threading.Lock()
         self._turns = Turns()
@@ -239,7 +242,13 @@ class Ledger:
         self, by: By | Literal["nothing"], start: date | datetime | None, end: date | datetime | None
     ) -> dict[str, UsageTotals]:
         self._settle()
-        return sums_of(self._store.groups(by, *time_range(start, end)), by)
+        between = time_range(start, end)
+        if self._store.shared:
+            return sums_of(self._store.groups(by, *between), by)
+        with self._writing:
+            # Together, since calls move from the one to the other.
+            groups = [*self._store.groups(by, *between), *self._older.groups(by, *between)]
+        return sums_of(groups, by)
 
     def _settle(self) -> None:
         """Write what is pending, and find prices that are still missing."""
@@ -302,13 +311,16 @@ class Ledger:
 
     def _trim(self) -> None:
         """Bound the memory of a ledger that lives in it."""
-        if self._store.shared or self._sequence - self._trimmed < _MOST_KEPT + _IN_MEMORY_ROWS:
+        if self._store.shared or self._sequence - self._trimmed < _MOST_KEPT_IN_MEMORY + _IN_MEMORY_ROWS:
             return
         if not self._trimmed:
-            logger.warning(
-                "the ledger in memory keeps the newest %d calls; set TOGETHER_USAGE_DB to keep all", _MOST_KEPT
+            logger.info(
+                "the ledger in memory keeps the newest %d calls one by one, and sums of those before them; set "
+                "TOGETHER_USAGE_DB to keep all",
+                _MOST_KEPT_IN_MEMORY,
             )
-        self._trimmed = self._sequence - _MOST_KEPT
+        self._trimmed = self._sequence - _MOST_KEPT_IN_MEMORY
+        self._older.add(self._store.older(self._trimmed))
         self._store.forget(self._trimmed)
 
     def _spend(self, spent: dict[str, Decimal], record: UsageRecord, cost: Decimal) -> None:

@@ -7,6 +7,9 @@ import threading
 import time
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hana_ai.api import _starts
 from hana_ai.api._starts import Starts, shared_starts
@@ -331,3 +334,44 @@ def test_who_has_answered_since_when() -> None:
     limiter.succeeded()
     assert limiter.answered_since(moment)
     assert not limiter.answered_since(time.monotonic() + 1)
+
+
+class LimiterMachine(RuleBasedStateMachine):
+    """Any order of callers, answers and refusals keeps the limits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limiter = Limiter(5)
+        self.held = 0
+        self.resume_at = 0.0
+
+    @rule()
+    def ask(self) -> None:
+        if self.limiter.acquire(timeout=0):
+            assert time.monotonic() >= self.resume_at
+            self.held += 1
+
+    @precondition(lambda self: self.held)
+    @rule(answered=st.booleans())
+    def end(self, answered: bool) -> None:
+        if answered:
+            self.limiter.succeeded()
+        self.limiter.release()
+        self.held -= 1
+
+    @precondition(lambda self: self.held)
+    @rule(wait=st.sampled_from([None, 0.0, 0.002, 60.0]))
+    def refuse(self, wait: float | None) -> None:
+        self.limiter.refused(time.monotonic(), wait)
+        self.resume_at = max(self.resume_at, time.monotonic() + (wait or 0.0) - 0.001)
+
+    @invariant()
+    def holds(self) -> None:
+        assert self.limiter.in_use == self.held <= 5
+        assert 1 <= self.limiter.limit <= 5
+        rate = self.limiter.rate
+        assert rate is None or rate > 0
+
+
+LimiterMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=30)
+TestLimiterMachine = LimiterMachine.TestCase

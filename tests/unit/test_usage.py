@@ -306,20 +306,40 @@ def test_records_of_many_threads_are_all_there(ledger: Ledger, catalog: FakeCata
     assert totals["total_tokens"] == 8000
 
 
-def test_a_ledger_in_memory_keeps_the_newest_calls(
+def test_a_ledger_in_memory_keeps_the_newest_calls_and_the_sums_of_all(
     catalog: FakeCatalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("hana_ai.api.usage._MOST_KEPT", 100)
+    caplog.set_level("INFO", "hana_ai.api")
     monkeypatch.setattr("hana_ai.api.usage._IN_MEMORY_ROWS", 10)
-    ledger = Ledger(sqlite_store(None))
-    for number in range(300):
-        ledger.record(record(catalog, request_id=str(number)))
-        if number % 10 == 9:
-            ledger.flush()
-    assert 100 <= ledger.totals()["total_requests"] < 111
-    assert ledger.events()[-1].request_id == "299"
+    trimmed, whole = Ledger(sqlite_store(None)), Ledger(sqlite_store(None))
+    for ledger, most in ((trimmed, 100), (whole, 1000)):
+        monkeypatch.setattr("hana_ai.api.usage._MOST_KEPT_IN_MEMORY", most)
+        for number in range(300):
+            ledger.record(
+                record(
+                    catalog,
+                    request_id=str(number),
+                    tags=("even",) if number % 2 == 0 else ("odd", "second"),
+                    status="ok" if number % 3 else "TogetherAIServerError",
+                    called_at=1_800_000_000.0 + number * 1000.0,
+                )
+            )
+            if number % 10 == 9:
+                ledger.flush()
+    assert 100 <= len(trimmed.events()) < 111
+    assert trimmed.events()[-1].request_id == "299"
+    assert len(whole.events()) == 300
+    assert trimmed.totals() == whole.totals()
+    assert trimmed.totals()["total_requests"] == 300
+    for by in ("day", "model", "operation", "tag"):
+        assert trimmed.totals_by(by) == whole.totals_by(by)
+    second_day = sorted(whole.totals_by("day"))[1]
+    for limits in ({"start": second_day}, {"end": second_day}, {"start": second_day, "end": second_day}):
+        days = {name: date.fromisoformat(day) for name, day in limits.items()}
+        assert trimmed.totals(**days) == whole.totals(**days)
     assert caplog.text.count("keeps the newest 100 calls") == 1
-    ledger.close()
+    trimmed.close()
+    whole.close()
 
 
 def test_the_buffer_is_written_without_being_asked(tmp_path: Path, catalog: FakeCatalog) -> None:
