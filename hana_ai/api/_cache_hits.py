@@ -10,14 +10,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.caches import BaseCache
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.globals import get_llm_cache
 
 from hana_ai.api._client_fields import ClientFields, own_tags
-from hana_ai.api._usage_record import CACHED, NO_TOKENS, UsageRecord, current_tags
+
+if TYPE_CHECKING:
+    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 
 OURS = "together-ai:"
 """How the `llm_string` of this provider's classes begins."""
@@ -57,6 +58,8 @@ def record_hit(who: ClientFields, name: str, started: float, tags: tuple[str, ..
     tags : tuple of str
         Beside those of `usage_tags`.
     """
+    from hana_ai.api._usage_record import CACHED, NO_TOKENS, UsageRecord, current_tags
+
     transport = who.transport
     if transport.recorder is None:
         return

@@ -18,15 +18,15 @@ from pydantic import (
 )
 from typing_extensions import Self
 
+from hana_ai.api._call import Call, OnRetry
 from hana_ai.api._checks import check_api_key, check_base_url, hide
 from hana_ai.api._usage_key import IN_MEMORY, UsageKey, usage_key
-from hana_ai.api.catalog import expect
 from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError
 from hana_ai.api.fallback import FallbackTarget, targets_from, targets_of
-from hana_ai.api.transport import Call, OnRetry, Transport, get_transport
 
 if TYPE_CHECKING:
     from hana_ai.api.settings import TogetherAISettings
+    from hana_ai.api.transport import Transport
 
 
 class ClientFields(BaseModel):
@@ -39,7 +39,10 @@ class ClientFields(BaseModel):
     """
 
     # Inputs are hidden, since the key can be among them.
-    model_config = ConfigDict(populate_by_name=True, arbitrary_types_allowed=True, hide_input_in_errors=True)
+    # Built are the classes below, of which there are objects.
+    model_config = ConfigDict(
+        populate_by_name=True, arbitrary_types_allowed=True, hide_input_in_errors=True, defer_build=True
+    )
 
     kind: ClassVar[Literal["chat", "language", "embedding", "rerank"]]
     """Kind of model, as the catalogue calls it."""
@@ -126,6 +129,8 @@ class ClientFields(BaseModel):
         if self.model is None:
             self.model = default_model(settings, self.kind)
             if self.model is not None:
+                from hana_ai.api.catalog import expect
+
                 expect(self.base_url, self.kind, self.model)
         self.timeout = self.timeout or settings.together_timeout
         self.connect_timeout = self.connect_timeout or settings.together_connect_timeout
@@ -170,6 +175,9 @@ class ClientFields(BaseModel):
     @property
     def transport(self) -> Transport:
         """The shared transport for this object's address and key, as they are now."""
+        # Here, as the settings below: nothing of it is needed before the first call.
+        from hana_ai.api.transport import get_transport
+
         key = self.api_key if isinstance(self.api_key, SecretStr) else SecretStr(str(self.api_key))
         return get_transport(
             base_url=check_base_url(str(self.base_url), "base_url"),

@@ -6,14 +6,9 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
-from langchain_core.language_models.base import LangSmithParams
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
+from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from hana_ai.api._cache_hits import OURS, asking, has_cache, tags_of_run
 from hana_ai.api._client_fields import ClientFields, merged_body, stop_list
@@ -27,6 +22,12 @@ from hana_ai.api.messages import (
 )
 
 if TYPE_CHECKING:
+    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.language_models import LanguageModelInput, ModelProfile
+    from langchain_core.language_models.base import LangSmithParams
+    from langchain_core.messages import AIMessage, BaseMessage
+    from langchain_core.outputs import ChatGenerationChunk, ChatResult
+    from langchain_core.runnables import Runnable
     from langchain_core.tools import BaseTool
 
     from hana_ai.api.settings import TogetherAISettings
@@ -80,6 +81,8 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
     >>> answer.usage_metadata["output_tokens"] > 0
     True
     """
+
+    model_config = ConfigDict(defer_build=False)
 
     kind: ClassVar[Literal["chat", "language", "embedding", "rerank"]] = "chat"
 

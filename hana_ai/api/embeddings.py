@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from langchain_core.embeddings import Embeddings
-from pydantic import AliasChoices, Field, PrivateAttr
+from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr
 
 from hana_ai.api._client_fields import ClientFields, merged_body
 from hana_ai.api._concurrent import arun_each, run_each
@@ -55,6 +55,8 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
     >>> len(vectors) == 2 and len(vectors[0]) == embeddings.dimension
     True
     """
+
+    model_config = ConfigDict(defer_build=False)
 
     kind: ClassVar[Literal["chat", "language", "embedding", "rerank"]] = "embedding"
 

@@ -9,7 +9,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
-from pydantic import AliasChoices, Field, PrivateAttr
+from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr
 
 from hana_ai.api._cache_hits import asking, has_cache, tags_of_prompts
 from hana_ai.api._client_fields import ClientFields, merged_body, stop_list
@@ -64,6 +64,8 @@ class TogetherAI(ClientFields, BaseLLM):
     >>> len(llm.invoke("A column store keeps")) > 0
     True
     """
+
+    model_config = ConfigDict(defer_build=False)
 
     kind: ClassVar[Literal["chat", "language", "embedding", "rerank"]] = "language"
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, TypedDict
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import Document
 from langchain_core.documents.compressor import BaseDocumentCompressor
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from typing_extensions import NotRequired
 
 from hana_ai.api._client_fields import ClientFields, merged_body
@@ -46,6 +46,8 @@ class TogetherAIRerank(ClientFields, BaseDocumentCompressor):
     >>> best["index"]
     1
     """
+
+    model_config = ConfigDict(defer_build=False)
 
     kind: ClassVar[Literal["chat", "language", "embedding", "rerank"]] = "rerank"
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import SecretStr
 
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from hana_ai.api.fallback import FallbackTarget
 
 __all__ = ["Call", "OnRetry", "Reply", "RetryEvent", "Transport", "close_all", "get_transport"]
+
+_sdk_logger = logging.getLogger("together")
 
 _T = TypeVar("_T")
 
@@ -365,14 +368,14 @@ class Transport:
         options: Any = self._options(call, call.remaining)
         if call.method == "GET":
             return client.get(
-                self.base_url + call.path,
+                _address(self.base_url + call.path),
                 cast_to=httpx.Response,
                 options=options,
                 stream=True,
                 stream_cls=Stream[object],
             )  # type: ignore[return-value]
         return client.post(
-            self.base_url + call.path,
+            _address(self.base_url + call.path),
             cast_to=httpx.Response,
             content=call.payload,
             options=options,
@@ -389,14 +392,14 @@ class Transport:
         options: Any = self._options(call, call.stream_idle_timeout if call.stream else call.remaining)
         if call.method == "GET":
             return await client.get(
-                self.base_url + call.path,
+                _address(self.base_url + call.path),
                 cast_to=httpx.Response,
                 options=options,
                 stream=True,
                 stream_cls=AsyncStream[object],
             )  # type: ignore[return-value]
         return await client.post(
-            self.base_url + call.path,
+            _address(self.base_url + call.path),
             cast_to=httpx.Response,
             content=call.payload,
             options=options,
@@ -448,6 +451,19 @@ class Transport:
         elif isinstance(error, TogetherAIServerError):
             limiter.pause(error.retry_after)
         return error
+
+
+def _address(url: str) -> str:
+    """An address as the SDK takes it: at DEBUG it writes a request's options, and warns of what is no string."""
+    return url if _sdk_logger.isEnabledFor(logging.DEBUG) else _parsed(url)
+
+
+@lru_cache(maxsize=256)
+def _parsed(url: str) -> str:
+    """An address as httpx's own object: the SDK would parse a string anew for each request."""
+    import httpx
+
+    return cast("str", httpx.URL(url))
 
 
 # --- one transport for all who ask for the same ---
