@@ -70,12 +70,12 @@ FLUSH_SECONDS = 1.0
 MAX_PENDING = 1024
 """Calls in the buffer at which a caller writes it itself, since the thread can't keep up."""
 
-_IN_MEMORY_ROWS = 512
+_IN_MEMORY_ROWS = 256
 _AWAY_SECONDS = 10.0
 _RETRY_PRICES_SECONDS = 600.0
 _MOST_UNPRICED = 100_000
 _MOST_KEPT = 100_000
-_MOST_KEPT_IN_MEMORY = 2_000
+_MOST_KEPT_IN_MEMORY = 1_000
 
 By = Literal["day", "model", "operation", "tag"]
 
