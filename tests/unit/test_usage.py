@@ -511,7 +511,7 @@ def test_noting_a_call_costs_a_fraction_of_writing_it(tmp_path: Path, catalog: A
     written = min(cost(note_and_write, 20) for _ in range(5))
     noted = min(cost(note, 200) for _ in range(5) if not ledger.flush())
     ledger.close()
-    assert noted < written / 5
+    assert noted < written / 5, (noted, written)
 
 
 # --- which ledger ---
