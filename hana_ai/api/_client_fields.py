@@ -175,7 +175,7 @@ class ClientFields(BaseModel):
     @property
     def transport(self) -> Transport:
         """The shared transport for this object's address and key, as they are now."""
-        # Here, as the settings below: nothing of it is needed before the first call.
+        # Here, as the settings above: nothing of it is needed before the first call.
         from hana_ai.api.transport import get_transport
 
         key = self.api_key if isinstance(self.api_key, SecretStr) else SecretStr(str(self.api_key))
