@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import SecretStr
 
+from hana_ai.api._body import ACCEPTED, abody_of, aclose, body_of, close, without_encoding
 from hana_ai.api._deadlines import bound
-from hana_ai.api._inflating import ACCEPTED, abody_of, body_of, without_encoding
 from hana_ai.api._proxy import proxy_for
 from hana_ai.api._wire import decode, request_id_of
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIResponseError, TogetherAISettingsError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from together import AsyncTogether, Together
 
 _KEEPALIVE_SECONDS = 30.0
+_LATIN_1 = "iso-8859-1"
+"""The encoding of headers; left to itself, httpx tries others on all of them, for each request and each reply."""
 _LARGEST_ERROR = 64 * 1024
 """Bytes of an error's body that are read; its words stand at the beginning."""
 _LARGEST_ANSWER = 64 * 1024 * 1024
@@ -219,7 +221,8 @@ def _without_telemetry() -> dict[str, str]:
 def _client_classes() -> tuple[type[httpx.Client], type[httpx.AsyncClient]]:
     """HTTP clients that keep no cookies, and read a bounded part of what the SDK would read whole.
 
-    An API with a bearer token has no cookies, and looking for them takes a tenth of a request's time.
+    An API with a bearer token has no cookies, and looking for them takes a tenth of a request's time. Nor have
+    these clients anything of their own to put into a request, and httpx needs as long to find that out.
     """
     import httpx
     import httpx_aiohttp
@@ -233,8 +236,12 @@ def _client_classes() -> tuple[type[httpx.Client], type[httpx.AsyncClient]]:
     class SyncClient(httpx.Client):
         cookies = property(lambda self: NoCookies())
 
+        def build_request(self, method: str, url: Any, **parts: Any) -> httpx.Request:
+            return _posted(method, url, **parts) or super().build_request(method, url, **parts)
+
         def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
             response = super().send(request, stream=True, **options)
+            response.headers.encoding = _LATIN_1
             if stream and response.is_success:
                 return response
             read = _Read(response)
@@ -245,14 +252,18 @@ def _client_classes() -> tuple[type[httpx.Client], type[httpx.AsyncClient]]:
             except broken:
                 read.broke()
             finally:
-                response.close()
+                close(response)
             return read.response()
 
     class AsyncClient(httpx_aiohttp.HttpxAiohttpClient):
         cookies = property(lambda self: NoCookies())
 
+        def build_request(self, method: str, url: Any, **parts: Any) -> httpx.Request:
+            return _posted(method, url, **parts) or super().build_request(method, url, **parts)
+
         async def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
             response = await super().send(request, stream=True, **options)
+            response.headers.encoding = _LATIN_1
             if stream and response.is_success:
                 return response
             read = _Read(response)
@@ -263,10 +274,47 @@ def _client_classes() -> tuple[type[httpx.Client], type[httpx.AsyncClient]]:
             except broken:
                 read.broke()
             finally:
-                await asyncio.shield(response.aclose())
+                await asyncio.shield(aclose(response))
             return read.response()
 
     return SyncClient, AsyncClient
+
+
+def _posted(
+    method: str,
+    url: object,
+    *,
+    headers: object = None,
+    timeout: object = None,
+    content: object = None,
+    **others: object,
+) -> httpx.Request | None:
+    """What `build_request` makes of bytes to be posted; None for requests of another kind."""
+    import httpx
+
+    if not (
+        isinstance(content, bytes)
+        and isinstance(url, httpx.URL)
+        and isinstance(headers, httpx.Headers)
+        and isinstance(timeout, httpx.Timeout)
+        and all(value is None for value in others.values())
+    ):
+        return None
+    request = httpx.Request(
+        method,
+        url,
+        headers=[
+            (b"Host", url.netloc),
+            (b"Accept-Encoding", ACCEPTED.encode()),
+            *headers.raw,
+            (b"Content-Length", str(len(content)).encode()),
+        ],
+        stream=httpx.ByteStream(content),
+        extensions={"timeout": timeout.as_dict()},
+    )
+    request.headers.encoding = _LATIN_1
+    request.read()
+    return request
 
 
 class _Read:

@@ -72,7 +72,7 @@ def wait(gate: Gate, deadline: float | None, first: bool = False) -> bool:
     """Wait for one's turn in a thread; False when the deadline passed before."""
     event = threading.Event()
     waiter = gate.enter(event.set, first)
-    if waiter is None or event.wait(_remaining(deadline)):
+    if waiter is None or event.wait(None if deadline is None else _remaining(deadline)):
         return True
     return gate.give_up(waiter)
 
@@ -81,12 +81,16 @@ async def await_turn(
     gate: Gate, deadline: float | None, first: bool = False, *, lost: Callable[[], None] | None = None
 ) -> bool:
     """Wait for one's turn in a coroutine; see `wait`. `lost` is called when its turn finds its loop closed."""
-    loop = asyncio.get_running_loop()
+    loop, thread = asyncio.get_running_loop(), threading.get_ident()
     future: asyncio.Future[None] = loop.create_future()
 
     def wake() -> None:
         try:
-            loop.call_soon_threadsafe(_resolve, future)
+            if threading.get_ident() == thread:
+                # The usual case. Waking the loop from outside takes two system calls.
+                _resolve(future)
+            else:
+                loop.call_soon_threadsafe(_resolve, future)
         except RuntimeError:
             # The waiter's loop was closed while it waited: its turn goes to the next one.
             gate.undo()
@@ -96,19 +100,21 @@ async def await_turn(
     waiter = gate.enter(wake, first)
     if waiter is None:
         return True
+    timer = None if deadline is None else loop.call_later(_remaining(deadline), _resolve, future)
     try:
-        await asyncio.wait_for(future, _remaining(deadline))
-    except asyncio.TimeoutError:
-        return gate.give_up(waiter)
-    except asyncio.CancelledError:
+        await future
+    except BaseException:
         if gate.give_up(waiter):
             gate.undo()
         raise
-    return True
+    finally:
+        if timer is not None:
+            timer.cancel()
+    return waiter.granted or gate.give_up(waiter)
 
 
-def _remaining(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
+def _remaining(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -11,9 +11,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from hana_ai.api._body import abody_of, aclose, body_of, close
 from hana_ai.api._connections import breakage
 from hana_ai.api._deadlines import is_bound, until
-from hana_ai.api._inflating import abody_of, body_of
 from hana_ai.api._wire import EventReader, decode, request_id_of
 from hana_ai.api.errors import TogetherAIResponseError, TogetherAITimeoutError
 
@@ -96,7 +96,7 @@ def read_reply(call: Call, response: httpx.Response) -> tuple[Any, Mapping[str, 
             check(call, size)
             parts.append(part)
     finally:
-        response.close()
+        close(response)
     return _decoded(call, response, b"".join(parts))
 
 
@@ -109,7 +109,7 @@ async def aread_reply(call: Call, response: httpx.Response) -> tuple[Any, Mappin
             check(call, size)
             parts.append(part)
     finally:
-        await response.aclose()
+        await aclose(response)
     return _decoded(call, response, b"".join(parts))
 
 

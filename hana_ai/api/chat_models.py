@@ -149,7 +149,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
 
     def _parameters(self) -> dict[str, Any]:
         fields = self.__dict__
-        found = {name: fields[name] for name in _PARAMETERS if fields[name] is not None}
+        found = {name: value for name in _PARAMETERS if (value := fields[name]) is not None}
         if self.stop is not None:
             found["stop"] = stop_list(self.stop)
         return found

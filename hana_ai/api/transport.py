@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from pydantic import SecretStr
 
 from hana_ai.api._attempts import Attempts, aretrying, attempts_of, no_place, retrying
+from hana_ai.api._body import abody_of, aclose, body_of, close
 from hana_ai.api._call import Call, OnRetry, Reply, RetryEvent
 from hana_ai.api._connections import Connections, breakage
 from hana_ai.api._deadlines import until
-from hana_ai.api._inflating import abody_of, body_of
 from hana_ai.api._reading import (
     Opened,
     aread_reply,
@@ -194,7 +194,7 @@ class Transport:
                             heard = time.monotonic()
                     read_to_the_end(opened)
                 finally:
-                    opened.response.close()
+                    close(opened.response)
                     opened.limiter.release()
         except TogetherAIModelNotFoundError as exc:
             if call.model is None:
@@ -231,7 +231,7 @@ class Transport:
                 finally:
                     # Shielded: a cancelled task, too, must give its connection and its place back.
                     opened.limiter.release()
-                    await asyncio.shield(opened.response.aclose())
+                    await asyncio.shield(aclose(opened.response))
         except TogetherAIModelNotFoundError as exc:
             if call.model is None:
                 raise
@@ -321,7 +321,7 @@ class Transport:
                     opened.reader.finish()
         except BaseException as exc:
             if response is not None:
-                response.close()
+                close(response)
             limiter.release()
             if isinstance(exc, breakage()):
                 raise self._learn(call, limiter, sent, self._error(exc, call.model)) from exc
@@ -347,7 +347,7 @@ class Transport:
         except BaseException as exc:
             limiter.release()
             if response is not None:
-                await asyncio.shield(response.aclose())
+                await asyncio.shield(aclose(response))
             if isinstance(exc, breakage()):
                 raise self._learn(call, limiter, sent, self._error(exc, call.model)) from exc
             if isinstance(exc, TogetherAIRequestError):
@@ -411,12 +411,13 @@ class Transport:
         import httpx
 
         remaining = call.remaining
-        options: dict[str, Any] = {
-            "timeout": httpx.Timeout(remaining, connect=min(call.connect_timeout, remaining), read=read)
+        # What is not given here the SDK takes from its defaults, each of them copied for each request.
+        return {
+            "timeout": httpx.Timeout(remaining, connect=min(call.connect_timeout, remaining), read=read),
+            "params": call.params or {},
+            "headers": {},
+            "max_retries": 0,
         }
-        if call.params:
-            options["params"] = call.params
-        return options
 
     # --- what both ways share ---
 

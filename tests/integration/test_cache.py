@@ -453,7 +453,7 @@ async def test_only_missing_texts_are_sent_and_the_order_is_kept(
     assert second[0] is not second[9]
     third = await embed(list("abcdbefgha"))
     assert third == second
-    assert len(cached.engine.requests) == 2
+    assert len(cached.engine.posts) == 2
     # As the server sent them, in 32 bits.
     distinct = [second[place] for place in (0, 1, 2, 3, 5, 6, 7, 8)]
     assert distinct == [array("f", vector).tolist() for vector in plain]

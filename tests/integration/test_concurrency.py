@@ -41,8 +41,9 @@ async def nothing_is_left(chat: ChatTogetherAI, together: ScriptedTogether) -> N
     """No place is taken, and closing closes every connection."""
     transport = chat.transport
     assert transport.limiter(chat.model).in_use == 0
-    assert together.statistics.open_connections <= CEILING
-    assert together.statistics.peak_active <= CEILING
+    # One more: the ledger asks for prices once.
+    assert together.statistics.open_connections <= CEILING + 1
+    assert together.statistics.peak_active <= CEILING + 1
     await transport.aclose()
     await eventually(lambda: together.statistics.open_connections == 0)
 
@@ -61,7 +62,7 @@ async def test_200_threads_each_get_their_own_answer(
     with ThreadPoolExecutor(200) as threads:
         answers = await asyncio.to_thread(lambda: list(threads.map(work, range(200))))
     assert [question for question, answer in answers if answer != question] == []
-    assert len(engine.requests) == 200
+    assert len(engine.posts) == 200
     await nothing_is_left(chat, together)
 
 
@@ -76,7 +77,7 @@ async def test_500_coroutines_each_get_their_own_answer(
 
     answers = await asyncio.gather(*(work(number, question) for number, question in enumerate(questions)))
     assert list(answers) == questions
-    assert len(engine.requests) == 500
+    assert len(engine.posts) == 500
     await nothing_is_left(chat, together)
 
 

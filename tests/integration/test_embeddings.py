@@ -34,7 +34,7 @@ def embeddings(together: ScriptedTogether) -> TogetherAIEmbeddings:
 
 def inputs(engine: ScriptedEngine) -> list[Any]:
     """The `input` of every request for embeddings so far."""
-    return [request.body["input"] for request in engine.requests if request.path == PATH]
+    return [request.body["input"] for request in engine.posts if request.path == PATH]
 
 
 async def embed(embeddings: TogetherAIEmbeddings, way: str, texts: Iterable[str]) -> list[list[float]]:
@@ -167,7 +167,7 @@ async def test_no_texts_make_no_request(
     embeddings.model = None
     assert await embed(embeddings, way, []) == []
     assert await embed(embeddings, way, iter(())) == []
-    assert not engine.requests
+    assert not engine.posts
 
 
 @both
@@ -205,7 +205,7 @@ async def test_prefixes_tell_queries_from_documents(
 async def test_empty_texts(embeddings: TogetherAIEmbeddings, engine: ScriptedEngine, way: str) -> None:
     with pytest.raises(TogetherAIInputError, match=r"texts\[1\]"):
         await embed(embeddings, way, ["a", ""])
-    assert not engine.requests
+    assert not engine.posts
     embeddings.on_empty = "blank"
     assert len(await embed(embeddings, way, ["a", "", "  "])) == 3
     assert inputs(engine) == [["a", " "]]
@@ -297,7 +297,7 @@ def test_dimensions_are_asked_for_and_checked(embeddings: TogetherAIEmbeddings, 
     embeddings.dimensions = 64
     engine.reply(of_width(64))
     assert embeddings.dimension == 64
-    assert engine.requests[-1].body["dimensions"] == 64
+    assert engine.posts[-1].body["dimensions"] == 64
     with pytest.raises(TogetherAIResponseError, match="256 numbers, not the 64 that was asked for"):
         embeddings.embed_query("a")
 
@@ -376,7 +376,7 @@ def test_further_fields_reach_the_request(embeddings: TogetherAIEmbeddings, engi
     embeddings.model_kwargs = {"user": "a", "own": 1}
     embeddings.extra_body = {"own": 2}
     embeddings.embed_query("a")
-    assert engine.requests[-1].body == {"model": embeddings.model, "input": ["a"], "user": "a", "own": 2}
+    assert engine.posts[-1].body == {"model": embeddings.model, "input": ["a"], "user": "a", "own": 2}
 
 
 def test_threads_share_an_object(embeddings: TogetherAIEmbeddings) -> None:

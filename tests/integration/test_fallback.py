@@ -129,7 +129,7 @@ async def test_another_model_of_the_same_address_answers(together: ScriptedToget
     assert answer.content == "the question"
     assert answer.response_metadata["model_name"] == FIRST
     assert answer.response_metadata["fallback"]["instead_of"] == "gone/model"
-    assert [request.body["model"] for request in together.engine.requests] == ["gone/model", FIRST]
+    assert [request.body["model"] for request in together.engine.posts] == ["gone/model", FIRST]
     [event] = get_ledger().events()
     assert (event.model, event.tags) == (FIRST, ("fallback",))
 
@@ -140,7 +140,7 @@ async def test_without_a_failure_nothing_speaks_of_a_fallback(
 ) -> None:
     answer = await ask(chat(together, second), "the question")
     assert "fallback" not in answer.response_metadata
-    assert not second.engine.requests
+    assert not second.engine.posts
     assert get_ledger().events()[0].tags == ()
 
 
@@ -154,7 +154,7 @@ async def test_what_is_wrong_with_the_request_is_wrong_everywhere(
     together.engine.reply(Reply(status=status))
     with pytest.raises(error):
         await ask(chat(together, second), "the question")
-    assert len(together.engine.requests) == 1 and not second.engine.requests
+    assert len(together.engine.posts) == 1 and not second.engine.posts
 
 
 @FACES
@@ -203,7 +203,7 @@ async def test_never_in_the_middle_of_a_stream(
     with pytest.raises(TogetherAIStreamError) as caught:
         await ask(chat(together, second), "the question")
     assert caught.value.partial.content == "the "  # type: ignore[union-attr]
-    assert not second.engine.requests
+    assert not second.engine.posts
 
 
 async def test_every_change_of_target_is_told(together: ScriptedTogether, second: ScriptedTogether) -> None:
@@ -235,7 +235,7 @@ async def test_embeddings_go_to_another_address_of_the_same_model(
     embeddings = TogetherAIEmbeddings(model=model, fallback=[target(second, model)], **together.client)
     assert embeddings.embed_query("a") == right
     assert await embeddings.aembed_query("a") == right
-    assert {request.body["model"] for request in second.engine.requests} == {model}
+    assert {request.body["model"] for request in second.engine.posts} == {model}
 
 
 async def test_embeddings_never_go_to_another_model(
@@ -246,7 +246,7 @@ async def test_embeddings_never_go_to_another_model(
     embeddings = TogetherAIEmbeddings(model=ScriptedEngine.EMBEDDING, max_retries=1, **together.client)
     with pytest.raises(TogetherAIConnectionError):
         await embeddings.aembed_query("a")
-    assert not second.engine.requests
+    assert not second.engine.posts
 
 
 async def test_the_setting_serves_the_client_and_not_the_connector(
@@ -267,7 +267,7 @@ async def test_the_setting_serves_the_client_and_not_the_connector(
         together_environment.engine.reply(OUTAGE)
         with pytest.raises(TogetherAIServerError):
             await connector.inference(FIRST, "the question")
-    assert len(second.engine.requests) == 1
+    assert len(second.engine.posts) == 1
 
 
 async def test_an_open_breaker_spares_the_dead_target(
@@ -278,7 +278,7 @@ async def test_an_open_breaker_spares_the_dead_target(
     with caplog.at_level(logging.WARNING, logger="hana_ai.api"):
         for number in range(10):
             assert (await model.ainvoke(f"question {number}")).content == f"question {number}"
-    assert len(together.engine.requests) < 10
+    assert len(together.engine.posts) < 10
     assert "calls go elsewhere" in caplog.text
     assert str(together.api_key) not in caplog.text
 
@@ -351,7 +351,7 @@ async def test_a_cancelled_probe_lets_the_next_call_probe(
         breaker.failed()
     together.engine.reply(Reply(stall=True))
     probe = asyncio.ensure_future(model.ainvoke("the question"))
-    await eventually(lambda: bool(together.engine.requests))
+    await eventually(lambda: bool(together.engine.posts))
     probe.cancel()
     with pytest.raises(asyncio.CancelledError):
         await probe

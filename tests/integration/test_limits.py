@@ -147,7 +147,7 @@ async def test_a_server_that_refuses_everybody_is_left_after_the_retries(
         await transport.arequest(
             Call(path="/v1/embeddings", body={"model": "m", "input": "a"}, model="m", max_retries=retries)
         )
-    assert len(engine.requests) == retries + 1
+    assert len(engine.posts) == retries + 1
     await transport.aclose()
 
 

@@ -243,7 +243,7 @@ async def test_a_cancelled_call_ends_its_span(
 ) -> None:
     engine.always(Reply(stall=True))
     task = asyncio.ensure_future(ChatTogetherAI(model=CHAT, **together.client).ainvoke(PROMPT))
-    await eventually(lambda: len(engine.requests) == 1)
+    await eventually(lambda: len(engine.posts) == 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

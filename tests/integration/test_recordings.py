@@ -140,4 +140,4 @@ def test_the_recorded_request_is_what_this_class_sends(
     if "tools" in sent:
         chat = chat.bind_tools(sent["tools"], tool_choice=sent["tool_choice"]["function"]["name"])
     list(chat.stream([(message["role"], message["content"]) for message in sent["messages"]]))
-    assert engine.requests[-1].body == sent
+    assert engine.posts[-1].body == sent

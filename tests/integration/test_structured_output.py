@@ -71,7 +71,7 @@ async def test_the_answer_has_the_shape_of_the_schema(
     assert isinstance(got, City if kind == "pydantic" else dict)
     assert set(found) == {"name", "people"}
     assert found["people"] == 15000
-    body = engine.requests[-1].body
+    body = engine.posts[-1].body
     if method == "function_calling":
         assert body["tool_choice"]["function"]["name"] == body["tools"][0]["function"]["name"]
         assert body["tools"][0]["function"].get("strict") is strict
@@ -197,10 +197,10 @@ async def test_once_the_catalogue_is_read_the_method_follows_it(
 ) -> None:
     chat = ChatTogetherAI(model=together.model("chat"), **together.client)
     chat.with_structured_output(City).invoke(TEXT)
-    assert "tools" in engine.requests[-1].body
+    assert "tools" in engine.posts[-1].body
     await chat.transport.catalog.amodels()
     chat.with_structured_output(City).invoke(TEXT)
-    assert engine.requests[-1].body["response_format"]["type"] == "json_schema"
+    assert engine.posts[-1].body["response_format"]["type"] == "json_schema"
 
 
 @pytest.fixture(scope="module")

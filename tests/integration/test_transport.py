@@ -119,7 +119,7 @@ def test_a_lasting_failure_is_not(transport: Transport, engine: ScriptedEngine, 
     assert caught.value.status == status
     assert caught.value.request_id
     assert str(caught.value).startswith(f"Error code: {status} - ")
-    assert len([request for request in engine.requests if request.path == PATH]) == 1
+    assert len([request for request in engine.posts if request.path == PATH]) == 1
 
 
 @FACES
@@ -155,7 +155,7 @@ def test_tries_end_after_the_retries(
     engine.always(Reply(status=500))
     with pytest.raises(TogetherAIServerError):
         ask(transport, call(max_retries=2))
-    assert len(engine.requests) == 3
+    assert len(engine.posts) == 3
 
 
 @PLAIN
@@ -163,7 +163,7 @@ def test_the_server_may_forbid_a_retry(transport: Transport, engine: ScriptedEng
     engine.always(Reply(status=500, headers={"x-should-retry": "false"}))
     with pytest.raises(TogetherAIServerError):
         ask(transport, call())
-    assert len(engine.requests) == 1
+    assert len(engine.posts) == 1
 
 
 @FACES
@@ -239,7 +239,7 @@ def test_a_stream_that_breaks_later_is_not(
     with pytest.raises(TogetherAIStreamError) as caught:
         ask(transport, call())
     assert isinstance(caught.value.__cause__, Exception)
-    assert len(together.engine.requests) == 1
+    assert len(together.engine.posts) == 1
 
 
 @STREAMS
@@ -328,7 +328,7 @@ def test_a_reply_that_is_not_json_shows_its_beginning(
     together.engine.reply(reply)
     with pytest.raises(TogetherAIResponseError, match=words):
         ask(transport, call())
-    assert len(together.engine.requests) == 1
+    assert len(together.engine.posts) == 1
 
 
 @PLAIN
@@ -349,7 +349,7 @@ def test_a_reply_that_breaks_in_the_middle_is_tried_again(
     together.check_answers = False
     together.engine.reply(Reply(text="one two three four five", break_at_byte=40))
     assert ask(transport, call("again")) == "again"
-    assert len(together.engine.requests) == 2
+    assert len(together.engine.posts) == 2
 
 
 @FACES
@@ -359,7 +359,7 @@ def test_a_redirect_is_not_followed(
     engine.reply(Reply(status=307, headers={"location": f"{together.base_url}/elsewhere"}))
     with pytest.raises(TogetherAIStatusError, match="Redirects are not followed"):
         ask(transport, call(max_retries=0))
-    assert len(engine.requests) == 1
+    assert len(engine.posts) == 1
 
 
 @FACES
@@ -418,7 +418,7 @@ def test_what_is_no_json_is_refused_before_it_is_sent(transport: Transport, engi
     for value, words in ((object(), "object"), ("\ud800", "surrogate"), (2**70, "Integer")):
         with pytest.raises(TogetherAIInputError, match=words):
             transport.request(Call(PATH, {"x": value}))
-    assert not engine.requests
+    assert not engine.posts
 
 
 def test_the_key_shows_nowhere(together: ScriptedTogether, caplog: pytest.LogCaptureFixture) -> None:
@@ -630,7 +630,7 @@ def test_a_request_tells_nothing_about_this_machine(
     transport: Transport, engine: ScriptedEngine, ask: Ask
 ) -> None:
     ask(transport, call())
-    headers = engine.requests[-1].headers
+    headers = engine.posts[-1].headers
     assert "Together/Python" in headers["user-agent"]
     assert not {name for name in headers if name.startswith("x-stainless")} - {
         "x-stainless-retry-count",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hana_ai.api import _starts
+from hana_ai.api import _queue, _starts, limiter
 from hana_ai.api._starts import Starts, shared_starts
 from hana_ai.api.limiter import Limiter
 from tests.conftest import eventually
@@ -341,15 +342,28 @@ class LimiterMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.now = 1000.0
+        self.patch = pytest.MonkeyPatch()
+        for module in (_queue, _starts, limiter):
+            self.patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.patch.setattr(_starts, "_alarm", SimpleNamespace(set=lambda starts, at: None))
         self.limiter = Limiter(5)
         self.held = 0
         self.resume_at = 0.0
 
+    def teardown(self) -> None:
+        self.patch.undo()
+
     @rule()
     def ask(self) -> None:
         if self.limiter.acquire(timeout=0):
-            assert time.monotonic() >= self.resume_at
+            assert self.now >= self.resume_at
             self.held += 1
+
+    @rule(seconds=st.sampled_from([0.001, 0.5, 10.0, 100.0]))
+    def later(self, seconds: float) -> None:
+        self.now += seconds
+        self.limiter.starts.ring()
 
     @precondition(lambda self: self.held)
     @rule(answered=st.booleans())
@@ -362,8 +376,8 @@ class LimiterMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(wait=st.sampled_from([None, 0.0, 0.002, 60.0]))
     def refuse(self, wait: float | None) -> None:
-        self.limiter.refused(time.monotonic(), wait)
-        self.resume_at = max(self.resume_at, time.monotonic() + (wait or 0.0) - 0.001)
+        self.limiter.refused(self.now, wait)
+        self.resume_at = max(self.resume_at, self.now + (wait or 0.0))
 
     @invariant()
     def holds(self) -> None:

@@ -165,7 +165,7 @@ async def test_a_model_that_only_continues_texts_is_asked_so(
 ) -> None:
     answer = await connector.inference(LANGUAGE, "one two", {"stop": "two"})
     assert (answer["text"], answer["finish_reason"]) == ("one ", "stop")
-    assert server.engine.requests[-1].path == "/v1/completions"
+    assert server.engine.posts[-1].path == "/v1/completions"
     chunks = [chunk async for chunk in connector.inference_streaming(LANGUAGE, "one two")]
     assert "".join(chunk["text"] for chunk in chunks) == "one two"
     assert chunks[-1]["usage"] == {"prompt": 2, "completion": 2, "total": 4}

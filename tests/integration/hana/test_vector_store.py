@@ -238,7 +238,7 @@ def test_a_load_that_is_resumed_embeds_and_writes_only_what_is_missing_or_differ
             for name, text, more in zip(ids, texts, metadata, strict=True)
         ]
         assert store.add_documents(documents, resume=True) == ids
-    assert [request.body["input"] for request in engine.requests] == [["bar"], ["another baz", "new"]]
+    assert [request.body["input"] for request in engine.posts] == [["bar"], ["another baz", "new"]]
     found = store.get_by_ids(ids)
     assert [document.page_content for document in found] == texts
     assert [document.metadata for document in found] == [{"page": 1, "at": [1, 2]}, *metadata[1:]]
@@ -249,7 +249,7 @@ def test_without_being_told_to_resume_every_row_is_embedded_again(make: Make, en
     for _ in range(2):
         engine.requests.clear()
         store.add_texts(TEXTS, ids=["a", "b", "c"])
-        assert [request.body["input"] for request in engine.requests] == [TEXTS]
+        assert [request.body["input"] for request in engine.posts] == [TEXTS]
     with pytest.raises(TogetherAIInputError, match="no column for ids"):
         make(table_name="WITHOUT", id_column=None).add_texts(TEXTS, resume=True)
 
@@ -267,9 +267,9 @@ def test_iterables_of_different_lengths_are_named(make: Make) -> None:
 
 def test_vectors_that_are_given_are_not_made_again(make: Make, engine: ScriptedEngine) -> None:
     store = make()
-    before = len(engine.requests)
+    before = len(engine.posts)
     store.add_texts(["a"], embeddings=[[1] * 256], ids=["1"])
-    assert len(engine.requests) == before
+    assert len(engine.posts) == before
     found = store.similarity_search_with_score_and_vector_by_vector([1] * 256, k=1)
     assert found[0][1] == pytest.approx(1.0)
     assert found[0][2] == [1.0] * 256
@@ -289,10 +289,10 @@ def test_metadata_in_columns_of_their_own_is_written_for_rows_without_metadata_t
 
 def test_nothing_to_write_asks_nobody(make: Make, engine: ScriptedEngine) -> None:
     store = make()
-    before = len(engine.requests)
+    before = len(engine.posts)
     assert store.add_texts([]) == []
     assert store.add_documents(iter(())) == []
-    assert len(engine.requests) == before
+    assert len(engine.posts) == before
 
 
 # --- ids ---
@@ -451,7 +451,7 @@ def test_embeddings_hana_embeds_in_the_database_and_asks_nobody_else(
     store.add_texts(["The mill stands by the river.", "Trains are late."], ids=["1", "2"])
     assert store.similarity_search("Where is the mill?", k=1)[0].id == "1"
     assert store.get_by_ids(["2"])[0].page_content == "Trains are late."
-    assert list(together_environment.engine.requests) == []
+    assert together_environment.engine.posts == []
 
 
 def test_a_table_embedded_in_the_database_and_one_by_together_refuse_each_other(

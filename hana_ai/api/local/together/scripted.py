@@ -87,7 +87,13 @@ class ScriptedEngine(EngineBase):
         self._queue: deque[Reply] = deque()
         self._rules: list[tuple[str | None, Rule]] = []
         self.requests: deque[Received] = deque(maxlen=keep)
-        """The last requests, oldest first."""
+        """The last requests, oldest first, the ledger's and the catalogue's questions for prices among them."""
+
+    @property
+    def posts(self) -> list[Received]:
+        """The last POST requests, oldest first: the calls of models, whatever else asked for the catalogue."""
+        with self._lock:
+            return [request for request in self.requests if request.method == "POST"]
 
     @property
     def models(self) -> Sequence[LocalModel]:

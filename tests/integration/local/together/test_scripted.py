@@ -133,7 +133,7 @@ def test_a_general_rule_answers_what_is_posted_only(http: httpx.Client, engine: 
 
 def test_requests_are_remembered(sdk: Together, engine: ScriptedEngine) -> None:
     ask(sdk, temperature=0.5)
-    (request,) = engine.requests
+    (request,) = engine.posts
     assert (request.method, request.path, request.body["temperature"]) == ("POST", "/v1/chat/completions", 0.5)
     assert request.headers["authorization"].startswith("Bearer ")
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hana_ai.api._inflating import Inflater
+from hana_ai.api._body import Inflater
 from hana_ai.api.errors import TogetherAIResponseError
 
 

@@ -1,4 +1,4 @@
-"""Packed replies, unpacked in small parts: a few bytes that swell to gigabytes are noticed while they are read."""
+"""A reply's body: unpacked in small parts, so that a few bytes that swell to gigabytes are noticed; let go of."""
 
 from __future__ import annotations
 
@@ -80,6 +80,21 @@ def abody_of(response: httpx.Response) -> AsyncIterable[bytes]:
     encoding = response.headers.get("content-encoding", "")
     stream = cast("AsyncIterable[bytes]", response.stream)
     return stream if encoding.lower() in _PLAIN else _ainflated(stream, Inflater(encoding))
+
+
+def close(response: httpx.Response) -> None:
+    """Close a reply and take its stream from it.
+
+    The two hold each other, and with them all of their exchange, which else waits for the garbage collector.
+    """
+    response.close()
+    del response.stream
+
+
+async def aclose(response: httpx.Response) -> None:
+    """Close a reply in a coroutine; see `close`."""
+    await response.aclose()
+    del response.stream
 
 
 def without_encoding(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
