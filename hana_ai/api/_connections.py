@@ -130,23 +130,22 @@ class _LoopClient:
 
     def __init__(self, connections: Connections, loop: asyncio.AbstractEventLoop) -> None:
         import aiohttp
-        import httpx_aiohttp
         from together import AsyncTogether
+
+        from hana_ai.api._aiohttp_transport import AiohttpTransport
 
         self.loop = loop
         proxy = proxy_for(connections.base_url, _ssl_context())
         # limit=0 is aiohttp's word for "no limit": the limiter is the bound.
         self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=_ssl_context())
         session = aiohttp.ClientSession(connector=self._connector, cookie_jar=aiohttp.DummyCookieJar(loop=loop))
-        http_transport = httpx_aiohttp.AiohttpTransport(verify=_ssl_context(), proxy=proxy, client=session)
         self.client = AsyncTogether(
             api_key=connections.api_key.get_secret_value(),
             base_url=connections.base_url,
             max_retries=0,
             default_headers=_without_telemetry(),
             http_client=_client_classes()[1](
-                transport=http_transport,
-                verify=_ssl_context(),
+                transport=AiohttpTransport(session, proxy),
                 trust_env=False,
                 follow_redirects=False,
                 headers={"accept-encoding": ACCEPTED},
@@ -225,7 +224,6 @@ def _client_classes() -> tuple[type[httpx.Client], type[httpx.AsyncClient]]:
     these clients anything of their own to put into a request, and httpx needs as long to find that out.
     """
     import httpx
-    import httpx_aiohttp
 
     broken: tuple[type[BaseException], ...] = (*breakage(), TogetherAIResponseError)
 
@@ -255,7 +253,7 @@ def _client_classes() -> tuple[type[httpx.Client], type[httpx.AsyncClient]]:
                 close(response)
             return read.response()
 
-    class AsyncClient(httpx_aiohttp.HttpxAiohttpClient):
+    class AsyncClient(httpx.AsyncClient):
         cookies = property(lambda self: NoCookies())
 
         def build_request(self, method: str, url: Any, **parts: Any) -> httpx.Request:

@@ -48,7 +48,7 @@ def proxy_for(base_url: str, ssl_context: ssl.SSLContext) -> httpx.Proxy | None:
         )
     import httpx
 
-    # As a header, since aiohttp 3.14 warns of the class in which httpx-aiohttp hands a proxy's credentials on.
+    # As a header, since aiohttp 3.14 warns of its class for a proxy's credentials.
     credentials = f"{unquote(url.username or '')}:{unquote(url.password or '')}".encode()
     headers = {"Proxy-Authorization": f"Basic {b64encode(credentials).decode()}"} if url.username else None
     host = url.netloc.rpartition("@")[2]

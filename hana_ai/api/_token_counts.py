@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+_MOST_TOKENS = 2**53
+"""The largest number that JSON, SQL and floats all hold exactly."""
+
 
 def token_counts(reply: Any) -> dict[str, int] | None:
     """A reply's token counts under the API's names; None when it has none."""
@@ -24,3 +27,10 @@ def sum_token_counts(counts: Iterable[Any]) -> dict[str, int] | None:
             if isinstance(tokens, int):
                 total[name] = total.get(name, 0) + tokens
     return total or None
+
+
+def count(value: object) -> int | None:
+    """A number of tokens; None for what is none, such as one that no reply has room for."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
+        return int(value)
+    return None

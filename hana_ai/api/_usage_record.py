@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hana_ai.api._telemetry import Observation, Outcome, observe
+from hana_ai.api._token_counts import count
 
 if TYPE_CHECKING:
     from hana_ai.api._call import OnRetry
@@ -256,10 +257,6 @@ def _status(exc: BaseException | None) -> tuple[str, int | None]:
     return public, getattr(exc, "status", None)
 
 
-_MOST_TOKENS = 2**53
-"""The largest number that JSON, SQL and floats all hold exactly."""
-
-
 class Tokens(NamedTuple):
     """Tokens of one call; None where the server did not say, which is not zero."""
 
@@ -295,10 +292,3 @@ def _detail(usage: Mapping[str, Any], where: str, name: str) -> int | None:
     details = usage.get(where)
     nested = count(details.get(name)) if isinstance(details, dict) else None
     return count(usage.get(name)) if nested is None else nested
-
-
-def count(value: object) -> int | None:
-    """A number of tokens; None for what is none, such as one that no reply has room for."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
-        return int(value)
-    return None

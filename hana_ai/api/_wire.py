@@ -170,8 +170,7 @@ def status_error(
 def transport_error(exc: BaseException, *, base_url: str, model: str | None) -> TogetherAIRequestError:
     """Make the error for an exchange that broke below HTTP.
 
-    The SDK's and httpx's own classes are not enough: httpx-aiohttp reports a server that hung up as a timeout
-    of the connect phase. The innermost cause tells what it was.
+    The SDK's own classes are not enough: the innermost cause tells what it was.
     """
     causes = list(_causes(exc))
     for link in causes:
@@ -184,13 +183,7 @@ def transport_error(exc: BaseException, *, base_url: str, model: str | None) -> 
     names = {cls.__name__ for link in causes for cls in type(link).__mro__}
     what = next((str(link) for link in reversed(causes) if str(link)), type(exc).__name__)
     what = " ".join(what.split())[:_LONGEST_REASON]
-    disconnected = "ServerDisconnectedError" in names or "ClientOSError" in names
-    if not disconnected and names & {
-        "TimeoutException",
-        "TimeoutError",
-        "APITimeoutError",
-        "ServerTimeoutError",
-    }:
+    if names & {"TimeoutException", "TimeoutError", "APITimeoutError", "ServerTimeoutError"}:
         phase = "connecting" if names & {"ConnectTimeout", "ConnectionTimeoutError"} else "waiting for an answer"
         return TogetherAITimeoutError(
             f"timed out while {phase} ({base_url})",

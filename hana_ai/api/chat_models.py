@@ -15,7 +15,6 @@ from hana_ai.api._client_fields import ClientFields, merged_body, stop_list
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIStreamError
 from hana_ai.api.messages import (
     PROVIDER,
-    ChunkReader,
     chat_result,
     messages_to_wire,
     tool_choice_to_wire,
@@ -270,6 +269,8 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
+        from hana_ai.api._chunks import ChunkReader
+
         body = self._body(messages, stop, kwargs, stream=True)
         body["model"] = self._resolve_model(body.get("model"))
         reader = ChunkReader()
@@ -292,6 +293,8 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
+        from hana_ai.api._chunks import ChunkReader
+
         body = self._body(messages, stop, kwargs, stream=True)
         body["model"] = await self._aresolve_model(body.get("model"))
         reader = ChunkReader()

@@ -8,13 +8,11 @@ LangChain (the key from which `content_blocks` makes its reasoning block). It is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
 from typing import Any
 
 import orjson
 from langchain_core.messages import (
     AIMessage,
-    AIMessageChunk,
     BaseMessage,
     ChatMessage,
     FunctionMessage,
@@ -25,10 +23,10 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
-from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatResult
 
-from hana_ai.api._usage_record import count
+from hana_ai.api._think import ThinkSplitter
+from hana_ai.api._token_counts import count
 from hana_ai.api._wrong_shapes import SHAPE_ERRORS, shown, wrong_shape
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
 
@@ -336,7 +334,7 @@ def _chat_result(
             f"a reply without choices: {shown(reply)}", model=model, request_id=request_id
         )
     usage = usage_from_wire(reply.get("usage"))
-    common = _reply_metadata(reply, request_id)
+    common = reply_metadata(reply, request_id)
     if fallback is not None:
         common["fallback"] = dict(fallback)
     generations: list[ChatGeneration] = []
@@ -355,7 +353,8 @@ def _chat_result(
     return ChatResult(generations=generations, llm_output=output)
 
 
-def _reply_metadata(reply: Mapping[str, Any], request_id: str | None) -> Wire:
+def reply_metadata(reply: Mapping[str, Any], request_id: str | None) -> Wire:
+    """What a reply, or a chunk, says about itself, under the names of `response_metadata`."""
     found: Wire = {"model_provider": PROVIDER, "model_name": reply.get("model")}
     for name in ("id", "system_fingerprint", "created", "service_tier", "warnings"):
         if reply.get(name) is not None:
@@ -402,290 +401,3 @@ def _detail(usage: Mapping[str, Any], where: str, name: str) -> int | None:
 
 
 # --- streams ---
-
-
-class ChunkReader:
-    """Turn the chunks of one stream into LangChain's, in order.
-
-    What describes the whole answer (finish reason, model, usage) is held back and given once, with the last
-    chunk: LangChain joins strings and adds numbers when it merges chunks, and Together repeats the finish
-    reason on two chunks of a tool call (recorded 2026-04-28).
-    """
-
-    __slots__ = (
-        "_call_chunks",
-        "_calls",
-        "_last_call",
-        "_metadata",
-        "_places",
-        "_seen",
-        "_splitter",
-        "_text",
-        "_thoughts",
-        "_usage",
-        "request_id",
-    )
-
-    def __init__(self, request_id: str | None = None) -> None:
-        self.request_id = request_id
-        self._metadata: Wire = {}
-        self._seen = False
-        self._usage: Any = None
-        self._splitter: ThinkSplitter | None = ThinkSplitter()
-        # Id and name of every call by its index here, and where the wire's indexes lead to now.
-        self._calls: dict[int, tuple[str | None, str | None]] = {}
-        self._places: dict[int, int] = {}
-        self._last_call = 0
-        # What was received, for `partial`. Strings, not chunks: thousands of objects that stay alive would cost
-        # the garbage collector more than the parsing.
-        self._text: list[str] = []
-        self._thoughts: list[str] = []
-        self._call_chunks: list[ToolCallChunk] = []
-
-    def read(self, wire: Mapping[str, Any]) -> list[ChatGenerationChunk]:
-        """Take one decoded chunk of the wire; gives none, one or several chunks.
-
-        Raises
-        ------
-        TogetherAIResponseError
-            It is not what the API promises.
-        """
-        try:
-            return self._read(wire)
-        except SHAPE_ERRORS as exc:
-            raise wrong_shape(exc, request_id=self.request_id) from exc
-
-    def _read(self, wire: Mapping[str, Any]) -> list[ChatGenerationChunk]:
-        if wire.get("usage"):
-            self._usage = wire["usage"]
-        if not self._metadata:
-            self._metadata = _reply_metadata(wire, self.request_id)
-        if wire.get("warnings"):
-            self._metadata["warnings"] = wire["warnings"]
-        out: list[ChatGenerationChunk] = []
-        for choice in wire.get("choices") or ():
-            self._seen = True
-            if choice.get("index"):
-                continue
-            if choice.get("finish_reason") is not None:
-                self._metadata["finish_reason"] = choice["finish_reason"]
-            if choice.get("seed") is not None:
-                self._metadata["seed"] = choice["seed"]
-            delta = choice.get("delta") or choice.get("message") or {}
-            reasoning = delta.get("reasoning") or delta.get("reasoning_content")
-            if reasoning:
-                # A model that has a field for its thoughts puts no tags into its text.
-                self._splitter = None
-                out.append(self._thought(reasoning))
-            content = delta.get("content")
-            if content:
-                if type(content) is not str:
-                    raise TypeError(f"a chunk's content is {shown(content)}")
-                if self._splitter is None:
-                    self._text.append(content)
-                    out.append(_text_chunk(content))
-                else:
-                    out += self._split(self._splitter.feed(content))
-                    if self._splitter.settled:
-                        self._splitter = None
-            calls = delta.get("tool_calls")
-            if calls:
-                chunks = [self._call_chunk(call, position) for position, call in enumerate(calls)]
-                out.append(_generation_chunk("", tool_call_chunks=chunks))
-                self._call_chunks += chunks
-            logprobs = choice.get("logprobs")
-            if logprobs is not None:
-                metadata = {"logprobs": _stream_logprobs(logprobs, choice)}
-                out.append(_generation_chunk("", response_metadata=metadata))
-        return out
-
-    def finish(self, fallback: Mapping[str, Any] | None = None) -> list[ChatGenerationChunk]:
-        """Give what was held back, as the last chunk; `fallback` as for `chat_result`.
-
-        Raises
-        ------
-        TogetherAIResponseError
-            There was no answer in any chunk.
-        """
-        if not self._seen:
-            raise TogetherAIResponseError("the stream had no choices", request_id=self.request_id)
-        out = self._split(self._splitter.finish()) if self._splitter is not None else []
-        metadata = {key: value for key, value in self._metadata.items() if value is not None}
-        if fallback is not None:
-            metadata["fallback"] = dict(fallback)
-        message = AIMessageChunk(
-            content="",
-            response_metadata=metadata,
-            usage_metadata=usage_from_wire(self._usage),
-            chunk_position="last",
-        )
-        reason = metadata.get("finish_reason")
-        info = {"finish_reason": reason} if reason else None
-        return [*out, ChatGenerationChunk(message=message, generation_info=info)]
-
-    def partial(self) -> AIMessageChunk:
-        """What has been received so far, as one chunk."""
-        thoughts = "".join(self._thoughts)
-        whole = AIMessageChunk(
-            content="".join(self._text), additional_kwargs={"reasoning_content": thoughts} if thoughts else {}
-        )
-        # One by one: merging is what joins the pieces of a call's arguments.
-        return whole.__add__([AIMessageChunk(content="", tool_call_chunks=[chunk]) for chunk in self._call_chunks])
-
-    def _split(self, parts: Iterable[tuple[bool, str]]) -> list[ChatGenerationChunk]:
-        out = []
-        for thought, text in parts:
-            if thought:
-                out.append(self._thought(text))
-            else:
-                self._text.append(text)
-                out.append(_text_chunk(text))
-        return out
-
-    def _thought(self, text: str) -> ChatGenerationChunk:
-        if type(text) is not str:
-            raise TypeError(f"a chunk's reasoning is {shown(text)}")
-        self._thoughts.append(text)
-        return _generation_chunk("", additional_kwargs={"reasoning_content": text})
-
-    def _call_chunk(self, call: Mapping[str, Any], position: int) -> ToolCallChunk:
-        function = call.get("function") or {}
-        call_id, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
-        index = self._call_index(call, position)
-        # LangChain joins the strings of the pieces: what a server repeats is given once.
-        known_id, known_name = self._calls.get(index, (None, None))
-        self._calls[index] = (known_id or call_id, known_name or name)
-        if isinstance(arguments, Mapping):
-            arguments = orjson.dumps(arguments).decode()
-        return tool_call_chunk(
-            name=None if name == known_name else name,
-            args=arguments,
-            id=None if known_id else call_id,
-            index=index,
-        )
-
-    def _call_index(self, call: Mapping[str, Any], position: int) -> int:
-        """Which call a piece belongs to; servers leave the index out, or give every call the same one."""
-        call_id, name = call.get("id"), (call.get("function") or {}).get("name")
-        for index, (known_id, _) in self._calls.items():
-            if call_id and call_id == known_id:
-                return index
-        wire_index = None if call.get("index") is None else int(call["index"])
-        if wire_index is None:
-            index = self._last_call if self._calls else position
-            begins = bool(call_id or name) and bool(self._calls)
-        else:
-            index = self._places.get(wire_index, wire_index)
-            begins = bool(call_id and name and self._calls.get(index, (None, None))[0])
-        if begins or (wire_index is not None and wire_index not in self._places and index in self._calls):
-            index = max(self._calls) + 1
-        self._last_call = index
-        if wire_index is not None:
-            self._places[wire_index] = index
-        return index
-
-
-_PLAIN = ChatGenerationChunk(message=AIMessageChunk(content=""))
-_PLAIN_FIELDS = vars(_PLAIN.message)
-_CONTAINERS = {name: type(value) for name, value in _PLAIN_FIELDS.items() if isinstance(value, (dict, list))}
-
-
-def _text_chunk(content: str) -> ChatGenerationChunk:
-    """A chunk of text alone: most of a stream. Copies one that was validated, at half the cost of validating."""
-    chunk = copy(_PLAIN)
-    message = copy(_PLAIN.message)
-    fields = message.__dict__
-    for name, make in _CONTAINERS.items():
-        fields[name] = make()
-    fields["content"] = content
-    chunk.__dict__.update(message=message, text=content)
-    return chunk
-
-
-def _generation_chunk(content: str, **fields: Any) -> ChatGenerationChunk:
-    return ChatGenerationChunk(message=AIMessageChunk(content=content, **fields))
-
-
-def _stream_logprobs(logprobs: Any, choice: Mapping[str, Any]) -> Wire:
-    """A chunk's log probabilities as lists, which LangChain joins; the API also sends a bare number."""
-    if isinstance(logprobs, Mapping):
-        return {name: values for name, values in logprobs.items() if isinstance(values, list)}
-    text = (choice.get("delta") or {}).get("content") or choice.get("text") or ""
-    return {"tokens": [text], "token_logprobs": [logprobs]}
-
-
-class ThinkSplitter:
-    """Split a leading `<think>...</think>` off a text that comes in pieces.
-
-    Only a tag at the very beginning counts: later in a text it is something that the answer talks about.
-    """
-
-    _OPEN = "<think>"
-    _CLOSE = "</think>"
-
-    __slots__ = ("_buffer", "_state")
-
-    def __init__(self) -> None:
-        self._buffer = ""
-        self._state = "start"
-
-    @property
-    def settled(self) -> bool:
-        """Whether all that follows is plain text."""
-        return self._state == "text"
-
-    def feed(self, text: str) -> list[tuple[bool, str]]:
-        """Take a piece; returns (is it a thought, text) pairs that are certain by now."""
-        self._buffer += text
-        out: list[tuple[bool, str]] = []
-        if self._state == "start":
-            begin = self._buffer.lstrip()
-            if begin.startswith(self._OPEN):
-                self._state = "thought"
-                self._buffer = begin[len(self._OPEN) :].lstrip("\n")
-                if not self._buffer:
-                    self._state = "thought-start"
-            elif not self._OPEN.startswith(begin):
-                self._state = "text"
-        if self._state == "thought-start":
-            self._buffer = self._buffer.lstrip("\n")
-            if self._buffer:
-                self._state = "thought"
-        if self._state == "thought":
-            end = self._buffer.find(self._CLOSE)
-            if end >= 0:
-                _add(out, True, self._buffer[:end])
-                self._buffer = self._buffer[end + len(self._CLOSE) :]
-                self._state = "after"
-            else:
-                keep = _overlap(self._buffer, self._CLOSE)
-                _add(out, True, self._buffer[: len(self._buffer) - keep])
-                self._buffer = self._buffer[len(self._buffer) - keep :]
-        if self._state == "after":
-            self._buffer = self._buffer.lstrip()
-            if self._buffer:
-                self._state = "text"
-        if self._state == "text":
-            _add(out, False, self._buffer)
-            self._buffer = ""
-        return out
-
-    def finish(self) -> list[tuple[bool, str]]:
-        """Give what is left at the end; a thought that was never closed stays a thought."""
-        out: list[tuple[bool, str]] = []
-        if self._state in ("start", "text"):
-            _add(out, False, self._buffer)
-        elif self._state == "thought":
-            _add(out, True, self._buffer)
-        self._buffer = ""
-        return out
-
-
-def _add(out: list[tuple[bool, str]], thought: bool, text: str) -> None:
-    if text:
-        out.append((thought, text))
-
-
-def _overlap(text: str, tag: str) -> int:
-    """Length of the longest end of `text` that is a beginning of `tag`."""
-    return next((size for size in range(min(len(text), len(tag) - 1), 0, -1) if tag.startswith(text[-size:])), 0)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hana_ai.api._chunks import ChunkReader
 from hana_ai.api._embedding_batches import vectors_from_wire
 from hana_ai.api._token_counts import sum_token_counts, token_counts
 from hana_ai.api._usage_record import read_tokens
@@ -26,7 +27,7 @@ from hana_ai.api._wire import (
 from hana_ai.api.catalog import _Reading, read_model
 from hana_ai.api.errors import TogetherAIError, TogetherAIResponseError, error_from_body
 from hana_ai.api.llms import CompletionReader, generations_from_wire, llm_result
-from hana_ai.api.messages import ChunkReader, chat_result, message_from_wire, usage_from_wire
+from hana_ai.api.messages import chat_result, message_from_wire, usage_from_wire
 from hana_ai.api.rerankers import results_from_wire
 from hana_ai.api.transport import Reply
 from tests.recordings import recorded_chunks

@@ -20,11 +20,11 @@ from langchain_core.messages import (
 )
 from langchain_core.outputs import ChatGenerationChunk
 
+from hana_ai.api._chunks import ChunkReader
+from hana_ai.api._think import ThinkSplitter
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
 from hana_ai.api.messages import (
     PROVIDER,
-    ChunkReader,
-    ThinkSplitter,
     chat_result,
     message_from_wire,
     message_to_wire,

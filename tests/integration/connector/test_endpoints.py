@@ -483,7 +483,7 @@ import hana_ai
 hana_ai.__path__ = [sys.argv[1] + "/hana_ai", *hana_ai.__path__]
 from hana_ai.api import TogetherAIConnector
 from hana_ai.api.transport import Transport
-import together, aiohttp, httpx_aiohttp
+import together, aiohttp
 
 _, _, base_url, key, model, what = sys.argv
 use_sdk = Transport.use_sdk
