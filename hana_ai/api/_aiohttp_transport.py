@@ -16,6 +16,8 @@ import httpx
 from multidict import CIMultiDict
 from yarl import URL
 
+_PART = 32 * 1024
+
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Sends httpx's requests through a session of aiohttp, which it closes at its own end.
@@ -89,7 +91,7 @@ class _Body(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for part in self._response.content.iter_any():
+            async for part in self._response.content.iter_chunked(_PART):
                 yield part
         except _BROKEN as exc:
             raise _as_httpx(exc) from exc

@@ -13,6 +13,8 @@ from hana_ai.api._call import Call, RetryEvent
 from hana_ai.api._wire import encode
 from hana_ai.api.errors import (
     TogetherAIConnectionError,
+    TogetherAIContextOverflowError,
+    TogetherAIInvalidRequestError,
     TogetherAIModelNotFoundError,
     TogetherAIPaymentRequiredError,
     TogetherAIRequestError,
@@ -57,6 +59,7 @@ _OUTAGE = (
     TogetherAIPaymentRequiredError,
 )
 """What says that a target is of no use at present; a breaker counts these."""
+_WRONG = (TogetherAIInvalidRequestError, TogetherAIContextOverflowError)
 
 
 class Attempts:
@@ -155,8 +158,8 @@ class AttemptsWithFallback(Attempts):
         if wait is not None and not lost:
             self._tell(wait, error)
             return wait
-        if self._call.used is None and not error.is_retryable and not isinstance(error, _OUTAGE):
-            # The request itself is at fault; it would be at any target.
+        if self._asked_wrongly(error):
+            # It would be wrong at any target.
             raise error
         if self._go_on():
             self._tell(0.0, error, self._target.model)
@@ -167,6 +170,15 @@ class AttemptsWithFallback(Attempts):
             raise self._summary()
         self._tell(wait, error)
         return wait
+
+    def _asked_wrongly(self, error: TogetherAIRequestError) -> bool:
+        """Whether the request itself is at fault, as far as one can tell from the target that refused it."""
+        if error.is_retryable or isinstance(error, _OUTAGE):
+            return False
+        if self._call.used is None:
+            return True
+        # At another address of the same model: too large a batch, say. Its key is another matter.
+        return self._target.model == self._first.model and isinstance(error, _WRONG)
 
     def succeeded(self) -> None:
         """Tell that the target answered; the ledger's tag says when it was a fallback."""

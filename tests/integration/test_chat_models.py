@@ -751,6 +751,23 @@ async def test_a_broken_tool_call_is_in_the_partial_message(
 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
+async def test_a_chunk_of_a_wrong_shape_breaks_the_stream(
+    together: ScriptedTogether, engine: ScriptedEngine, way: str
+) -> None:
+    together.check_answers = False
+    good = b'data: {"id":"a","model":"m","choices":[{"index":0,"delta":{"content":"one"}}]}\n\n'
+    wrong = b'data: {"id":"a","model":"m","choices":[{"index":0,"delta":{"content":["two"]}}]}\n\n'
+    engine.reply(Reply(body=good + wrong, content_type="text/event-stream"))
+    engine.reply(Reply(body=wrong, content_type="text/event-stream"))
+    chat = ChatTogetherAI(model=together.model("chat"), **together.client)
+    with pytest.raises(TogetherAIStreamError, match="not the shape") as caught:
+        await collect(chat, way, "Hello")
+    assert caught.value.partial.content == "one"
+    with pytest.raises(TogetherAIResponseError, match="not the shape"):
+        await collect(chat, way, "Hello")
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
 async def test_a_stream_without_an_end_is_an_error(
     together: ScriptedTogether, engine: ScriptedEngine, way: str
 ) -> None:

@@ -238,6 +238,19 @@ async def test_embeddings_go_to_another_address_of_the_same_model(
     assert {request.body["model"] for request in second.engine.posts} == {model}
 
 
+async def test_an_address_that_takes_smaller_batches_gets_smaller_ones(
+    together: ScriptedTogether, second: ScriptedTogether
+) -> None:
+    model = ScriptedEngine.EMBEDDING
+    texts = [f"text {number}" for number in range(8)]
+    right = TogetherAIEmbeddings(model=model, **together.client).embed_documents(texts)
+    together.engine.reply(DEAD)
+    second.engine.on("/v1/embeddings", lambda asked: Reply(status=413) if len(asked.body["input"]) > 4 else None)
+    embeddings = TogetherAIEmbeddings(model=model, fallback=[target(second, model)], **together.client)
+    assert embeddings.embed_documents(texts) == right
+    assert await embeddings.aembed_documents(texts) == right
+
+
 async def test_embeddings_never_go_to_another_model(
     together: ScriptedTogether, second: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
 ) -> None:

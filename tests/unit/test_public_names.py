@@ -71,7 +71,7 @@ def _loaded_by(module: str, *, after: str = "sys") -> set[str]:
         ("hana_ai.api", ("langchain_core", "pydantic", "together", "httpx", "hana_ml")),
         (
             "hana_ai.api.chat_models",
-            ("together", "sqlite3", "hana_ml", "pandas", "langchain_hana", "pydantic_settings"),
+            ("together", "aiohttp", "sqlite3", "hana_ml", "pandas", "langchain_hana", "pydantic_settings"),
         ),
         (
             "hana_ai.api.embeddings",
