@@ -83,12 +83,13 @@ def test_a_broken_exchange_is_a_timeout_or_a_connection_error(
     assert "https://x" in str(error)
 
 
-def test_a_server_that_hung_up_is_no_timeout_though_aiohttps_adapter_says_so() -> None:
-    import aiohttp
-
-    adapted = httpx.ConnectTimeout("Server disconnected")
-    adapted.__cause__ = aiohttp.ServerDisconnectedError()
-    assert type(transport_error(adapted, base_url="https://x", model=None)) is TogetherAIConnectionError
+def test_a_server_that_hung_up_is_no_timeout() -> None:
+    error = httpx.RemoteProtocolError("Server disconnected")
+    assert type(transport_error(error, base_url="https://x", model=None)) is TogetherAIConnectionError
+    late = httpx.ConnectTimeout("")
+    found = transport_error(late, base_url="https://x", model=None)
+    assert isinstance(found, TogetherAITimeoutError)
+    assert "timed out while connecting" in str(found)
 
 
 def test_a_chain_of_causes_that_bites_its_tail_ends() -> None:
