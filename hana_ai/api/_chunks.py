@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from copy import copy
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import orjson
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
+from pydantic import BaseModel
 
 from hana_ai.api._think import ThinkSplitter
 from hana_ai.api._wire import stream_error
@@ -204,20 +204,30 @@ class ChunkReader:
 
 
 _PLAIN = ChatGenerationChunk(message=AIMessageChunk(content=""))
-_PLAIN_FIELDS = vars(_PLAIN.message)
-_CONTAINERS = {name: type(value) for name, value in _PLAIN_FIELDS.items() if isinstance(value, (dict, list))}
+_PLAIN_MESSAGE = cast("AIMessageChunk", _PLAIN.message)
+_CONTAINERS = {
+    name: type(value) for name, value in vars(_PLAIN_MESSAGE).items() if isinstance(value, (dict, list))
+}
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def _text_chunk(content: str) -> ChatGenerationChunk:
-    """A chunk of text alone: most of a stream. Copies one that was validated, at half the cost of validating."""
-    chunk = copy(_PLAIN)
-    message = copy(_PLAIN.message)
-    fields = message.__dict__
-    for name, make in _CONTAINERS.items():
-        fields[name] = make()
-    fields["content"] = content
-    chunk.__dict__.update(message=message, text=content)
-    return chunk
+    """A chunk of text alone: most of a stream. Copies one that was validated, at a third of validating's cost."""
+    own = {name: make() for name, make in _CONTAINERS.items()}
+    message = _like(_PLAIN_MESSAGE, {**own, "content": content})
+    return _like(_PLAIN, {"message": message, "text": content})
+
+
+def _like(model: _Model, changed: Mapping[str, Any]) -> _Model:
+    """A copy with some other fields, as pydantic's `model_copy` makes it, which takes twice as long."""
+    made = object.__new__(type(model))
+    set_ = object.__setattr__
+    set_(made, "__dict__", {**model.__dict__, **changed})
+    set_(made, "__pydantic_fields_set__", set(model.__pydantic_fields_set__))
+    extra, private = model.__pydantic_extra__, model.__pydantic_private__
+    set_(made, "__pydantic_extra__", None if extra is None else {**extra})
+    set_(made, "__pydantic_private__", None if private is None else {**private})
+    return made
 
 
 def _generation_chunk(content: str, **fields: Any) -> ChatGenerationChunk:
