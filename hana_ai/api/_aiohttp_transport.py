@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import aiohttp
 import httpx
-from multidict import CIMultiDict
 from yarl import URL
 
 _PART = 32 * 1024
@@ -39,9 +38,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         ------
         httpx.TransportError
         """
-        headers = CIMultiDict(
-            (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw
-        )
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
         body: bytes | httpx.AsyncByteStream | None
         try:
             body = request.content or None
@@ -49,7 +46,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             assert isinstance(request.stream, httpx.AsyncByteStream)
             body = request.stream
             # aiohttp sets it itself.
-            headers.popall("transfer-encoding", None)
+            headers = [header for header in headers if header[0].lower() != "transfer-encoding"]
         timeout = request.extensions.get("timeout", {})
         try:
             response = await self._session.request(
@@ -111,7 +108,7 @@ def _address(url: str) -> URL:
 
 
 _BROKEN = (aiohttp.ClientError, asyncio.TimeoutError)
-_NAMES: tuple[tuple[type[BaseException], type[httpx.TransportError]], ...] = (
+_MEANINGS: tuple[tuple[type[BaseException], type[httpx.TransportError]], ...] = (
     (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
     (asyncio.TimeoutError, httpx.ReadTimeout),
     (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
@@ -125,5 +122,5 @@ _NAMES: tuple[tuple[type[BaseException], type[httpx.TransportError]], ...] = (
 
 def _as_httpx(exc: BaseException) -> httpx.TransportError:
     """aiohttp's error as httpx's, by which the SDK tells a timeout from a broken connection."""
-    made = next(made for kind, made in _NAMES if isinstance(exc, kind))
+    made = next(made for kind, made in _MEANINGS if isinstance(exc, kind))
     return made(str(exc))

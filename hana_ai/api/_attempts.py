@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from hana_ai.api._call import Call, RetryEvent
-from hana_ai.api._wire import encode
+from hana_ai.api._wire import encode, stream_error
 from hana_ai.api.errors import (
     TogetherAIConnectionError,
     TogetherAIContextOverflowError,
@@ -20,6 +20,7 @@ from hana_ai.api.errors import (
     TogetherAIRequestError,
     TogetherAIResponseError,
     TogetherAIServerError,
+    TogetherAIStreamError,
     TogetherAITimeoutError,
 )
 
@@ -102,6 +103,13 @@ class Attempts:
     def abandoned(self) -> None:
         """Tell that the call ends without an outcome, such as by a cancellation."""
 
+    def ended(self) -> None:
+        """Tell that a stream came to its end."""
+
+    def broken(self, error: TogetherAIRequestError) -> TogetherAIStreamError:
+        """The error for a stream that had begun when this one came."""
+        return stream_error(error)
+
     def _wait(self, error: TogetherAIRequestError) -> float | None:
         """Seconds until this target can be tried again, None for never."""
         call = self._call
@@ -182,13 +190,26 @@ class AttemptsWithFallback(Attempts):
 
     def succeeded(self) -> None:
         """Tell that the target answered; the ledger's tag says when it was a fallback."""
-        self._breaker.succeeded()
+        if self._call.stream:
+            self._breaker.began()
+        else:
+            self._breaker.succeeded()
         if self._call.used is not None:
             self._call.tags += ("fallback",)
 
     def abandoned(self) -> None:
         """Let another call probe, if this one was to."""
         self._breaker.abandoned()
+
+    def ended(self) -> None:
+        """Tell that a stream came to its end."""
+        self._breaker.succeeded()
+
+    def broken(self, error: TogetherAIRequestError) -> TogetherAIStreamError:
+        """The error for a stream that had begun when this one came; the breaker counts it."""
+        if isinstance(error, _OUTAGE):
+            self._breaker.failed()
+        return super().broken(error)
 
     def _go_on(self) -> bool:
         """Turn to the next target that may be asked; False when there is none, or no time."""

@@ -145,6 +145,7 @@ class CircuitBreaker:
 
     Closed: every call may go. After `OPENS_AFTER` failures in a row it opens: none may, for `FIRST_REST` seconds.
     Then it is half open: one call may; if that succeeds the breaker closes, if not it rests twice as long.
+    A stream has succeeded at its end; one that breaks before has failed.
     """
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -189,6 +190,14 @@ class CircuitBreaker:
             self._failures, self._rest, self._probing = 0, FIRST_REST, False
         if was_open:
             logger.warning("%s answers again", self._name)
+
+    def began(self) -> None:
+        """Tell that the target's stream began: an open breaker closes, but one more failure opens it again."""
+        if self._open_until is None:
+            return
+        with self._lock:
+            self._failures, self._open_until, self._probing = OPENS_AFTER - 1, None, False
+        logger.warning("%s answers again", self._name)
 
     def failed(self) -> None:
         """Tell that the target failed."""

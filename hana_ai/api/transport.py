@@ -39,7 +39,7 @@ from hana_ai.api._reading import (
 from hana_ai.api._starts import shared_starts
 from hana_ai.api._usage_key import IN_MEMORY, UsageKey
 from hana_ai.api._usage_record import Meter, Recorder
-from hana_ai.api._wire import forget_frames, request_id_of, status_error, stream_error, transport_error
+from hana_ai.api._wire import forget_frames, request_id_of, status_error, transport_error
 from hana_ai.api.errors import (
     TogetherAIConflictError,
     TogetherAIModelNotFoundError,
@@ -186,12 +186,13 @@ class Transport:
                             if not opened.more(heard):
                                 return
                         except breakage() as exc:
-                            raise stream_error(attempts.transport._error(exc, call.model)) from exc
+                            raise attempts.broken(attempts.transport._error(exc, call.model)) from exc
                         except TogetherAIRequestError as exc:
-                            raise stream_error(exc) from exc
+                            raise attempts.broken(exc) from exc
                         if opened.chunks:
                             yield from opened.chunks
                             heard = time.monotonic()
+                    attempts.ended()
                     read_to_the_end(opened)
                 finally:
                     close(opened.response)
@@ -220,13 +221,14 @@ class Transport:
                             if not await opened.amore(heard):
                                 return
                         except breakage() as exc:
-                            raise stream_error(attempts.transport._error(exc, call.model)) from exc
+                            raise attempts.broken(attempts.transport._error(exc, call.model)) from exc
                         except TogetherAIRequestError as exc:
-                            raise stream_error(exc) from exc
+                            raise attempts.broken(exc) from exc
                         if opened.chunks:
                             for chunk in opened.chunks:
                                 yield chunk
                             heard = time.monotonic()
+                    attempts.ended()
                     await aread_to_the_end(opened)
                 finally:
                     # Shielded: a cancelled task, too, must give its connection and its place back.

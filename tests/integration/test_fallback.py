@@ -296,6 +296,21 @@ async def test_an_open_breaker_spares_the_dead_target(
     assert str(together.api_key) not in caplog.text
 
 
+@pytest.mark.parametrize("ask", [_stream, _astream])
+async def test_streams_that_break_open_the_breaker(
+    together: ScriptedTogether, second: ScriptedTogether, ask: Ask
+) -> None:
+    together.engine.reply(Reply(text="one two three", break_at_chunk=2, repeat=fallback.OPENS_AFTER))
+    model = chat(together, second)
+    for _ in range(fallback.OPENS_AFTER):
+        with pytest.raises(TogetherAIStreamError):
+            await ask(model, "the question")
+    assert not second.engine.posts
+    assert await ask(model, "the question")
+    assert len(second.engine.posts) == 1
+    assert len(together.engine.posts) == fallback.OPENS_AFTER
+
+
 @pytest.mark.parametrize("ask", [_invoke, _ainvoke, _stream, _astream])
 async def test_when_all_breakers_are_open_the_first_target_is_asked(
     together: ScriptedTogether, second: ScriptedTogether, ask: Ask

@@ -135,6 +135,26 @@ def test_a_success_between_failures_starts_the_count_anew() -> None:
     assert breaker.state == "closed"
 
 
+def test_a_stream_that_began_closes_a_breaker_and_one_that_breaks_opens_it_again() -> None:
+    clock = Clock()
+    breaker = CircuitBreaker("m", clock)
+    for _ in range(OPENS_AFTER):
+        breaker.began()
+        assert breaker.state == "closed"
+        breaker.failed()
+    assert breaker.state == "open"
+    clock.now += FIRST_REST
+    assert breaker.allow()
+    breaker.began()
+    assert breaker.state == "closed"
+    breaker.failed()
+    assert breaker.state == "open"
+    breaker.began()
+    breaker.succeeded()
+    breaker.failed()
+    assert breaker.state == "closed"
+
+
 class BreakerMachine(RuleBasedStateMachine):
     """Whatever happens, the breaker rests no longer than it may, and one call at most probes."""
 
@@ -151,11 +171,11 @@ class BreakerMachine(RuleBasedStateMachine):
         assert allowed == (was == "closed" or (was == "half-open" and not self.probing))
         self.probing = self.probing or (allowed and was == "half-open")
 
-    @rule(outcome=st.sampled_from(["succeeded", "failed", "abandoned"]))
+    @rule(outcome=st.sampled_from(["succeeded", "began", "failed", "abandoned"]))
     def call_ends(self, outcome: str) -> None:
         getattr(self.breaker, outcome)()
         self.probing = False
-        if outcome == "succeeded":
+        if outcome in ("succeeded", "began"):
             assert self.breaker.state == "closed"
 
     @rule(seconds=st.floats(0, 2 * LONGEST_REST))
