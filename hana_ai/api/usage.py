@@ -322,6 +322,9 @@ class Ledger:
         self._trimmed = self._sequence - _MOST_KEPT_IN_MEMORY
         self._older.add(self._store.older(self._trimmed))
         self._store.forget(self._trimmed)
+        while self._budget is None and self._unpriced and self._unpriced[0][0] <= self._trimmed:
+            # There is no line left to write a price to.
+            self._unpriced.popleft()
 
     def _spend(self, spent: dict[str, Decimal], record: UsageRecord, cost: Decimal) -> None:
         day = utc_day(record.called_at)

@@ -343,6 +343,24 @@ def test_a_ledger_in_memory_keeps_the_newest_calls_and_the_sums_of_all(
     whole.close()
 
 
+def test_a_ledger_in_memory_holds_no_more_calls_when_there_are_no_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hana_ai.api.usage._IN_MEMORY_ROWS", 10)
+    monkeypatch.setattr("hana_ai.api.usage._MOST_KEPT_IN_MEMORY", 20)
+    catalog = FakeCatalog(PRICED, read=False)
+    catalog.fails = True
+    ledger = Ledger(sqlite_store(None))
+    for _ in range(200):
+        ledger.record(record(catalog))
+        ledger.flush()
+    assert len(ledger._unpriced) <= 30
+    catalog.fails = False
+    ledger._prices_tried.clear()
+    totals = ledger.totals()
+    assert totals["total_requests"] == 200
+    assert totals["unknown_cost_requests"] == 200 - len(ledger.events())
+    ledger.close()
+
+
 def test_the_buffer_is_written_without_being_asked(tmp_path: Path, catalog: FakeCatalog) -> None:
     path = tmp_path / "usage.db"
     ledger = Ledger(sqlite_store(path))
