@@ -17,14 +17,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks import hana, limits
+from benchmarks.process import ROOT, running
 from benchmarks.server import CHUNKS, DIMENSIONS, LATENCY, SLOW
 
 FAST = "bench/fast"
-ROOT = Path(__file__).resolve().parent.parent
 TEXTS = [f"Row {number}: the customer asked about an invoice of last month." for number in range(500)]
 
 
@@ -62,14 +61,8 @@ class Result:
 @contextmanager
 def server() -> Iterator[str]:
     """Run the server in a process of its own and give its address."""
-    command = [sys.executable, "-m", "benchmarks.server"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.stdin.close()
-            process.wait(10)
+    with running("benchmarks.server") as url:
+        yield url
 
 
 def alternate(

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import math
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 from urllib.request import urlopen
 
 import orjson
 
+from benchmarks.process import running
+
 Named = Literal["nothing", "exact", "seconds"]
 
-ROOT = Path(__file__).resolve().parent.parent
 _REFUSAL = orjson.dumps(
     {
         "error": {
@@ -208,14 +207,8 @@ async def _serve(plan: Plan) -> None:
 @contextmanager
 def limited_server(plan: Plan) -> Iterator[str]:
     """Run the server in a process of its own and give its address."""
-    command = [sys.executable, "-m", "benchmarks.limited", orjson.dumps(asdict(plan)).decode()]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.stdin.close()
-            process.wait(10)
+    with running("benchmarks.limited", orjson.dumps(asdict(plan)).decode()) as url:
+        yield url
 
 
 def statistics_of(url: str) -> Statistics:
