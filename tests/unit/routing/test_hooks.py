@@ -208,7 +208,21 @@ def test_threads_that_import_while_others_switch_see_theirs_or_ours_and_nothing_
     routing = make(*(Seam(name, name, "pytest", "", patch) for name in names))
     seen: set[str] = set()
     failed: list[BaseException] = []
-    done = threading.Event()
+    go, done = threading.Event(), threading.Event()
+
+    def begin(work: Callable[..., None], *arguments: object) -> threading.Thread:
+        """Start a thread, and return when it is past the beginning, where coverage traces one at a time."""
+        there = threading.Event()
+
+        def run() -> None:
+            there.set()
+            go.wait(60)
+            work(*arguments)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert there.wait(60)
+        return thread
 
     def switch() -> None:
         while not done.is_set():
@@ -222,10 +236,9 @@ def test_threads_that_import_while_others_switch_see_theirs_or_ours_and_nothing_
         except BaseException as exc:  # noqa: BLE001 - the test reads it
             failed.append(exc)
 
-    switching = threading.Thread(target=switch)
-    users = [threading.Thread(target=use, args=(names[start:] + names[:start],)) for start in range(0, 20, 5)]
-    for thread in (switching, *users):
-        thread.start()
+    switching = begin(switch)
+    users = [begin(use, names[start:] + names[:start]) for start in range(0, 20, 5)]
+    go.set()
     for thread in users:
         thread.join(60)
     done.set()
