@@ -61,6 +61,7 @@ _OUTAGE = (
 )
 """What says that a target is of no use at present; a breaker counts these."""
 _WRONG = (TogetherAIInvalidRequestError, TogetherAIContextOverflowError)
+"""What says that a request is wrong, and not who sends it."""
 
 
 class Attempts:

@@ -62,14 +62,13 @@ class Connections:
                         proxy=proxy_for(self.base_url, _ssl_context()),
                         trust_env=False,
                         follow_redirects=False,
-                        headers={"accept-encoding": ACCEPTED},
                     )
                     bound(http_client)
                     self._client = Together(
                         api_key=self.api_key.get_secret_value(),
                         base_url=self.base_url,
                         max_retries=0,
-                        default_headers=_without_telemetry(),
+                        default_headers=_own_headers(),
                         http_client=http_client,
                     )
                 client = self._client
@@ -143,12 +142,11 @@ class _LoopClient:
             api_key=connections.api_key.get_secret_value(),
             base_url=connections.base_url,
             max_retries=0,
-            default_headers=_without_telemetry(),
+            default_headers=_own_headers(),
             http_client=_client_classes()[1](
                 transport=AiohttpTransport(session, proxy),
                 trust_env=False,
                 follow_redirects=False,
-                headers={"accept-encoding": ACCEPTED},
             ),
         )
         self._connections = weakref.ref(connections)
@@ -208,12 +206,16 @@ def _ssl_context() -> ssl.SSLContext:
 
 
 @cache
-def _without_telemetry() -> dict[str, str]:
-    """Leave out the SDK's headers that tell about this machine; each is merged and decoded anew several times."""
+def _own_headers() -> dict[str, str]:
+    """What the SDK is to send: the encodings that can be read here, and nothing that tells about this machine.
+
+    Each header is merged and decoded anew several times.
+    """
     from together import omit
 
     names = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
-    return cast("dict[str, str]", {f"X-Stainless-{name}": omit for name in names})
+    left_out = {f"X-Stainless-{name}": omit for name in names}
+    return cast("dict[str, str]", {"Accept-Encoding": ACCEPTED, **left_out})
 
 
 @cache
@@ -221,7 +223,8 @@ def _client_classes() -> tuple[type[httpx.Client], type[httpx.AsyncClient]]:
     """HTTP clients that keep no cookies, and read a bounded part of what the SDK would read whole.
 
     An API with a bearer token has no cookies, and looking for them takes a tenth of a request's time. Nor have
-    these clients anything of their own to put into a request, and httpx needs as long to find that out.
+    these clients anything of their own to put into a request; finding that out takes httpx most of the time in
+    which it builds one.
     """
     import httpx
 
@@ -303,7 +306,6 @@ def _posted(
         url,
         headers=[
             (b"Host", url.netloc),
-            (b"Accept-Encoding", ACCEPTED.encode()),
             *headers.raw,
             (b"Content-Length", str(len(content)).encode()),
         ],
