@@ -5,14 +5,23 @@ from setuptools import setup
 setup(
     packages=[
         "hana_ai.api",
+        "hana_ai.api.addresses",
+        "hana_ai.api.cache",
+        "hana_ai.api.catalog",
         "hana_ai.api.cli",
+        "hana_ai.api.connector",
         "hana_ai.api.hana",
+        "hana_ai.api.langchain",
         "hana_ai.api.local",
         "hana_ai.api.local.hana",
         "hana_ai.api.local.together",
         "hana_ai.api.local.together.management",
         "hana_ai.api.routing",
         "hana_ai.api.routing.startup",
+        "hana_ai.api.storage",
+        "hana_ai.api.transport",
+        "hana_ai.api.usage",
+        "hana_ai.api.wire",
         # Namespace packages of other projects, too: neither has an __init__.py.
         "plugins.connectors",
     ],

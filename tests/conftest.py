@@ -63,10 +63,10 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     yield
-    preflight = sys.modules.get("hana_ai.api._preflight")
+    preflight = sys.modules.get("hana_ai.api.catalog.preflight")
     if preflight is not None:
         preflight.wait()
-    for name in ("hana_ai.api.cache", "hana_ai.api.usage", "hana_ai.api.transport"):
+    for name in ("hana_ai.api.cache.caches", "hana_ai.api.usage.ledger", "hana_ai.api.transport.transport"):
         module = sys.modules.get(name)
         if module is not None:
             module.close_all()

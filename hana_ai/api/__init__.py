@@ -8,9 +8,10 @@ from __future__ import annotations
 # As in typing, whose import takes longer than that of this package.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hana_ai.api.cache import CacheStats, TogetherAICache, TogetherAIEmbeddingCache
+    from hana_ai.api.addresses.targets import FallbackTarget
+    from hana_ai.api.cache.caches import CacheStats, TogetherAICache, TogetherAIEmbeddingCache
     from hana_ai.api.chat_models import ChatTogetherAI
-    from hana_ai.api.connector import TogetherAIConnector
+    from hana_ai.api.connector.connector import TogetherAIConnector
     from hana_ai.api.embeddings import TogetherAIEmbeddings
     from hana_ai.api.errors import (
         TogetherAIAuthenticationError,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
         TogetherAIStructuredOutputError,
         TogetherAITimeoutError,
     )
-    from hana_ai.api.fallback import FallbackTarget
     from hana_ai.api.hana.vector_engine import TogetherVectorEngine
     from hana_ai.api.hana.vector_store import TogetherHanaDB
     from hana_ai.api.llms import TogetherAI
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from hana_ai.api.routing.gen_ai_hub import init_embedding_model, init_llm
     from hana_ai.api.settings import TogetherAISettings
     from hana_ai.api.together_ai import TogetherAIClient, get_together_ai_client
-    from hana_ai.api.transport import RetryEvent
-    from hana_ai.api.usage import BudgetWarning, Ledger, UsageEvent, get_ledger, usage_tags
+    from hana_ai.api.transport.transport import RetryEvent
+    from hana_ai.api.usage.ledger import BudgetWarning, Ledger, UsageEvent, get_ledger, usage_tags
 
 __version__ = "0.1.0"
 
@@ -53,17 +53,38 @@ _MODULES = {
     "BudgetWarning": "usage",
     "CacheStats": "cache",
     "ChatTogetherAI": "chat_models",
-    "FallbackTarget": "fallback",
+    "FallbackTarget": "addresses.targets",
     "Ledger": "usage",
     "RetryEvent": "transport",
     "TogetherAI": "llms",
+    "TogetherAIAuthenticationError": "errors",
+    "TogetherAIBudgetExceededError": "errors",
     "TogetherAICache": "cache",
     "TogetherAIClient": "together_ai",
+    "TogetherAIConflictError": "errors",
+    "TogetherAIConnectionError": "errors",
     "TogetherAIConnector": "connector",
+    "TogetherAIContextOverflowError": "errors",
     "TogetherAIEmbeddingCache": "cache",
     "TogetherAIEmbeddings": "embeddings",
+    "TogetherAIError": "errors",
+    "TogetherAIInputError": "errors",
+    "TogetherAIInvalidRequestError": "errors",
+    "TogetherAIModelNotFoundError": "errors",
+    "TogetherAINotEnabledError": "errors",
+    "TogetherAIPaymentRequiredError": "errors",
+    "TogetherAIPermissionDeniedError": "errors",
+    "TogetherAIRateLimitError": "errors",
+    "TogetherAIRequestError": "errors",
     "TogetherAIRerank": "rerankers",
+    "TogetherAIResponseError": "errors",
+    "TogetherAIServerError": "errors",
     "TogetherAISettings": "settings",
+    "TogetherAISettingsError": "errors",
+    "TogetherAIStatusError": "errors",
+    "TogetherAIStreamError": "errors",
+    "TogetherAIStructuredOutputError": "errors",
+    "TogetherAITimeoutError": "errors",
     "TogetherHanaDB": "hana.vector_store",
     "TogetherVectorEngine": "hana.vector_engine",
     "UsageEvent": "usage",
@@ -125,22 +146,39 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def resolve_lazily(package: dict[str, object], modules: dict[str, str], name: str) -> object:
+    """Import a public name of a package when it is first used (PEP 562), and keep it in the package.
+
+    Parameters
+    ----------
+    package : dict
+        The package's ``globals()``.
+    modules : dict
+        The module below the package that defines each public name.
+    name : str
+
+    Raises
+    ------
+    AttributeError
+        The package has no such public name.
+    """
+    if name not in modules:
+        raise AttributeError(f"module {package['__name__']!r} has no attribute {name!r}")
     import importlib
 
-    # Every other public name is an error.
-    module = _MODULES.get(name, "errors")
+    value = getattr(importlib.import_module(f"{package['__name__']}.{modules[name]}"), name)
+    package[name] = value
+    return value
+
+
+def __getattr__(name: str) -> object:
     try:
-        value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        return resolve_lazily(globals(), _MODULES, name)
     except ModuleNotFoundError as exc:
-        if not module.startswith("hana."):
+        if not _MODULES[name].startswith("hana."):
             raise
         message = f"{name} needs {exc.name}: pip install 'hana-ai-together[toolkit]'"
         raise ModuleNotFoundError(message, name=exc.name) from exc
-    globals()[name] = value
-    return value
 
 
 def __dir__() -> list[str]:

@@ -10,10 +10,10 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from hana_ai.api._cache_hits import OURS, asking, has_cache, tags_of_run
-from hana_ai.api._client_fields import ClientFields, merged_body, stop_list
+from hana_ai.api.cache.hits import OURS, asking, has_cache, tags_of_run
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIStreamError
-from hana_ai.api.messages import (
+from hana_ai.api.langchain.client_fields import ClientFields, merged_body, stop_list
+from hana_ai.api.langchain.messages import (
     PROVIDER,
     chat_result,
     messages_to_wire,
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
     from langchain_core.tools import BaseTool
 
+    from hana_ai.api.langchain.structured_output import Method, Schema
     from hana_ai.api.settings import TogetherAISettings
-    from hana_ai.api.structured_output import Method, Schema
 
 PATH = "/v1/chat/completions"
 
@@ -168,7 +168,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
 
     def _fill_own(self, settings: TogetherAISettings) -> None:
         if self.cache is None and settings.together_cache is not None:
-            from hana_ai.api.cache import answers_of
+            from hana_ai.api.cache.caches import answers_of
 
             self.cache = answers_of(settings)
         # LangChain resolves the profile before the settings are read, when address and model may be missing.
@@ -269,7 +269,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        from hana_ai.api._chunks import ChunkReader
+        from hana_ai.api.langchain.chat_chunks import ChunkReader
 
         body = self._body(messages, stop, kwargs, stream=True)
         body["model"] = self._resolve_model(body.get("model"))
@@ -293,7 +293,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        from hana_ai.api._chunks import ChunkReader
+        from hana_ai.api.langchain.chat_chunks import ChunkReader
 
         body = self._body(messages, stop, kwargs, stream=True)
         body["model"] = await self._aresolve_model(body.get("model"))
@@ -386,7 +386,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         TogetherAIStructuredOutputError
             When called: the answer does not have the shape; the message has the finish reason.
         """
-        from hana_ai.api.structured_output import structured
+        from hana_ai.api.langchain.structured_output import structured
 
         if method is None:
             profile = self.profile or self._resolve_model_profile() or {}

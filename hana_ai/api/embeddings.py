@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from langchain_core.embeddings import Embeddings
 from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr
 
-from hana_ai.api._client_fields import ClientFields, merged_body
-from hana_ai.api._concurrent import arun_each, run_each
-from hana_ai.api._embedding_batches import (
+from hana_ai.api.errors import TogetherAIInputError, TogetherAIRequestError
+from hana_ai.api.langchain.client_fields import ClientFields, merged_body
+from hana_ai.api.langchain.embedding_job import (
     Batch,
     BatchSize,
     EmbeddingJob,
@@ -25,7 +25,7 @@ from hana_ai.api._embedding_batches import (
     VectorCache,
     check_texts,
 )
-from hana_ai.api.errors import TogetherAIInputError, TogetherAIRequestError
+from hana_ai.api.transport.run_each import arun_each, run_each
 
 if TYPE_CHECKING:
     from hana_ai.api.settings import TogetherAISettings
@@ -103,7 +103,7 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
         if "document_prefix" not in self.model_fields_set:
             self.document_prefix = settings.together_embedding_document_prefix
         if self.cache is None and settings.together_cache is not None:
-            from hana_ai.api.cache import vectors_of
+            from hana_ai.api.cache.caches import vectors_of
 
             self.cache = vectors_of(settings)
 
@@ -267,7 +267,7 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
     def _note(self, job: EmbeddingJob, started: float) -> None:
         """Write a call that the cache answered alone to the ledger."""
         if job.cached:
-            from hana_ai.api._cache_hits import record_hit
+            from hana_ai.api.cache.hits import record_hit
 
             record_hit(self, job.rules.model, started)
 

@@ -11,13 +11,13 @@ from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr
 
-from hana_ai.api._cache_hits import asking, has_cache, tags_of_prompts
-from hana_ai.api._client_fields import ClientFields, merged_body, stop_list
-from hana_ai.api._concurrent import arun_each, run_each
-from hana_ai.api._token_counts import sum_token_counts
-from hana_ai.api._wrong_shapes import SHAPE_ERRORS, shown, wrong_shape
+from hana_ai.api.cache.hits import asking, has_cache, tags_of_prompts
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError, TogetherAIStreamError
-from hana_ai.api.messages import PROVIDER
+from hana_ai.api.langchain.client_fields import ClientFields, merged_body, stop_list
+from hana_ai.api.langchain.messages import PROVIDER
+from hana_ai.api.transport.run_each import arun_each, run_each
+from hana_ai.api.wire.shapes import SHAPE_ERRORS, shown, wrong_shape
+from hana_ai.api.wire.token_counts import sum_token_counts
 
 if TYPE_CHECKING:
     from hana_ai.api.settings import TogetherAISettings
@@ -134,7 +134,7 @@ class TogetherAI(ClientFields, BaseLLM):
 
     def _fill_own(self, settings: TogetherAISettings) -> None:
         if self.cache is None and settings.together_cache is not None:
-            from hana_ai.api.cache import answers_of
+            from hana_ai.api.cache.caches import answers_of
 
             self.cache = answers_of(settings)
 

@@ -11,10 +11,10 @@ from langchain_core.documents.compressor import BaseDocumentCompressor
 from pydantic import ConfigDict, Field
 from typing_extensions import NotRequired
 
-from hana_ai.api._client_fields import ClientFields, merged_body
-from hana_ai.api._concurrent import arun_each, run_each
-from hana_ai.api._wrong_shapes import shown
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
+from hana_ai.api.langchain.client_fields import ClientFields, merged_body
+from hana_ai.api.transport.run_each import arun_each, run_each
+from hana_ai.api.wire.shapes import shown
 
 PATH = "/v1/rerank"
 

@@ -12,7 +12,14 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from hana_ai.api._checks import DEFAULT_BASE_URL, KEY_PAGE, check_api_key, check_base_url, hide, is_loopback
+from hana_ai.api.addresses.checks import (
+    DEFAULT_BASE_URL,
+    KEY_PAGE,
+    check_api_key,
+    check_base_url,
+    hide,
+    is_loopback,
+)
 from hana_ai.api.errors import TogetherAINotEnabledError, TogetherAISettingsError
 
 __all__ = ["DEFAULT_BASE_URL", "TogetherAISettings", "check_api_key", "check_base_url", "is_loopback"]
@@ -102,7 +109,7 @@ class TogetherAISettings(BaseSettings):
     @field_validator("together_fallback")
     @classmethod
     def _fallback(cls, value: str) -> str:
-        from hana_ai.api.fallback import parse_fallback
+        from hana_ai.api.addresses.targets import parse_fallback
 
         parse_fallback(value)
         return value

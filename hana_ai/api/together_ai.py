@@ -19,26 +19,26 @@ from langchain_core.messages.ai import UsageMetadata
 from pydantic import SecretStr
 from typing_extensions import Self
 
-from hana_ai.api._client_fields import default_model
-from hana_ai.api._preflight import check_defaults
-from hana_ai.api._usage_key import UsageKey, usage_key
-from hana_ai.api.catalog import expect
+from hana_ai.api.addresses.targets import targets_from
+from hana_ai.api.catalog.catalog import expect
+from hana_ai.api.catalog.preflight import check_defaults
 from hana_ai.api.errors import TogetherAIError
-from hana_ai.api.fallback import targets_from
-from hana_ai.api.messages import chat_result, usage_from_wire
+from hana_ai.api.langchain.client_fields import default_model
+from hana_ai.api.langchain.messages import chat_result, usage_from_wire
 from hana_ai.api.settings import TogetherAISettings
-from hana_ai.api.transport import Reply, Transport, get_transport
+from hana_ai.api.transport.transport import Reply, Transport, get_transport
+from hana_ai.api.usage.key import UsageKey, usage_key
 
 if TYPE_CHECKING:
-    from hana_ai.api._client_fields import ClientFields
-    from hana_ai.api._embedding_batches import EmbeddingResult
-    from hana_ai.api.cache import TogetherAICache, TogetherAIEmbeddingCache
-    from hana_ai.api.catalog import ModelInfo
+    from hana_ai.api.cache.caches import TogetherAICache, TogetherAIEmbeddingCache
+    from hana_ai.api.catalog.catalog import ModelInfo
     from hana_ai.api.chat_models import ChatTogetherAI
     from hana_ai.api.embeddings import TogetherAIEmbeddings
+    from hana_ai.api.langchain.client_fields import ClientFields
+    from hana_ai.api.langchain.embedding_job import EmbeddingResult
     from hana_ai.api.llms import TogetherAI
     from hana_ai.api.rerankers import TogetherAIRerank
-    from hana_ai.api.usage import Ledger
+    from hana_ai.api.usage.ledger import Ledger
 
 _Made = TypeVar("_Made", bound="ClientFields")
 
@@ -134,7 +134,7 @@ class TogetherAIClient:
     @property
     def ledger(self) -> Ledger:
         """What the calls of this client's settings took and cost."""
-        from hana_ai.api.usage import ledger_for
+        from hana_ai.api.usage.ledger import ledger_for
 
         return ledger_for(self._usage)
 
@@ -192,7 +192,7 @@ class TogetherAIClient:
     def _answers(self) -> TogetherAICache | None:
         if self.settings.together_cache is None:
             return None
-        from hana_ai.api.cache import answers_of
+        from hana_ai.api.cache.caches import answers_of
 
         return answers_of(self.settings)
 
@@ -200,7 +200,7 @@ class TogetherAIClient:
     def _vectors(self) -> TogetherAIEmbeddingCache | None:
         if self.settings.together_cache is None:
             return None
-        from hana_ai.api.cache import vectors_of
+        from hana_ai.api.cache.caches import vectors_of
 
         return vectors_of(self.settings)
 

@@ -13,11 +13,13 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from hana_ai.api import _bounded_streams, _connections, _deadlines
-from hana_ai.api._deadlines import bound, is_bound, until
 from hana_ai.api.errors import TogetherAIRequestError, TogetherAIStreamError, TogetherAITimeoutError
 from hana_ai.api.local.together import ScriptedEngine
-from hana_ai.api.transport import Call, Transport
+from hana_ai.api.transport import bounded_sockets as _bounded_streams
+from hana_ai.api.transport import connections as _connections
+from hana_ai.api.transport import deadlines as _deadlines
+from hana_ai.api.transport.deadlines import bound, is_bound, until
+from hana_ai.api.transport.transport import Call, Transport
 from tests.conftest import ScriptedTogether
 from tests.faults import catalogue
 from tests.faults.catalogue import after_headers, chunk, cut, drips, in_body, in_headers, slowly_endless

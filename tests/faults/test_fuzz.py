@@ -11,11 +11,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hana_ai.api._chunks import ChunkReader
-from hana_ai.api._embedding_batches import vectors_from_wire
-from hana_ai.api._token_counts import sum_token_counts, token_counts
-from hana_ai.api._usage_record import read_tokens
-from hana_ai.api._wire import (
+from hana_ai.api.catalog.catalog import _Reading, read_model
+from hana_ai.api.errors import TogetherAIError, TogetherAIResponseError, error_from_body
+from hana_ai.api.langchain.chat_chunks import ChunkReader
+from hana_ai.api.langchain.embedding_job import vectors_from_wire
+from hana_ai.api.langchain.messages import chat_result, message_from_wire, usage_from_wire
+from hana_ai.api.llms import CompletionReader, generations_from_wire, llm_result
+from hana_ai.api.rerankers import results_from_wire
+from hana_ai.api.transport.transport import Reply
+from hana_ai.api.usage.meter import read_tokens
+from hana_ai.api.wire.failures import (
     MAX_DEPTH,
     EventReader,
     decode,
@@ -24,12 +29,7 @@ from hana_ai.api._wire import (
     retry_after_of,
     status_error,
 )
-from hana_ai.api.catalog import _Reading, read_model
-from hana_ai.api.errors import TogetherAIError, TogetherAIResponseError, error_from_body
-from hana_ai.api.llms import CompletionReader, generations_from_wire, llm_result
-from hana_ai.api.messages import chat_result, message_from_wire, usage_from_wire
-from hana_ai.api.rerankers import results_from_wire
-from hana_ai.api.transport import Reply
+from hana_ai.api.wire.token_counts import sum_token_counts, token_counts
 from tests.recordings import recorded_chunks
 
 FUZZ = settings(

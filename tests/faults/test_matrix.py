@@ -17,10 +17,13 @@ from typing import Any
 
 import pytest
 
-from hana_ai.api import _attempts, _connections, _reading, usage
-from hana_ai.api import transport as transport_module
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError
-from hana_ai.api.transport import Transport
+from hana_ai.api.transport import attempts as _attempts
+from hana_ai.api.transport import connections as _connections
+from hana_ai.api.transport import reading as _reading
+from hana_ai.api.transport import transport as transport_module
+from hana_ai.api.transport.transport import Transport
+from hana_ai.api.usage import ledger as usage
 from tests.conftest import ScriptedTogether
 from tests.faults import board, catalogue
 from tests.faults.catalogue import ANSWER, BOUND, GONE, LATE, LONG, RETRIES, SHORT, Expected, Fault, fails

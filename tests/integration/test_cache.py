@@ -38,7 +38,7 @@ from hana_ai.api import (
     get_ledger,
     usage_tags,
 )
-from hana_ai.api.cache import close_all as close_caches
+from hana_ai.api.cache.caches import close_all as close_caches
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import Call, LocalModel, Received, Reply, ScriptedEngine
 from tests.conftest import ScriptedTogether, eventually
@@ -625,7 +625,7 @@ async def test_calls_go_on_without_a_database(
 def test_a_database_that_comes_back_is_used_again(
     together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from hana_ai.api import _cache_store
+    from hana_ai.api.cache import store as _cache_store
 
     monkeypatch.setattr(_cache_store, "AWAY_SECONDS", 0.0)
     with LocalHana(str(tmp_path / "first.duckdb")) as server:

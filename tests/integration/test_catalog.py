@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from hana_ai.api.catalog import Catalog, ModelInfo, read_model
+from hana_ai.api.catalog.catalog import Catalog, ModelInfo, read_model
 from hana_ai.api.errors import TogetherAIAuthenticationError, TogetherAIServerError, TogetherAISettingsError
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
 from hana_ai.api.settings import TogetherAISettings
-from hana_ai.api.transport import Transport
+from hana_ai.api.transport.transport import Transport
 from tests.conftest import ScriptedTogether
 
 SECOND = "/v2/supported-models"

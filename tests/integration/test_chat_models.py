@@ -41,7 +41,7 @@ from hana_ai.api.errors import (
     TogetherAIStreamError,
 )
 from hana_ai.api.local.together import Call, LlamaCppEngine, LocalTogether, Reply, ScriptedEngine, Usage
-from hana_ai.api.transport import RetryEvent
+from hana_ai.api.transport.transport import RetryEvent
 from tests.conftest import ScriptedTogether, eventually
 
 PATH = "/v1/chat/completions"
@@ -586,8 +586,8 @@ async def test_an_unfinished_thought_stays_a_thought(
     cuts=st.lists(st.integers(0, 40), max_size=8),
 )
 def test_think_tags_are_split_the_same_wherever_the_text_is_cut(text: str, cuts: list[int]) -> None:
-    from hana_ai.api._chunks import ChunkReader
-    from hana_ai.api.messages import chat_result
+    from hana_ai.api.langchain.chat_chunks import ChunkReader
+    from hana_ai.api.langchain.messages import chat_result
 
     whole = chat_result({"choices": [{"message": {"content": text}}], "model": "m"}).generations[0].message
     bounds = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]

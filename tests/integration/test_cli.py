@@ -91,7 +91,7 @@ def test_a_kind_without_models_names_the_kinds_that_have_some(
 
 
 def test_an_unknown_price_is_not_shown_as_zero(capsys: pytest.CaptureFixture[str]) -> None:
-    from hana_ai.api.catalog import ModelInfo
+    from hana_ai.api.catalog.catalog import ModelInfo
     from hana_ai.api.cli.models import print_models
 
     print_models([ModelInfo("a/model", "A model", frozenset({"chat"}))])

@@ -27,12 +27,12 @@ from hana_ai.api import (
     TogetherAIServerError,
     TogetherAIStreamError,
     TogetherAITimeoutError,
-    _attempts,
-    fallback,
     get_ledger,
     get_together_ai_client,
 )
+from hana_ai.api.addresses import targets as fallback
 from hana_ai.api.local.together import Reply, ScriptedEngine
+from hana_ai.api.transport import attempts as _attempts
 from tests.conftest import ScriptedTogether, eventually
 
 FIRST = ScriptedEngine.CHAT

@@ -15,11 +15,11 @@ from pydantic import SecretStr
 
 from benchmarks.limited import Named, Plan, Statistics, limited_server, statistics_of
 from hana_ai.api import TogetherAIEmbeddings
-from hana_ai.api._call import Call, RetryEvent
-from hana_ai.api._usage_key import UsageKey
 from hana_ai.api.errors import TogetherAIRateLimitError
 from hana_ai.api.local.together import Reply, ScriptedEngine
-from hana_ai.api.transport import Transport, get_transport
+from hana_ai.api.transport.call import Call, RetryEvent
+from hana_ai.api.transport.transport import Transport, get_transport
+from hana_ai.api.usage.key import UsageKey
 from tests.conftest import ScriptedTogether
 
 ROOT = Path(__file__).parents[2]

@@ -34,8 +34,8 @@ from hana_ai.api import (
     TogetherAIRateLimitError,
     TogetherAIRerank,
 )
-from hana_ai.api._telemetry import observe
 from hana_ai.api.local.together import Reply, ScriptedEngine, Usage
+from hana_ai.api.usage.telemetry import observe
 from tests.conftest import ScriptedTogether, eventually
 from tests.wiretap import Api, running
 

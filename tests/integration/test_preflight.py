@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hana_ai.api import ChatTogetherAI, TogetherAIConnector, _preflight, get_together_ai_client, init_llm, routing
+from hana_ai.api import ChatTogetherAI, TogetherAIConnector, get_together_ai_client, init_llm, routing
+from hana_ai.api.catalog import preflight as _preflight
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
 from hana_ai.api.routing import models
 from tests.conftest import ScriptedTogether

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hana_ai.api import ChatTogetherAI, TogetherAIConnector, TogetherAISettings, get_together_ai_client
-from hana_ai.api import _connections as connections
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError, TogetherAISettingsError
 from hana_ai.api.local.together import Reply, ScriptedEngine
+from hana_ai.api.transport import connections
 from tests.conftest import ScriptedTogether
 from tests.wiretap import Api, Proxy, header_names, make_certificate, running
 

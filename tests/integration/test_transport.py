@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from hana_ai.api import _attempts, _reading
 from hana_ai.api.errors import (
     TogetherAIAuthenticationError,
     TogetherAIConnectionError,
@@ -33,7 +32,9 @@ from hana_ai.api.errors import (
     TogetherAITimeoutError,
 )
 from hana_ai.api.local.together import Reply, ScriptedEngine
-from hana_ai.api.transport import Call, RetryEvent, Transport, get_transport
+from hana_ai.api.transport import attempts as _attempts
+from hana_ai.api.transport import reading as _reading
+from hana_ai.api.transport.transport import Call, RetryEvent, Transport, get_transport
 from tests.conftest import ScriptedTogether, eventually
 
 PATH = "/v1/chat/completions"
@@ -483,7 +484,7 @@ def test_the_same_address_and_key_share_a_transport() -> None:
 _LEAVES_WITHOUT_CLOSING = """
 import asyncio, sys
 from pydantic import SecretStr
-from hana_ai.api.transport import Call, get_transport
+from hana_ai.api.transport.transport import Call, get_transport
 t = get_transport(base_url=sys.argv[1], api_key=SecretStr(sys.argv[2]))
 def call():
     return Call("/v1/chat/completions", {"model": sys.argv[3], "messages": [{"role": "user", "content": "x"}]})

@@ -34,8 +34,8 @@ from hana_ai.api import (
     usage_tags,
 )
 from hana_ai.api.local.together import LocalModel, LocalTogether, Received, Reply, ScriptedEngine, Usage
-from hana_ai.api.usage import FLUSH_SECONDS, MAX_PENDING
-from hana_ai.api.usage import close_all as close_ledgers
+from hana_ai.api.usage.ledger import FLUSH_SECONDS, MAX_PENDING
+from hana_ai.api.usage.ledger import close_all as close_ledgers
 from tests.conftest import ScriptedTogether, eventually
 
 _ROOT = Path(__file__).parents[2]

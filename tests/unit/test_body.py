@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hana_ai.api._body import Inflater
 from hana_ai.api.errors import TogetherAIResponseError
+from hana_ai.api.transport.body import Inflater
 
 
 def _bare_deflate(data: bytes) -> bytes:

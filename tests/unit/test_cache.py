@@ -32,10 +32,11 @@ from hana_ai.api import (
     TogetherAIEmbeddings,
     TogetherAISettings,
     TogetherAISettingsError,
-    _cache_store,
 )
-from hana_ai.api._cache_store import Bounds, CacheStore, cache_key
-from hana_ai.api._cache_values import (
+from hana_ai.api.cache import store as _cache_store
+from hana_ai.api.cache.caches import close_all
+from hana_ai.api.cache.store import Bounds, CacheStore, cache_key
+from hana_ai.api.cache.values import (
     answer_from_text,
     answer_to_text,
     response_key,
@@ -43,8 +44,7 @@ from hana_ai.api._cache_values import (
     vector_keys,
     vector_to_bytes,
 )
-from hana_ai.api._database import Driver, sqlite_driver
-from hana_ai.api.cache import close_all
+from hana_ai.api.storage.database import Driver, sqlite_driver
 
 PROMPT, LLM = "a prompt", "an llm"
 ANSWER = [Generation(text="an answer")]

@@ -13,7 +13,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from pydantic import BaseModel, SecretStr
 
-from hana_ai.api.catalog import read_model
+from hana_ai.api.catalog.catalog import read_model
 from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.errors import TogetherAIError, TogetherAIInputError, TogetherAISettingsError
 from tests.openapi import check_request

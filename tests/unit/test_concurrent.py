@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hana_ai.api._concurrent import arun_each, run_each
+from hana_ai.api.transport.run_each import arun_each, run_each
 
 both = pytest.mark.parametrize("way", ["sync", "async"])
 

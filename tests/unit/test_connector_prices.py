@@ -8,9 +8,9 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hana_ai.api._connector_answers import _usd
-from hana_ai.api._deployment_plan import EndpointConfig, ModelReference, Plan
-from hana_ai.api.catalog import ModelInfo
+from hana_ai.api.catalog.catalog import ModelInfo
+from hana_ai.api.connector.answers import _usd
+from hana_ai.api.connector.deployment_plan import EndpointConfig, ModelReference, Plan
 
 prices = st.decimals(min_value=0, max_value=1000, places=4)
 maybe = st.none() | prices

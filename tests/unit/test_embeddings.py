@@ -14,15 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hana_ai.api._embedding_batches import (
-    BatchSize,
-    EmbeddingJob,
-    EmbeddingRules,
-    check_texts,
-    cut_to_words,
-    describe,
-)
-from hana_ai.api._embedding_replies import refusal, vectors_from_wire
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import (
     TogetherAIError,
@@ -31,6 +22,15 @@ from hana_ai.api.errors import (
     TogetherAISettingsError,
     error_from_body,
 )
+from hana_ai.api.langchain.embedding_job import (
+    BatchSize,
+    EmbeddingJob,
+    EmbeddingRules,
+    check_texts,
+    cut_to_words,
+    describe,
+)
+from hana_ai.api.langchain.embedding_replies import refusal, vectors_from_wire
 from tests.openapi import check_request
 
 KEY = "tgp_v1_watched-secret-key-of-a-test"

@@ -15,7 +15,7 @@ from hana_ai.api import (
     TogetherAIRerank,
     TogetherAISettingsError,
 )
-from hana_ai.api.fallback import FIRST_REST, LONGEST_REST, OPENS_AFTER, CircuitBreaker, parse_fallback
+from hana_ai.api.addresses.targets import FIRST_REST, LONGEST_REST, OPENS_AFTER, CircuitBreaker, parse_fallback
 
 HOME = "https://api.example.com"
 KEY = SecretStr("tgp_v1_watched-the-key-of-home")

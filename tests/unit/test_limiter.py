@@ -12,9 +12,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hana_ai.api import _queue, _starts, limiter
-from hana_ai.api._starts import Starts, shared_starts
-from hana_ai.api.limiter import Limiter
+from hana_ai.api.transport import limiter
+from hana_ai.api.transport import starts as _starts
+from hana_ai.api.transport import waiting as _queue
+from hana_ai.api.transport.limiter import Limiter
+from hana_ai.api.transport.starts import Starts, shared_starts
 from tests.conftest import eventually
 
 

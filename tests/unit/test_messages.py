@@ -20,10 +20,9 @@ from langchain_core.messages import (
 )
 from langchain_core.outputs import ChatGenerationChunk
 
-from hana_ai.api._chunks import ChunkReader
-from hana_ai.api._think import ThinkSplitter
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
-from hana_ai.api.messages import (
+from hana_ai.api.langchain.chat_chunks import ChunkReader
+from hana_ai.api.langchain.messages import (
     PROVIDER,
     chat_result,
     message_from_wire,
@@ -32,6 +31,7 @@ from hana_ai.api.messages import (
     tool_choice_to_wire,
     usage_from_wire,
 )
+from hana_ai.api.langchain.think import ThinkSplitter
 from tests.openapi import check_request
 
 _TEXT = st.text(st.characters(codec="utf-8"), max_size=30)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.limited import Bucket, Named, Plan
-from hana_ai.api._pace import Pace
+from hana_ai.api.transport.pace import Pace
 
 _WORKERS = 64
 

@@ -89,5 +89,13 @@ def test_the_chat_models_load_nothing_beyond_langchains_own_base_but_this_packag
     standard = {name for name in loaded if name.partition(".")[0] in sys.stdlib_module_names}
     ours = {name for name in loaded if name.partition(".")[0] == "hana_ai"}
     assert loaded - standard - ours == set()
-    assert not ours & {f"hana_ai.api.{name}" for name in ("settings", "structured_output", "usage", "connector")}
+    assert not ours & {
+        f"hana_ai.api.{name}"
+        for name in (
+            "settings",
+            "langchain.structured_output",
+            "usage.ledger",
+            "connector.connector",
+        )
+    }
     assert "sqlite3" not in standard

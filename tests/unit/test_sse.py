@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hana_ai.api.sse import ServerSentEvent, SSEDecoder
+from hana_ai.api.wire.sse import ServerSentEvent, SSEDecoder
 
 _LINE = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\x00"), max_size=20)
 _EVENTS = st.lists(

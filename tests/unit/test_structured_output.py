@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIStructuredOutputError
-from hana_ai.api.structured_output import ShapedOutputParser, response_format
+from hana_ai.api.langchain.structured_output import ShapedOutputParser, response_format
 
 
 class City(BaseModel):

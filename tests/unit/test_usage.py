@@ -21,15 +21,15 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from hana_ai.api import TogetherAIBudgetExceededError, TogetherAISettings, TogetherAISettingsError, get_ledger
-from hana_ai.api._budget import Budget, BudgetWarning
-from hana_ai.api._database import Driver, quote_table
-from hana_ai.api._usage_key import IN_MEMORY, UsageKey, usage_key
-from hana_ai.api._usage_record import Meter, UsageRecord, read_tokens, usage_tags
-from hana_ai.api._usage_store import SETTING, Store, hana_store, open_store, sqlite_store
-from hana_ai.api.catalog import ModelInfo, read_model
+from hana_ai.api.catalog.catalog import ModelInfo, read_model
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError
-from hana_ai.api.transport import Call
-from hana_ai.api.usage import MAX_PENDING, Ledger
+from hana_ai.api.storage.database import Driver, quote_table
+from hana_ai.api.transport.transport import Call
+from hana_ai.api.usage.budget import Budget, BudgetWarning
+from hana_ai.api.usage.key import IN_MEMORY, UsageKey, usage_key
+from hana_ai.api.usage.ledger import MAX_PENDING, Ledger
+from hana_ai.api.usage.meter import Meter, UsageRecord, read_tokens, usage_tags
+from hana_ai.api.usage.store import SETTING, Store, hana_store, open_store, sqlite_store
 
 
 class FakeCatalog:
@@ -284,7 +284,7 @@ def test_a_catalogue_that_can_not_be_read_is_not_asked_at_every_call(
 ) -> None:
     catalog = FakeCatalog(PRICED, read=False)
     catalog.fails = True
-    with caplog.at_level(logging.DEBUG, "hana_ai.api.usage"):
+    with caplog.at_level(logging.DEBUG, "hana_ai.api.usage.ledger"):
         for _ in range(3):
             ledger.record(record(catalog))
             assert ledger.totals()["total_cost_usd"] is None
@@ -311,10 +311,10 @@ def test_a_ledger_in_memory_keeps_the_newest_calls_and_the_sums_of_all(
     catalog: FakeCatalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "hana_ai.api")
-    monkeypatch.setattr("hana_ai.api.usage._IN_MEMORY_ROWS", 10)
+    monkeypatch.setattr("hana_ai.api.usage.ledger._IN_MEMORY_ROWS", 10)
     trimmed, whole = Ledger(sqlite_store(None)), Ledger(sqlite_store(None))
     for ledger, most in ((trimmed, 100), (whole, 1000)):
-        monkeypatch.setattr("hana_ai.api.usage._MOST_KEPT_IN_MEMORY", most)
+        monkeypatch.setattr("hana_ai.api.usage.ledger._MOST_KEPT_IN_MEMORY", most)
         for number in range(300):
             ledger.record(
                 record(
@@ -344,8 +344,8 @@ def test_a_ledger_in_memory_keeps_the_newest_calls_and_the_sums_of_all(
 
 
 def test_a_ledger_in_memory_holds_no_more_calls_when_there_are_no_prices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hana_ai.api.usage._IN_MEMORY_ROWS", 10)
-    monkeypatch.setattr("hana_ai.api.usage._MOST_KEPT_IN_MEMORY", 20)
+    monkeypatch.setattr("hana_ai.api.usage.ledger._IN_MEMORY_ROWS", 10)
+    monkeypatch.setattr("hana_ai.api.usage.ledger._MOST_KEPT_IN_MEMORY", 20)
     catalog = FakeCatalog(PRICED, read=False)
     catalog.fails = True
     ledger = Ledger(sqlite_store(None))
@@ -435,7 +435,7 @@ class UnreliableStore(Store):
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hana_ai.api._database.random.uniform", lambda *_: 0.0)
+    monkeypatch.setattr("hana_ai.api.storage.database.random.uniform", lambda *_: 0.0)
 
 
 # --- tags and meters ---
@@ -663,7 +663,7 @@ def test_a_new_period_begins_with_nothing_spent(period: Any, days: int, monkeypa
     budget.add(Decimal(1), now)
     with pytest.raises(TogetherAIBudgetExceededError):
         budget.check()
-    monkeypatch.setattr("hana_ai.api._budget.time.time", lambda: now + days * 86_400)
+    monkeypatch.setattr("hana_ai.api.usage.budget.time.time", lambda: now + days * 86_400)
     budget.check()
     # What began in the old period is not counted in the new one.
     budget.add(Decimal(5), now)

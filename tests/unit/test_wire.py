@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hana_ai.api._wire import EventReader, decode, encode, retry_after_of, status_error, transport_error
 from hana_ai.api.errors import (
     TogetherAIConnectionError,
     TogetherAIError,
@@ -19,6 +18,7 @@ from hana_ai.api.errors import (
     TogetherAIResponseError,
     TogetherAITimeoutError,
 )
+from hana_ai.api.wire.failures import EventReader, decode, encode, retry_after_of, status_error, transport_error
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,8 @@ def test_any_stream_gives_chunks_or_a_clear_error(parts: list[bytes]) -> None:
 
 
 def test_an_event_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hana_ai.api import _wire, sse
+    from hana_ai.api.wire import failures as _wire
+    from hana_ai.api.wire import sse
 
     monkeypatch.setattr(_wire, "SSEDecoder", lambda: sse.SSEDecoder(max_event_bytes=100))
     with pytest.raises(TogetherAIResponseError, match="larger than 100 bytes"):

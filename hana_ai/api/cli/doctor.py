@@ -14,7 +14,7 @@ from .console import Problem, console, duration, hanging, installed_versions
 from .vector_stores import hana_connection, hana_is_configured
 
 if TYPE_CHECKING:
-    from hana_ai.api.catalog import Catalog
+    from hana_ai.api.catalog.catalog import Catalog
 
 _MARKS = {"ok": "[green]ok[/]  ", "note": "[yellow]note[/]", "bad": "[red]bad[/] "}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .console import Problem, console
 
 if TYPE_CHECKING:
-    from hana_ai.api.catalog import ModelInfo
+    from hana_ai.api.catalog.catalog import ModelInfo
 
 
 def list_models(kind: str | None) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from .console import Problem, console, dollars
 
 if TYPE_CHECKING:
-    from hana_ai.api.usage import UsageTotals
+    from hana_ai.api.usage.ledger import UsageTotals
 
 
 def show_usage(by: Literal["day", "model", "operation", "tag"], start: date | None, end: date | None) -> int:
@@ -16,7 +16,7 @@ def show_usage(by: Literal["day", "model", "operation", "tag"], start: date | No
     from rich.table import Table
 
     from hana_ai.api.settings import TogetherAISettings
-    from hana_ai.api.usage import get_ledger
+    from hana_ai.api.usage.ledger import get_ledger
 
     settings = TogetherAISettings()
     if settings.together_usage_db is None:

@@ -17,8 +17,8 @@ from langchain_hana.vectorstores.hana_db import HANA_DISTANCE_FUNCTION, INTERMED
 from langchain_hana.vectorstores.utils import _sanitize_metadata_keys
 
 from hana_ai.api.errors import TogetherAIInputError
-from hana_ai.api.hana._rows import LONGEST_ID, Row, read_rows
 from hana_ai.api.hana.connections import Connections, LeasingConnection, connect, transaction
+from hana_ai.api.hana.rows import LONGEST_ID, Row, read_rows
 from hana_ai.api.hana.vector_column import (
     IN_DATABASE_MODEL,
     VectorColumn,

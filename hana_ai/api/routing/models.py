@@ -187,7 +187,7 @@ def _check_defaults(settings: TogetherAISettings) -> None:
     Not when the routing is switched on: processes that never use a model ask no server.
     """
     from hana_ai.api import routing
-    from hana_ai.api._preflight import check_defaults
+    from hana_ai.api.catalog.preflight import check_defaults
     from hana_ai.api.together_ai import TogetherAIClient
 
     if routing.is_active():

@@ -15,8 +15,9 @@ import orjson
 import pytest
 from together import AsyncTogether
 
-from hana_ai.api import TogetherAIConnector, TogetherAIError, TogetherAIModelNotFoundError, _upload_parts
-from hana_ai.api._upload_parts import JOURNAL, PartSender, UploadProgress
+from hana_ai.api import TogetherAIConnector, TogetherAIError, TogetherAIModelNotFoundError
+from hana_ai.api.connector import upload_parts as _upload_parts
+from hana_ai.api.connector.upload_parts import JOURNAL, PartSender, UploadProgress
 from hana_ai.api.local.together import Refusal
 from tests.conftest import ScriptedTogether, eventually
 
@@ -208,7 +209,8 @@ import asyncio, sys
 sys.path.insert(0, sys.argv[1])
 import hana_ai
 hana_ai.__path__ = [sys.argv[1] + "/hana_ai", *hana_ai.__path__]
-from hana_ai.api import TogetherAIConnector, _upload_parts
+from hana_ai.api import TogetherAIConnector
+from hana_ai.api.connector import upload_parts as _upload_parts
 _upload_parts.PART_BYTES = 1024 * 1024
 
 async def main(base_url, key, folder, base):

@@ -14,9 +14,9 @@ from hana_ai.api import (
     TogetherAIError,
     TogetherAIInputError,
     TogetherAIModelNotFoundError,
-    _upload_parts,
-    _uploads,
 )
+from hana_ai.api.connector import upload_parts as _upload_parts
+from hana_ai.api.connector import uploads as _uploads
 from hana_ai.api.local.together import Refusal
 from tests.conftest import ScriptedTogether
 

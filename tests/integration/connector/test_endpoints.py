@@ -482,7 +482,7 @@ sys.path.insert(0, sys.argv[1])
 import hana_ai
 hana_ai.__path__ = [sys.argv[1] + "/hana_ai", *hana_ai.__path__]
 from hana_ai.api import TogetherAIConnector
-from hana_ai.api.transport import Transport
+from hana_ai.api.transport.transport import Transport
 import together, aiohttp
 
 _, _, base_url, key, model, what = sys.argv

@@ -12,9 +12,9 @@ from hana_ai.api import (
     TogetherAIModelNotFoundError,
     TogetherAIPermissionDeniedError,
     TogetherAISettingsError,
-    _account,
-    _endpoints,
 )
+from hana_ai.api.connector import account as _account
+from hana_ai.api.connector import endpoints as _endpoints
 from hana_ai.api.local.together import Refusal
 from hana_ai.api.local.together.hardware import PUBLIC_PROJECT, config_id
 from hana_ai.api.local.together.management.records import RegisteredModel, Revision, StoredFile

@@ -1,0 +1,20 @@
+"""The models of an address: prices, context lengths, capabilities, retirement."""
+
+from __future__ import annotations
+
+from hana_ai.api import resolve_lazily
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hana_ai.api.catalog.catalog import Catalog, ModelInfo
+
+_MODULES = {
+    "Catalog": "catalog",
+    "ModelInfo": "catalog",
+}
+
+__all__ = ["Catalog", "ModelInfo"]
+
+
+def __getattr__(name: str) -> object:
+    return resolve_lazily(globals(), _MODULES, name)

@@ -1,0 +1,143 @@
+"""What a connector's calls took: from the ledger, with Together's own bill beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import calendar
+import math
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import TYPE_CHECKING, TypedDict
+
+from hana_ai.api.errors import TogetherAIInputError, TogetherAIModelNotFoundError
+
+if TYPE_CHECKING:
+    from hana_ai.api.connector.account import Account
+    from hana_ai.api.usage.ledger import UsageTotals
+
+
+class Billed(TypedDict):
+    """What Together billed the organisation for; all of its keys and projects together."""
+
+    total_cost_usd: float
+    by_product: dict[str, float]
+    """USD by Together's name of the product."""
+    by_day: dict[str, float]
+    """USD by day (UTC); the newest day may still grow."""
+
+
+class UsageStats(TypedDict):
+    """Calls, tokens and costs of a time."""
+
+    total_requests: int
+    total_tokens: int
+    prompt_tokens: int
+    completion_tokens: int
+    total_cost_usd: float
+    """USD of the calls whose cost is known; NaN when there were calls, but none of a known cost."""
+    unknown_cost_requests: int
+    """Calls that `total_cost_usd` does not count."""
+    start_date: str
+    end_date: str
+    billed: Billed | None
+    """None where the organisation has no billing API."""
+
+
+async def usage_stats(account: Account, start: object, end: object) -> UsageStats:
+    """The figures from the first day to the last one; see `TogetherAIConnector.get_usage_stats`."""
+    first, last = _moments(start, end)
+    # In a thread: the ledger may be in a database.
+    totals = await asyncio.to_thread(_ledger_totals, account, first, last)
+    cost = totals["total_cost_usd"]
+    return {
+        "total_requests": totals["total_requests"],
+        "total_tokens": totals["total_tokens"],
+        "prompt_tokens": totals["prompt_tokens"],
+        "completion_tokens": totals["completion_tokens"],
+        "total_cost_usd": math.nan if cost is None else float(cost),
+        "unknown_cost_requests": totals["unknown_cost_requests"],
+        "start_date": first.date().isoformat(),
+        "end_date": (last - timedelta(microseconds=1)).date().isoformat(),
+        "billed": await _billed(account, first, last),
+    }
+
+
+def _ledger_totals(account: Account, start: datetime, end: datetime) -> UsageTotals:
+    """The sums of the ledger from `start` to before `end`."""
+    from hana_ai.api.usage.ledger import get_ledger
+
+    return get_ledger(account.client.settings).totals(start, end)
+
+
+def _moments(start: object, end: object) -> tuple[datetime, datetime]:
+    """Begin of the first day, and the moment after the last one."""
+    today = datetime.now(timezone.utc).date()
+    month = calendar.monthrange(today.year, today.month)[1]
+    first = _moment(today.replace(day=1) if start is None else start, "start_date")
+    if end is None and start is not None:
+        end = max(today, first.date())
+    last = _moment(today.replace(day=month) if end is None else end, "end_date", after=True)
+    if last <= first:
+        raise TogetherAIInputError(f"end_date {last.isoformat()} is before start_date {first.isoformat()}.")
+    return first, last
+
+
+def _moment(value: object, name: str, *, after: bool = False) -> datetime:
+    """A point in time; a day is its begin, or with `after` its end."""
+    if isinstance(value, str):
+        try:
+            # Python 3.10 does not read the Z.
+            value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(_zone(value))
+        except ValueError:
+            raise TogetherAIInputError(
+                f"{name} is a date such as 2026-01-31 or an ISO time, not {value!r}."
+            ) from None
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+    if isinstance(value, date):
+        day = value + timedelta(days=1) if after else value
+        return datetime.combine(day, time(), timezone.utc)
+    raise TogetherAIInputError(f"{name} is a str, date or datetime, not a {type(value).__name__}.")
+
+
+def _zone(value: str) -> str:
+    return value[:-1] + "+00:00" if value.endswith("Z") else value
+
+
+async def _billed(account: Account, start: datetime, end: datetime) -> Billed | None:
+    """Together's figures for the days of a span; None where the billing API is not enabled (404)."""
+    first = start.astimezone(timezone.utc).date()
+    last = (end.astimezone(timezone.utc) - timedelta(microseconds=1)).date()
+    today = datetime.now(timezone.utc).date()
+    by_product: dict[str, Decimal] = {}
+    by_day: dict[str, Decimal] = {}
+    for month in _months(first, min(last, today)):
+        try:
+            windows = await account.pages(
+                lambda sdk, page, month=month: sdk.organization.usage.costs.list(  # type: ignore[misc]
+                    month=month, granularity="day", **page
+                )
+            )
+        except TogetherAIModelNotFoundError:
+            return None
+        for window in windows:
+            if first.isoformat() <= window.date <= last.isoformat():
+                for item in window.line_items:
+                    cost = Decimal(item.cost)
+                    by_product[item.product_name] = by_product.get(item.product_name, Decimal(0)) + cost
+                    by_day[window.date] = by_day.get(window.date, Decimal(0)) + cost
+    return {
+        "total_cost_usd": float(sum(by_day.values(), Decimal(0))),
+        "by_product": {name: float(cost) for name, cost in by_product.items()},
+        "by_day": {day: float(cost) for day, cost in by_day.items()},
+    }
+
+
+def _months(first: date, last: date) -> list[str]:
+    """The months of a span, as YYYY-MM."""
+    found = []
+    month = first.replace(day=1)
+    while month <= last:
+        found.append(month.strftime("%Y-%m"))
+        month = (month + timedelta(days=31)).replace(day=1)
+    return found

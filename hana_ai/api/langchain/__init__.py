@@ -1,0 +1,1 @@
+"""What the four LangChain classes are made of."""

@@ -1,0 +1,256 @@
+"""What every LangChain class here has in common: where Together is, the key, deadlines and retries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from typing_extensions import Self
+
+from hana_ai.api.addresses.checks import check_api_key, check_base_url, hide
+from hana_ai.api.addresses.targets import FallbackTarget, targets_from, targets_of
+from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError
+from hana_ai.api.transport.call import Call, OnRetry
+from hana_ai.api.usage.key import IN_MEMORY, UsageKey, usage_key
+
+if TYPE_CHECKING:
+    from hana_ai.api.settings import TogetherAISettings
+    from hana_ai.api.transport.transport import Transport
+
+
+class ClientFields(BaseModel):
+    """Fields that default to the settings and can be assigned at any time.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        There is no key, or a setting has a value that is not allowed.
+    """
+
+    # Inputs are hidden, since the key can be among them.
+    # Built are the classes below, of which there are objects.
+    model_config = ConfigDict(
+        populate_by_name=True, arbitrary_types_allowed=True, hide_input_in_errors=True, defer_build=True
+    )
+
+    kind: ClassVar[Literal["chat", "language", "embedding", "rerank"]]
+    """Kind of model, as the catalogue calls it."""
+
+    model: str | None = Field(default=None, validation_alias=AliasChoices("model", "model_name"))
+    """Name of a model, or of an endpoint of your own. Default: the environment variable for this kind of model,
+    else a living model from the catalogue, chosen at the first call."""
+    api_key: SecretStr | None = Field(default=None, validation_alias=AliasChoices("api_key", "together_api_key"))
+    """Default: TOGETHER_API_KEY. Not needed for an address on this machine."""
+    base_url: str | None = Field(
+        default=None, validation_alias=AliasChoices("base_url", "together_api_base", "together_base_url")
+    )
+    """Address, with or without `/v1`. Default: TOGETHER_BASE_URL."""
+    timeout: float | None = Field(default=None, gt=0, validation_alias=AliasChoices("timeout", "request_timeout"))
+    """Seconds for a call with its retries; for a stream, until its first chunk. Default: TOGETHER_TIMEOUT."""
+    connect_timeout: float | None = Field(default=None, gt=0)
+    """Seconds for connecting. Default: TOGETHER_CONNECT_TIMEOUT."""
+    stream_idle_timeout: float | None = Field(default=None, gt=0)
+    """Seconds between two chunks of a stream. Default: TOGETHER_STREAM_IDLE_TIMEOUT."""
+    max_retries: int | None = Field(default=None, ge=0)
+    """Retries after the first try. Default: TOGETHER_MAX_RETRIES."""
+    max_concurrency: int | None = Field(default=None, ge=1)
+    """Requests at the same time, of all that share address and key. Default: TOGETHER_MAX_CONCURRENCY."""
+    fallback: list[str | FallbackTarget] | None = None
+    """Where else to ask when the model does not answer: models, `base_url#model`, or `FallbackTarget`s, in this
+    order; a comma list will do. An embedding or rerank model takes only other addresses of itself. ``[]`` is none.
+    Default: TOGETHER_FALLBACK."""
+    on_retry: OnRetry | None = Field(default=None, exclude=True)
+    """Called with a `RetryEvent` before each further try."""
+    _usage: UsageKey = PrivateAttr(default=IN_MEMORY)
+
+    _settings_fallback: tuple[FallbackTarget, ...] = PrivateAttr(default=())
+    _targets: tuple[Any, tuple[FallbackTarget, ...]] = PrivateAttr(default=(None, ()))
+
+    def __init__(self, **values: Any) -> None:
+        hide(values, "api_key", "together_api_key")
+        try:
+            super().__init__(**values)
+        except ValidationError as exc:
+            # pydantic wraps what a validator raises; the settings' own error says more, under its own class.
+            for error in exc.errors(include_url=False, include_input=False):
+                cause = error.get("ctx", {}).get("error")
+                if isinstance(cause, TogetherAISettingsError):
+                    raise cause from None
+            raise
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Where a loaded object finds its key again."""
+        return {"api_key": "TOGETHER_API_KEY"}
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Whether LangChain can save objects of this class; it can."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """The module's path, for loading."""
+        return cls.__module__.split(".")
+
+    @field_validator("fallback", mode="before")
+    @classmethod
+    def _read_fallback(cls, value: Any) -> Any:
+        if isinstance(value, (str, FallbackTarget)):
+            return list(targets_of(value))
+        return value
+
+    @model_validator(mode="after")
+    def _fill_from_settings(self) -> Self:
+        # Here, since pydantic-settings would add a tenth to what importing the classes takes.
+        from hana_ai.api.settings import TogetherAISettings
+
+        settings = TogetherAISettings()
+        if self.api_key is None:
+            self.api_key = settings.together_api_key
+        else:
+            self.api_key = SecretStr(check_api_key(self.api_key.get_secret_value()))
+        self.base_url = check_base_url(self.base_url or settings.together_base_url, "base_url")
+        if self.api_key is None:
+            self.api_key = SecretStr(
+                TogetherAISettings(together_base_url=self.base_url, together_api_key=None).require_api_key()
+            )
+        if self.model is None:
+            self.model = default_model(settings, self.kind)
+            if self.model is not None:
+                from hana_ai.api.catalog.catalog import expect
+
+                expect(self.base_url, self.kind, self.model)
+        self.timeout = self.timeout or settings.together_timeout
+        self.connect_timeout = self.connect_timeout or settings.together_connect_timeout
+        self.stream_idle_timeout = self.stream_idle_timeout or settings.together_stream_idle_timeout
+        if self.max_retries is None:
+            self.max_retries = settings.together_max_retries
+        self.max_concurrency = self.max_concurrency or settings.together_max_concurrency
+        self._usage = usage_key(settings)
+        self._check_fallback(settings)
+        self._fill_own(settings)
+        return self
+
+    def _check_fallback(self, settings: TogetherAISettings) -> None:
+        if self.fallback is None:
+            self._settings_fallback = tuple(targets_from(settings))
+        elif self.kind in ("embedding", "rerank"):
+            for target in targets_of(self.fallback):
+                if self.model is not None and target.model != self.model:
+                    raise TogetherAISettingsError(
+                        f"fallback: {target} is another model than {self.model}, and what two {self.kind} models "
+                        "give can't be mixed. Name another address of the same model."
+                    )
+        self._fallback_of(self.model)
+
+    def _fallback_of(self, model: str | None) -> tuple[FallbackTarget, ...]:
+        """The targets that can stand in for a model, with their addresses and keys."""
+        given = self._settings_fallback if self.fallback is None else self.fallback
+        if not given:
+            return ()
+        seen = (list(given), self.base_url, self.api_key, model)
+        if self._targets[0] != seen:
+            assert self.base_url is not None and self.api_key is not None
+            targets = [target.completed(self.base_url, self.api_key) for target in targets_of(given)]
+            if self.kind in ("embedding", "rerank"):
+                targets = [target for target in targets if target.model == model]
+            self._targets = (seen, tuple(targets))
+        return self._targets[1]
+
+    def _fill_own(self, settings: TogetherAISettings) -> None:
+        """Fill what only a subclass has."""
+
+    @property
+    def transport(self) -> Transport:
+        """The shared transport for this object's address and key, as they are now."""
+        # Here, as the settings above: nothing of it is needed before the first call.
+        from hana_ai.api.transport.transport import get_transport
+
+        key = self.api_key if isinstance(self.api_key, SecretStr) else SecretStr(str(self.api_key))
+        return get_transport(
+            base_url=check_base_url(str(self.base_url), "base_url"),
+            api_key=key,
+            max_concurrency=self.max_concurrency or 1,
+            usage=self._usage,
+        )
+
+    def _call(self, path: str, body: dict[str, Any], *, stream: bool = False, run: _Run | None = None) -> Call:
+        return Call(
+            path,
+            body,
+            model=body.get("model"),
+            timeout=self.timeout or 60.0,
+            connect_timeout=self.connect_timeout or 5.0,
+            stream_idle_timeout=self.stream_idle_timeout or 60.0,
+            max_retries=self.max_retries or 0,
+            on_retry=self.on_retry,
+            fallback=self._fallback_of(body.get("model")),
+            stream=stream,
+            kind=self.kind,
+            tags=own_tags(run.tags) if run is not None and run.tags else (),
+        )
+
+    def _resolve_model(self, asked: str | None = None) -> str:
+        """The model to ask: the call's own, this object's, or one that the catalogue recommends."""
+        name = asked or self.model
+        if name is None:
+            name = self.model = self.transport.catalog.default(self.kind)
+        return name
+
+    async def _aresolve_model(self, asked: str | None = None) -> str:
+        name = asked or self.model
+        if name is None:
+            name = self.model = await self.transport.catalog.adefault(self.kind)
+        return name
+
+
+class _Run(Protocol):
+    """What is asked of LangChain's callback managers."""
+
+    tags: list[str]
+
+
+def own_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """A run's tags without those that LangChain adds of its own accord, such as `seq:step:1`."""
+    return tuple(tag for tag in tags if not tag.startswith(("seq:step:", "map:key:", "langsmith:")))
+
+
+def default_model(settings: TogetherAISettings, kind: str) -> str | None:
+    """The model that the settings name for a kind."""
+    if kind == "embedding":
+        return settings.together_default_embedding_model
+    if kind == "rerank":
+        return settings.together_default_rerank_model
+    return settings.together_default_model
+
+
+def stop_list(stop: str | list[str] | tuple[str, ...] | None) -> list[str] | None:
+    """Stop sequences as the list that the API insists on; None for none."""
+    if stop is None:
+        return None
+    if isinstance(stop, str):
+        return [stop]
+    if not all(isinstance(item, str) for item in stop):
+        raise TogetherAIInputError("stop takes a string or a list of strings.")
+    return list(stop) or None
+
+
+def merged_body(*layers: dict[str, Any] | None) -> dict[str, Any]:
+    """Merge layers of a request body, later ones winning; None means "leave out"."""
+    body: dict[str, Any] = {}
+    for layer in layers:
+        if layer:
+            body.update(layer)
+    return {name: value for name, value in body.items() if value is not None}

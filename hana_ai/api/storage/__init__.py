@@ -1,0 +1,1 @@
+"""SQLite and SAP HANA behind one face."""

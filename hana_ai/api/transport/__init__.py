@@ -1,0 +1,25 @@
+"""The engine, and one request through it."""
+
+from __future__ import annotations
+
+from hana_ai.api import resolve_lazily
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hana_ai.api.transport.call import Call, OnRetry, Reply, RetryEvent
+    from hana_ai.api.transport.transport import Transport, get_transport
+
+_MODULES = {
+    "Call": "call",
+    "OnRetry": "call",
+    "Reply": "call",
+    "RetryEvent": "call",
+    "Transport": "transport",
+    "get_transport": "transport",
+}
+
+__all__ = ["Call", "OnRetry", "Reply", "RetryEvent", "Transport", "get_transport"]
+
+
+def __getattr__(name: str) -> object:
+    return resolve_lazily(globals(), _MODULES, name)

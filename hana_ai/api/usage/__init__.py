@@ -1,0 +1,27 @@
+"""What calls cost: the ledger, budgets, tags, telemetry."""
+
+from __future__ import annotations
+
+from hana_ai.api import resolve_lazily
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hana_ai.api.usage.budget import BudgetWarning
+    from hana_ai.api.usage.events import UsageEvent, UsageTotals
+    from hana_ai.api.usage.ledger import Ledger, get_ledger
+    from hana_ai.api.usage.meter import usage_tags
+
+_MODULES = {
+    "BudgetWarning": "budget",
+    "Ledger": "ledger",
+    "UsageEvent": "events",
+    "UsageTotals": "events",
+    "get_ledger": "ledger",
+    "usage_tags": "meter",
+}
+
+__all__ = ["BudgetWarning", "Ledger", "UsageEvent", "UsageTotals", "get_ledger", "usage_tags"]
+
+
+def __getattr__(name: str) -> object:
+    return resolve_lazily(globals(), _MODULES, name)

@@ -1,0 +1,215 @@
+"""Records into rows, rows into events and totals. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any, TypedDict
+
+import orjson
+
+from hana_ai.api.catalog.money import EXACT, plain
+from hana_ai.api.usage.meter import CACHED, Tokens, UsageRecord
+from hana_ai.api.usage.store import LONGEST_MODEL, LONGEST_TAGS, LONGEST_TEXT
+
+
+class UsageTotals(TypedDict):
+    """Sums over calls."""
+
+    total_requests: int
+    failed_requests: int
+    """Of them, those that ended in an error."""
+    cached_requests: int
+    """Of them, those that a cache answered: nothing was sent, and they cost nothing."""
+    prompt_tokens: int
+    completion_tokens: int
+    """With the reasoning tokens."""
+    cached_tokens: int
+    """Part of the prompt tokens."""
+    reasoning_tokens: int
+    """Part of the completion tokens."""
+    total_tokens: int
+    total_cost_usd: Decimal | None
+    """USD of the calls whose cost is known; None when there were calls, but none of a known cost."""
+    unknown_cost_requests: int
+    """Calls that `total_cost_usd` does not count, since their price or their tokens are unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageEvent:
+    """One call."""
+
+    called_at: datetime
+    """When it began, UTC."""
+    operation: str
+    """chat, completion, embedding or rerank."""
+    model: str
+    tags: tuple[str, ...]
+    prompt_tokens: int | None
+    """None, here and below: the server did not say."""
+    completion_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
+    cost_usd: Decimal | None
+    """None when a price or the tokens are unknown, which is not zero."""
+    latency_seconds: float
+    """Until the end of the reply, retries included."""
+    first_token_seconds: float | None
+    """Until the first chunk of a stream; None for other calls."""
+    status: str
+    """ok, cached, left early, cancelled, or the class of the error."""
+    http_status: int | None
+    """Of the error."""
+    retries: int
+    request_id: str | None
+
+
+# --- records -> rows -> events ---
+
+
+def may_cost(record: UsageRecord) -> bool:
+    """Whether tokens may have been generated: not when the server refused with an error status."""
+    return record.http_status is None or record.status == "TogetherAIStreamError"
+
+
+def may_be_priced(record: UsageRecord, tokens: Tokens) -> bool:
+    """Whether a cost is missing only because the catalogue has not been read."""
+    return tokens.prompt is not None and record.catalog.cached is None
+
+
+def cost_of(record: UsageRecord, tokens: Tokens) -> Decimal | None:
+    """USD by the catalogue as last read; None when a price or the tokens are unknown."""
+    if record.status == CACHED:
+        return Decimal(0)
+    models = record.catalog.cached
+    if models is None or tokens.prompt is None:
+        return None
+    info = models.get(record.model) or models.get(record.answering or "")
+    completion = tokens.completion
+    if completion is None and record.operation in ("embedding", "rerank"):
+        completion = 0
+    if info is None or completion is None:
+        return None
+    return info.cost(tokens.prompt, completion, tokens.cached or 0)
+
+
+def row_of(record: UsageRecord, tokens: Tokens, cost: Decimal | None) -> tuple[Any, ...]:
+    """A row of the store, but for the process and the number that it begins with."""
+    return (
+        datetime.fromtimestamp(record.called_at, timezone.utc).isoformat(" ", "microseconds")[:26],
+        record.operation,
+        record.model[:LONGEST_MODEL],
+        _tags_text(record.tags),
+        *tokens,
+        None if cost is None else plain(cost),
+        record.latency,
+        record.first_token,
+        record.status,
+        record.http_status,
+        record.retries,
+        None if record.request_id is None else record.request_id[:LONGEST_TEXT],
+    )
+
+
+def _tags_text(tags: Sequence[str]) -> str:
+    """Tags as a JSON list, each once, in their order; what does not fit the column is left out."""
+    if not tags:
+        return "[]"
+    kept = list(dict.fromkeys(str(tag) for tag in tags))
+    while len(text := orjson.dumps(kept).decode()) > LONGEST_TAGS:
+        kept.pop()
+    return text
+
+
+def event_of(row: Mapping[str, Any]) -> UsageEvent:
+    """Read a row of the store."""
+
+    def whole(name: str) -> int | None:
+        return None if row[name] is None else int(row[name])
+
+    return UsageEvent(
+        called_at=datetime.fromisoformat(row["CALLED_AT"]).replace(tzinfo=timezone.utc),
+        operation=row["OPERATION"],
+        model=row["MODEL"],
+        tags=tuple(orjson.loads(row["TAGS"])),
+        prompt_tokens=whole("PROMPT_TOKENS"),
+        completion_tokens=whole("COMPLETION_TOKENS"),
+        cached_tokens=whole("CACHED_TOKENS"),
+        reasoning_tokens=whole("REASONING_TOKENS"),
+        cost_usd=None if row["COST_USD"] is None else Decimal(row["COST_USD"]),
+        latency_seconds=row["LATENCY_SECONDS"],
+        first_token_seconds=row["FIRST_TOKEN_SECONDS"],
+        status=row["STATUS"],
+        http_status=whole("HTTP_STATUS"),
+        retries=int(row["RETRIES"]),
+        request_id=row["REQUEST_ID"],
+    )
+
+
+def no_calls() -> UsageTotals:
+    """The sums over nothing."""
+    return UsageTotals(
+        total_requests=0,
+        failed_requests=0,
+        cached_requests=0,
+        prompt_tokens=0,
+        completion_tokens=0,
+        cached_tokens=0,
+        reasoning_tokens=0,
+        total_tokens=0,
+        total_cost_usd=Decimal(0),
+        unknown_cost_requests=0,
+    )
+
+
+def sums_of(groups: Iterable[Sequence[Any]], by: str) -> dict[str, UsageTotals]:
+    """Add up the store's groups: name, cost, and eight counts, as `Store.groups` gives them."""
+    found: dict[str, UsageTotals] = {}
+    priced: set[str] = set()
+    for name, cost, *counts in groups:
+        names: Iterable[str] = (orjson.loads(name) or [""]) if by == "tag" else [str(name)]
+        for each in names:
+            _add(found.setdefault(each, no_calls()), cost, counts)
+            if cost is not None:
+                priced.add(each)
+    for name, sums in found.items():
+        if sums["unknown_cost_requests"] and name not in priced:
+            sums["total_cost_usd"] = None
+    return found
+
+
+def _add(sums: UsageTotals, cost: str | None, counts: Sequence[Any]) -> None:
+    calls, prompt, completion, cached, reasoning, unknown, failed, hits = (int(count or 0) for count in counts)
+    sums["total_requests"] += calls
+    sums["failed_requests"] += failed
+    sums["cached_requests"] += hits
+    sums["unknown_cost_requests"] += unknown
+    sums["prompt_tokens"] += prompt
+    sums["completion_tokens"] += completion
+    sums["cached_tokens"] += cached
+    sums["reasoning_tokens"] += reasoning
+    sums["total_tokens"] += prompt + completion
+    if cost is not None:
+        before = sums["total_cost_usd"] or Decimal(0)
+        sums["total_cost_usd"] = EXACT.add(before, EXACT.multiply(Decimal(cost), Decimal(calls)))
+
+
+def _timestamp(moment: datetime) -> str:
+    return moment.astimezone(timezone.utc).replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+def time_range(start: date | datetime | None, end: date | datetime | None) -> tuple[str, str]:
+    """From when until before when, as the store writes times."""
+    return (
+        "0001-01-01" if start is None else _timestamp(_moment(start)),
+        "9999-12-31" if end is None else _timestamp(_moment(end, after=True)),
+    )
+
+
+def _moment(value: date | datetime, *, after: bool = False) -> datetime:
+    if isinstance(value, datetime):
+        return value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
+    day = datetime(value.year, value.month, value.day, tzinfo=timezone.utc)
+    return day + timedelta(days=1) if after else day
