@@ -66,7 +66,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
     preflight = sys.modules.get("hana_ai.api.catalog.preflight")
     if preflight is not None:
         preflight.wait()
-    for name in ("hana_ai.api.cache.caches", "hana_ai.api.usage.ledger", "hana_ai.api.transport.transport"):
+    for name in ("hana_ai.api.cache.caches", "hana_ai.api.usage.ledger", "hana_ai.api.service"):
         module = sys.modules.get(name)
         if module is not None:
             module.close_all()

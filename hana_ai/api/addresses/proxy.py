@@ -1,26 +1,31 @@
-"""Which proxy a connection takes: one answer for the synchronous and the asynchronous client.
+"""Which proxy a connection takes.
 
-Left to themselves, httpx would ask the environment and aiohttp would not, and either can be led to send more than
-it should: httpx speaks plainly through HTTP_PROXY, and aiohttp, told to heed the environment, also takes
-credentials from `~/.netrc` and then refuses to send the key beside them.
+Left to itself, aiohttp would not ask the environment; told to heed it, it also takes credentials from `~/.netrc` and
+then refuses to send the key beside them. And httpx speaks plainly through HTTP_PROXY.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from hana_ai.api.addresses.checks import is_loopback
 from hana_ai.api.errors import TogetherAISettingsError
 
-if TYPE_CHECKING:
-    import ssl
 
-    import httpx
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy's address, and the headers that it wants."""
+
+    url: str
+    """Without credentials."""
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    """The credentials, if there are any."""
 
 
-def proxy_for(base_url: str, ssl_context: ssl.SSLContext) -> httpx.Proxy | None:
+def proxy_for(base_url: str) -> Proxy | None:
     """The proxy that HTTPS_PROXY, ALL_PROXY and NO_PROXY (or the system's settings) name for an address.
 
     None for an address on this machine: what is sent there needs no proxy, and would pass it unencrypted.
@@ -46,12 +51,6 @@ def proxy_for(base_url: str, ssl_context: ssl.SSLContext) -> httpx.Proxy | None:
             "HTTPS_PROXY or ALL_PROXY names a proxy that can't be used: its address has to begin with http:// or "
             "https://. Correct it, or name this host in NO_PROXY."
         )
-    import httpx
-
-    # As a header, since aiohttp 3.14 warns of its class for a proxy's credentials.
     credentials = f"{unquote(url.username or '')}:{unquote(url.password or '')}".encode()
     headers = {"Proxy-Authorization": f"Basic {b64encode(credentials).decode()}"} if url.username else None
-    host = url.netloc.rpartition("@")[2]
-    return httpx.Proxy(
-        f"{url.scheme}://{host}", headers=headers, ssl_context=ssl_context if url.scheme == "https" else None
-    )
+    return Proxy(f"{url.scheme}://{url.netloc.rpartition('@')[2]}", headers)

@@ -6,8 +6,9 @@ from hana_ai.api import resolve_lazily
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hana_ai.api.transport.attempts import RetryPolicy
     from hana_ai.api.transport.call import Call, OnRetry, Reply, RetryEvent
-    from hana_ai.api.transport.transport import Transport, get_transport
+    from hana_ai.api.transport.transport import Transport
 
 _MODULES = {
     "Call": "call",
@@ -15,10 +16,10 @@ _MODULES = {
     "Reply": "call",
     "RetryEvent": "call",
     "Transport": "transport",
-    "get_transport": "transport",
+    "RetryPolicy": "attempts",
 }
 
-__all__ = ["Call", "OnRetry", "Reply", "RetryEvent", "Transport", "get_transport"]
+__all__ = ["Call", "OnRetry", "Reply", "RetryEvent", "RetryPolicy", "Transport"]
 
 
 def __getattr__(name: str) -> object:

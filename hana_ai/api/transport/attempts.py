@@ -1,14 +1,17 @@
-"""The tries of one call: again at the same target, or at the next one."""
+"""The tries of one call: again at the same target, or at the next one.
+
+This is where a 429 or a failure is turned into a wait, another target, or the caller's error. No I/O.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from hana_ai.api.addresses.targets import FallbackTarget
 from hana_ai.api.errors import (
     TogetherAIConnectionError,
     TogetherAIContextOverflowError,
@@ -25,26 +28,38 @@ from hana_ai.api.transport.call import Call, RetryEvent
 from hana_ai.api.wire.failures import encode, stream_error
 
 if TYPE_CHECKING:
-    from hana_ai.api.addresses.targets import CircuitBreaker, FallbackTarget
-    from hana_ai.api.transport.transport import Transport
+    from hana_ai.api.transport.breaker import CircuitBreaker
+    from hana_ai.api.transport.destinations import Destination, Destinations
 
 logger = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
 
-FIRST_WAIT = 0.5
-LONGEST_WAIT = 10.0
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long to wait before a further try, where the server does not say."""
+
+    first_wait: float = 0.5
+    """Seconds before the second try; doubled for each further one."""
+    longest_wait: float = 10.0
+    """Seconds at most."""
+    jitter: float = 0.5
+    """Part of a wait that is left to chance, so that callers do not come back all at once."""
+
+    def wait(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row."""
+        wait = min(self.longest_wait, self.first_wait * 2.0 ** max(0, failures - 1))
+        return wait * random.uniform(1.0 - self.jitter, 1.0)
 
 
-class _NoPlaceError(TogetherAITimeoutError):
+class QueueTimeoutError(TogetherAITimeoutError):
     """The call's time passed in this process's own queue; its target has nothing to do with it."""
 
     is_retryable = False
 
 
-def no_place(call: Call) -> TogetherAITimeoutError:
+def queue_timeout(call: Call) -> QueueTimeoutError:
     """The error of a call whose time passed in the limiter's queue."""
-    return _NoPlaceError(
+    return QueueTimeoutError(
         f"timed out after {call.timeout:g} s, waiting for earlier requests of this process",
         model=call.model,
         hint="Raise TOGETHER_TIMEOUT or TOGETHER_MAX_CONCURRENCY.",
@@ -67,16 +82,17 @@ _WRONG = (TogetherAIInvalidRequestError, TogetherAIContextOverflowError)
 class Attempts:
     """Decides after each failed try of a call whether and when there is another one."""
 
-    __slots__ = ("_call", "_failed", "transport")
+    __slots__ = ("_call", "_failed", "_policy", "destination")
 
-    def __init__(self, transport: Transport, call: Call) -> None:
-        self.transport = transport
+    def __init__(self, destination: Destination, call: Call, policy: RetryPolicy) -> None:
+        self.destination = destination
         """Of the target that is asked now."""
         self._call = call
+        self._policy = policy
         self._failed = 0
 
-    def failed(self, error: TogetherAIRequestError) -> float:
-        """Return the seconds to wait before the next try.
+    def failed(self, error: TogetherAIRequestError) -> RetryEvent:
+        """Return what comes next: how long to wait before the next try, and at which target that is.
 
         Raises
         ------
@@ -84,9 +100,9 @@ class Attempts:
             There is to be none.
         """
         call = self._call
-        if isinstance(error, _NoPlaceError) and call.refusal is not None:
+        if isinstance(error, QueueTimeoutError) and call.refusal is not None:
             raise call.refusal
-        in_turn = call.refusal is error and call.others_answered and call.max_retries > 0
+        in_turn = call.refusal is error and call.overtaken and call.max_retries > 0
         if not in_turn:
             self._failed += 1
         wait = self._wait(error)
@@ -95,8 +111,7 @@ class Attempts:
         if in_turn and error.retry_after is None:
             # The server is working off its callers, this one will have its turn: the limiter knows when.
             wait = 0.0
-        self._tell(wait, error)
-        return wait
+        return self._next_try(wait, error)
 
     def succeeded(self) -> None:
         """Tell that the target answered."""
@@ -104,10 +119,10 @@ class Attempts:
     def abandoned(self) -> None:
         """Tell that the call ends without an outcome, such as by a cancellation."""
 
-    def ended(self) -> None:
+    def stream_ended(self) -> None:
         """Tell that a stream came to its end."""
 
-    def broken(self, error: TogetherAIRequestError) -> TogetherAIStreamError:
+    def stream_broke(self, error: TogetherAIRequestError) -> TogetherAIStreamError:
         """The error for a stream that had begun when this one came."""
         return stream_error(error)
 
@@ -118,16 +133,15 @@ class Attempts:
             return None
         wait = error.retry_after
         if wait is None:
-            wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** max(0, self._failed - 1)) * random.uniform(0.5, 1.0)
+            wait = self._policy.wait(self._failed)
         return None if time.monotonic() + wait >= call.deadline else wait
 
-    def _tell(self, wait: float, error: TogetherAIRequestError, fallback: str | None = None) -> None:
+    def _next_try(self, wait: float, error: TogetherAIRequestError, fallback: str | None = None) -> RetryEvent:
         call = self._call
         call.retries += 1
         where = f" at {fallback}" if fallback else ""
         logger.info("try %d of %s failed, next%s in %.2f s: %s", call.retries, call.path, where, wait, error)
-        if call.on_retry is not None:
-            call.on_retry(RetryEvent(call.retries, wait, error, call.path, error.model or call.model, fallback))
+        return RetryEvent(call.retries, wait, error, call.path, error.model or call.model, fallback)
 
 
 class AttemptsWithFallback(Attempts):
@@ -138,25 +152,23 @@ class AttemptsWithFallback(Attempts):
     Targets whose breaker is open are passed over, unless all are: then the first is asked as if it were alone.
     """
 
-    __slots__ = ("_breaker", "_end", "_errors", "_first", "_home", "_left", "_target")
+    __slots__ = ("_all", "_breaker", "_end", "_errors", "_first", "_left", "_target")
 
-    def __init__(self, transport: Transport, call: Call) -> None:
-        from hana_ai.api.addresses.targets import FallbackTarget
-
-        super().__init__(transport, call)
-        self._home = transport
+    def __init__(self, destination: Destination, call: Call, policy: RetryPolicy, others: Destinations) -> None:
+        super().__init__(destination, call, policy)
+        self._all = others
         self._end = call.deadline
         self._errors: list[tuple[FallbackTarget, TogetherAIRequestError]] = []
-        self._first = FallbackTarget(call.model or "", transport.base_url, transport.api_key)
+        self._first = FallbackTarget(call.model or "", destination.base_url, destination.api_key)
         self._left = [self._first, *(target for target in call.fallback if target != self._first)]
         if not self._go_on():
             self._turn_to(self._first)
 
-    def failed(self, error: TogetherAIRequestError) -> float:
-        """Return the seconds to wait before the next try, which may be at another target; see `Attempts`."""
+    def failed(self, error: TogetherAIRequestError) -> RetryEvent:
+        """Return what comes next, which may be another target; see `Attempts`."""
         self._failed += 1
         self._errors.append((self._target, error))
-        if isinstance(error, _NoPlaceError):
+        if isinstance(error, QueueTimeoutError):
             self._breaker.abandoned()
         elif isinstance(error, _OUTAGE):
             self._breaker.failed()
@@ -165,20 +177,17 @@ class AttemptsWithFallback(Attempts):
         wait = self._wait(error)
         lost = self._breaker.is_open or (isinstance(error, TogetherAIConnectionError) and self._failed > 1)
         if wait is not None and not lost:
-            self._tell(wait, error)
-            return wait
+            return self._next_try(wait, error)
         if self._asked_wrongly(error):
             # It would be wrong at any target.
             raise error
         if self._go_on():
-            self._tell(0.0, error, self._target.model)
-            return 0.0
+            return self._next_try(0.0, error, self._target.model)
         self._call.deadline = self._end
         wait = self._wait(error)
         if wait is None:
             raise self._summary()
-        self._tell(wait, error)
-        return wait
+        return self._next_try(wait, error)
 
     def _asked_wrongly(self, error: TogetherAIRequestError) -> bool:
         """Whether the request itself is at fault, as far as one can tell from the target that refused it."""
@@ -202,15 +211,15 @@ class AttemptsWithFallback(Attempts):
         """Let another call probe, if this one was to."""
         self._breaker.abandoned()
 
-    def ended(self) -> None:
+    def stream_ended(self) -> None:
         """Tell that a stream came to its end."""
         self._breaker.succeeded()
 
-    def broken(self, error: TogetherAIRequestError) -> TogetherAIStreamError:
+    def stream_broke(self, error: TogetherAIRequestError) -> TogetherAIStreamError:
         """The error for a stream that had begun when this one came; the breaker counts it."""
         if isinstance(error, _OUTAGE):
             self._breaker.failed()
-        return super().broken(error)
+        return super().stream_broke(error)
 
     def _go_on(self) -> bool:
         """Turn to the next target that may be asked; False when there is none, or no time."""
@@ -222,24 +231,24 @@ class AttemptsWithFallback(Attempts):
         return False
 
     def _turn_to(self, target: FallbackTarget) -> None:
-        call, home = self._call, self._home
+        call, first = self._call, self._first
         call.used = call.refusal = None
         if target.model != call.model:
             call.payload = encode({**(call.body or {}), "model": target.model})
-        if target.model != self._first.model or target.base_url != home.base_url:
-            call.used = {"model": target.model, "base_url": target.base_url, "instead_of": self._first.model}
+        self.destination = self._destination_of(target)
+        if target.model != first.model or target.base_url != first.base_url:
+            call.used = {"model": target.model, "base_url": target.base_url, "instead_of": first.model}
         call.model = target.model
-        self.transport = home.at(target)
         self._target, self._breaker, self._failed = target, self._breaker_of(target), 0
         now = time.monotonic()
         call.deadline = now + (self._end - now) / 2 if self._left else self._end
 
-    @staticmethod
-    def _breaker_of(target: FallbackTarget) -> CircuitBreaker:
-        from hana_ai.api.addresses.targets import breaker_of
-
+    def _destination_of(self, target: FallbackTarget) -> Destination:
         assert target.base_url is not None and target.api_key is not None
-        return breaker_of(target.base_url, target.api_key, target.model)
+        return self._all.at(target.base_url, target.api_key)
+
+    def _breaker_of(self, target: FallbackTarget) -> CircuitBreaker:
+        return self._destination_of(target).breaker(target.model)
 
     def _summary(self) -> TogetherAIRequestError:
         """The first error, which also says how the other targets failed."""
@@ -253,40 +262,8 @@ class AttemptsWithFallback(Attempts):
         return error
 
 
-def attempts_of(transport: Transport, call: Call) -> Attempts:
+def attempts_at(destination: Destination, call: Call, policy: RetryPolicy, others: Destinations) -> Attempts:
     """The tries of a call that has begun."""
-    return AttemptsWithFallback(transport, call) if call.fallback else Attempts(transport, call)
-
-
-def retrying(attempts: Attempts, call: Call, once: Callable[[Transport, Call], _T]) -> _T:
-    """Run one try after the other until one succeeds."""
-    while True:
-        try:
-            result = once(attempts.transport, call)
-        except TogetherAIRequestError as exc:
-            wait = attempts.failed(exc)
-        except BaseException:
-            attempts.abandoned()
-            raise
-        else:
-            attempts.succeeded()
-            return result
-        if wait:
-            time.sleep(wait)
-
-
-async def aretrying(attempts: Attempts, call: Call, once: Callable[[Transport, Call], Awaitable[_T]]) -> _T:
-    """Run one try after the other from a coroutine; see `retrying`."""
-    while True:
-        try:
-            result = await once(attempts.transport, call)
-        except TogetherAIRequestError as exc:
-            wait = attempts.failed(exc)
-        except BaseException:
-            attempts.abandoned()
-            raise
-        else:
-            attempts.succeeded()
-            return result
-        if wait:
-            await asyncio.sleep(wait)
+    if call.fallback:
+        return AttemptsWithFallback(destination, call, policy, others)
+    return Attempts(destination, call, policy)

@@ -1,19 +1,19 @@
-"""A reply's body: unpacked in small parts, so that a few bytes that swell to gigabytes are noticed; let go of."""
+"""The bytes of a reply: unpacked in small parts, so that a few bytes that swell to gigabytes are noticed."""
 
 from __future__ import annotations
 
+import asyncio
 import zlib
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from hana_ai.api.errors import TogetherAIResponseError
 
 if TYPE_CHECKING:
-    import httpx
+    import aiohttp
 
 ACCEPTED = "gzip, deflate"
 """What is asked for: encodings that can be unpacked in parts."""
-
 _PART = 256 * 1024
 _PLAIN = ("", "identity")
 
@@ -68,49 +68,61 @@ class Inflater:
             raise TogetherAIResponseError(f"the reply is cut off: its {self._encoding} stream has no end")
 
 
-def body_of(response: httpx.Response) -> Iterable[bytes]:
-    """A reply's bytes as they come, unpacked where they are packed."""
-    encoding = response.headers.get("content-encoding", "")
-    stream = cast("Iterable[bytes]", response.stream)
-    return stream if encoding.lower() in _PLAIN else _inflated(stream, Inflater(encoding))
+class Body:
+    """The bytes of one reply, read within a size and unpacked where they are packed.
 
+    Parameters
+    ----------
+    response : aiohttp.ClientResponse
+    most_bytes : int
+        Of the unpacked body.
+    model : str, optional
+        For the errors.
 
-def abody_of(response: httpx.Response) -> AsyncIterable[bytes]:
-    """A reply's bytes for a coroutine; see `body_of`."""
-    encoding = response.headers.get("content-encoding", "")
-    stream = cast("AsyncIterable[bytes]", response.stream)
-    return stream if encoding.lower() in _PLAIN else _ainflated(stream, Inflater(encoding))
-
-
-def close(response: httpx.Response) -> None:
-    """Close a reply and take its stream from it.
-
-    The two hold each other, and with them all of their exchange, which else waits for the garbage collector.
+    Raises
+    ------
+    TogetherAIResponseError
+        It is packed in a way that was not asked for; or, later, is larger, or not what its header says.
     """
-    response.close()
-    del response.stream
 
+    __slots__ = ("_content", "_inflater", "_model", "_most_bytes", "_parts", "size")
 
-async def aclose(response: httpx.Response) -> None:
-    """Close a reply in a coroutine; see `close`."""
-    await response.aclose()
-    del response.stream
+    def __init__(self, response: aiohttp.ClientResponse, most_bytes: int, model: str | None = None) -> None:
+        encoding = response.headers.get("Content-Encoding", "")
+        self._content = response.content
+        self._inflater = None if encoding.lower() in _PLAIN else Inflater(encoding)
+        self._parts: Iterator[bytes] = iter(())
+        self._most_bytes = most_bytes
+        self._model = model
+        self.size = 0
+        """Bytes so far."""
 
+    async def next(self) -> bytes:
+        """Read what has come; empty at the end."""
+        data = await (self._content.readany() if self._inflater is None else self._next_part(self._inflater))
+        self.size += len(data)
+        if self.size > self._most_bytes:
+            raise TogetherAIResponseError(
+                f"the reply is larger than {self._most_bytes} bytes and was refused", model=self._model
+            )
+        return data
 
-def without_encoding(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The headers of a reply whose body has been read and unpacked."""
-    gone = (b"content-encoding", b"content-length", b"transfer-encoding")
-    return [(name, value) for name, value in headers if name.lower() not in gone]
+    async def _next_part(self, inflater: Inflater) -> bytes:
+        while True:
+            part = next(self._parts, None)
+            if part is not None:
+                # A small body can swell to hours of unpacking: the deadline and other calls have their turn.
+                await asyncio.sleep(0)
+                return part
+            data = await self._content.readany()
+            if not data:
+                inflater.finish()
+                return b""
+            self._parts = inflater.feed(data)
 
-
-def _inflated(stream: Iterable[bytes], inflater: Inflater) -> Iterator[bytes]:
-    for data in stream:
-        yield from inflater.feed(data)
-    inflater.finish()
-
-
-async def _ainflated(stream: AsyncIterable[bytes], inflater: Inflater) -> AsyncIterator[bytes]:
-    async for data in stream:
-        for part in inflater.feed(data):
-            yield part
-    inflater.finish()
+    async def whole(self) -> bytes:
+        """Read to the end."""
+        parts = []
+        while data := await self.next():
+            parts.append(data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -68,7 +68,7 @@ class Call:
     payload: bytes | None = field(init=False, default=None, repr=False)
     refusal: TogetherAIRateLimitError | None = field(init=False, default=None)
     """What the last try ended in, where that was a 429."""
-    others_answered: bool = field(init=False, default=False)
+    overtaken: bool = field(init=False, default=False)
     """Whether the server that refused this call has answered another one since this one began."""
     used: dict[str, Any] | None = field(init=False, default=None)
     """The fallback that answered, for `response_metadata`; None when the first target did."""

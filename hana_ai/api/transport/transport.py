@@ -1,70 +1,58 @@
-"""One way out: every request to Together goes through a `Transport`.
+"""One way out: every request to Together's inference API goes through a `Transport`.
 
-It owns the SDK's clients (one synchronous client, one asynchronous client per event loop), the limiter, the
-retry loop and the deadlines, and turns whatever goes wrong into one error of `errors`. The SDK authenticates,
-pools connections and builds the requests; the replies' bytes are read here, because the SDK's typed objects
-cost more than the parsing itself.
+It has four faces: whole replies and streams, for threads and for coroutines. The work is written once and runs in
+the engine; what is left for each face is to wait, and to tell the watchers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import logging
-import os
-import sys
-import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
+from contextvars import Context, copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from pydantic import SecretStr
 
-from hana_ai.api.errors import (
-    TogetherAIConflictError,
-    TogetherAIModelNotFoundError,
-    TogetherAIRateLimitError,
-    TogetherAIRequestError,
-    TogetherAIServerError,
+from hana_ai.api.errors import TogetherAIConflictError, TogetherAIModelNotFoundError, TogetherAIRequestError
+from hana_ai.api.transport.attempts import Attempts, RetryPolicy, attempts_at
+from hana_ai.api.transport.call import Call, Reply
+from hana_ai.api.transport.destinations import Destination, destinations_of
+from hana_ai.api.transport.engine import (
+    Crossing,
+    Engine,
+    LoopWaiter,
+    ThreadWaiter,
+    Waiter,
+    closed_error,
+    get_engine,
+    running_engine,
 )
-from hana_ai.api.transport.attempts import Attempts, aretrying, attempts_of, no_place, retrying
-from hana_ai.api.transport.body import abody_of, aclose, body_of, close
-from hana_ai.api.transport.call import Call, OnRetry, Reply, RetryEvent
-from hana_ai.api.transport.connections import Connections, breakage
-from hana_ai.api.transport.deadlines import until
-from hana_ai.api.transport.limiter import Limiter
-from hana_ai.api.transport.reading import (
-    Opened,
-    aread_reply,
-    aread_to_the_end,
-    check,
-    event_reader,
-    read_reply,
-    read_to_the_end,
-    within,
-)
-from hana_ai.api.transport.starts import shared_starts
-from hana_ai.api.usage.key import IN_MEMORY, UsageKey
-from hana_ai.api.usage.meter import Meter, Recorder
-from hana_ai.api.wire.failures import forget_frames, request_id_of, status_error, transport_error
+from hana_ai.api.transport.exchange import BREAKAGE, Exchange, broken_exchange
+from hana_ai.api.transport.gathering import Gathering, Member
+from hana_ai.api.transport.watching import Adviser, Watched, Watcher
+from hana_ai.api.wire.failures import request_id_of
 
 if TYPE_CHECKING:
-    import httpx
     from together import AsyncTogether
 
-    from hana_ai.api.addresses.targets import FallbackTarget
-    from hana_ai.api.catalog.catalog import Catalog
-
-__all__ = ["Call", "OnRetry", "Reply", "RetryEvent", "Transport", "close_all", "get_transport"]
-
-_sdk_logger = logging.getLogger("together")
+    from hana_ai.api.transport.limiter import Limiter
 
 _T = TypeVar("_T")
+_Chunk = dict[str, Any]
+
+
+class _Answer(NamedTuple):
+    """A reply, and where it came from."""
+
+    data: Any
+    request_id: str | None
+    destination: Destination
 
 
 class Transport:
-    """Requests to one address with one key. Thread-safe; use `get_transport` to share one.
+    """Requests to one address with one key. Thread-safe; `service.get_transport` shares them.
 
     Parameters
     ----------
@@ -74,53 +62,47 @@ class Transport:
         Sent as bearer token, to `base_url` alone: redirects are not followed.
     max_concurrency : int
         Ceiling of the limiter.
-    recorder : Recorder, optional
-        Gets a record of each call that costs tokens, and may refuse the next one.
+    watchers : sequence of Watcher
+        They are told of each call, and may refuse it.
+    adviser : Adviser, optional
+        Names available models where one is missing.
     """
 
+    retry_policy: ClassVar[RetryPolicy] = RetryPolicy()
+    max_reply_bytes: ClassVar[int] = 256 * 1024 * 1024
+    """A larger reply is refused while it is read."""
+
     def __init__(
-        self, *, base_url: str, api_key: SecretStr, max_concurrency: int = 64, recorder: Recorder | None = None
+        self,
+        *,
+        base_url: str,
+        api_key: SecretStr,
+        max_concurrency: int = 64,
+        watchers: Sequence[Watcher] = (),
+        adviser: Adviser | None = None,
     ) -> None:
         self.base_url = base_url
         self.api_key = api_key
-        self.recorder = recorder
+        self.closed = False
+        """Whether `close` was called."""
+        self._home: tuple[Engine | None, Destination | None] = (None, None)
         self._max_concurrency = max_concurrency
-        self._limiters: dict[str | None, Limiter] = {}
-        self._lock = threading.Lock()
-        self._connections = Connections(base_url, api_key)
+        self._watchers = watchers
+        self._adviser = adviser
 
     def __repr__(self) -> str:
         return f"Transport({self.base_url!r})"
 
-    @cached_property
-    def catalog(self) -> Catalog:
-        """The models that this address serves."""
-        from hana_ai.api.catalog.catalog import Catalog
-
-        return Catalog(self)
-
     @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._connections.closed
+    def catalog(self) -> Any:
+        """Bridge until every caller asks the service."""
+        from hana_ai.api.service import catalog_for
+
+        return catalog_for(self.base_url, self.api_key)
 
     def limiter(self, model: str | None) -> Limiter:
         """The limiter of one model; what it learns about the rate is the process's, for this address and key."""
-        limiter = self._limiters.get(model)
-        if limiter is None:
-            with self._lock:
-                starts = shared_starts((self.base_url, self.api_key, model))
-                limiter = self._limiters.setdefault(model, Limiter(self._max_concurrency, starts))
-        return limiter
-
-    def at(self, target: FallbackTarget) -> Transport:
-        """The transport to a target with its address and key: this one, where they are the same."""
-        if target.base_url == self.base_url and target.api_key == self.api_key:
-            return self
-        assert target.base_url is not None and target.api_key is not None
-        return get_transport(
-            base_url=target.base_url, api_key=target.api_key, max_concurrency=self._max_concurrency
-        )
+        return self._destination(get_engine()).limiter(model, self._max_concurrency)
 
     # --- the four faces ---
 
@@ -130,40 +112,25 @@ class Transport:
         Raises
         ------
         TogetherAIRequestError
-            The one of its subclasses that fits, after the retries.
+            A subclass of it, once retries are exhausted.
         """
-        meter = self._begin(call)
-        meter.admit()
+        self._admit(call)
         try:
-            with meter:
-                attempts = attempts_of(self, call)
-                data, headers = retrying(attempts, call, Transport._exchange)
-                request_id = request_id_of(headers)
-                meter.reply(data, request_id, attempts.transport.catalog)
+            with self._watch(call) as watched:
+                return _reply(call, watched, self._crossing(call, ThreadWaiter()).wait())
         except TogetherAIModelNotFoundError as exc:
-            if call.model is None:
-                raise
-            raise self.catalog.suggest(exc, call.kind) from exc.__cause__
-        return Reply(data, request_id, time.monotonic() - call.started, call.retries, call.used)
+            raise self._suggest(exc, call) from exc.__cause__
 
     async def arequest(self, call: Call) -> Reply:
-        """Send a request from a coroutine; see `request`."""
-        meter = self._begin(call)
-        if meter.limited:
-            await meter.aadmit()
+        """Send a request from a coroutine; raises the same errors as `request`."""
+        await self._aadmit(call)
         try:
-            with meter:
-                attempts = attempts_of(self, call)
-                data, headers = await aretrying(attempts, call, Transport._aexchange)
-                request_id = request_id_of(headers)
-                meter.reply(data, request_id, attempts.transport.catalog)
+            with self._watch(call) as watched:
+                return _reply(call, watched, await self._crossing(call, LoopWaiter()).await_())
         except TogetherAIModelNotFoundError as exc:
-            if call.model is None:
-                raise
-            raise await self.catalog.asuggest(exc, call.kind) from exc.__cause__
-        return Reply(data, request_id, time.monotonic() - call.started, call.retries, call.used)
+            raise await self._asuggest(exc, call) from exc.__cause__
 
-    def stream(self, call: Call) -> Generator[dict[str, Any], None, None]:
+    def stream(self, call: Call) -> Generator[_Chunk, None, None]:
         """Send a request and yield the decoded chunks of its answer as they come.
 
         Raises
@@ -171,77 +138,93 @@ class Transport:
         TogetherAIRequestError
             Before the first chunk: as `request` does. After it: TogetherAIStreamError.
         """
-        meter = self._begin(call)
-        meter.admit()
+        self._admit(call)
         try:
-            with meter:
-                attempts = attempts_of(self, call)
-                opened = retrying(attempts, call, Transport._open)
-                meter.opened(opened.reader, attempts.transport.catalog)
+            with self._watch(call) as watched:
+                crossing = self._stream_crossing(call, watched, ThreadWaiter())
+                batches = crossing.chunks()
                 try:
-                    yield from opened.chunks
-                    heard = time.monotonic()
-                    while not opened.reader.done:
-                        try:
-                            if not opened.more(heard):
-                                return
-                        except breakage() as exc:
-                            raise attempts.broken(attempts.transport._error(exc, call.model)) from exc
-                        except TogetherAIRequestError as exc:
-                            raise attempts.broken(exc) from exc
-                        if opened.chunks:
-                            yield from opened.chunks
-                            heard = time.monotonic()
-                    attempts.ended()
-                    read_to_the_end(opened)
+                    for batch in batches:
+                        watched.chunks_came()
+                        yield from batch
                 finally:
-                    close(opened.response)
-                    opened.limiter.release()
+                    batches.close()
+                crossing.result()
         except TogetherAIModelNotFoundError as exc:
-            if call.model is None:
-                raise
-            raise self.catalog.suggest(exc, call.kind) from exc.__cause__
+            raise self._suggest(exc, call) from exc.__cause__
 
-    async def astream(self, call: Call) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the decoded chunks from a coroutine; see `stream`."""
-        meter = self._begin(call)
-        if meter.limited:
-            await meter.aadmit()
+    async def astream(self, call: Call) -> AsyncGenerator[_Chunk, None]:
+        """Yield the decoded chunks from a coroutine; raises the same errors as `stream`."""
+        await self._aadmit(call)
         try:
-            with meter:
-                attempts = attempts_of(self, call)
-                opened = await aretrying(attempts, call, Transport._aopen)
-                meter.opened(opened.reader, attempts.transport.catalog)
+            with self._watch(call) as watched:
+                crossing = self._stream_crossing(call, watched, LoopWaiter())
+                batches = crossing.achunks()
                 try:
-                    for chunk in opened.chunks:
-                        yield chunk
-                    heard = time.monotonic()
-                    while not opened.reader.done:
-                        try:
-                            if not await opened.amore(heard):
-                                return
-                        except breakage() as exc:
-                            raise attempts.broken(attempts.transport._error(exc, call.model)) from exc
-                        except TogetherAIRequestError as exc:
-                            raise attempts.broken(exc) from exc
-                        if opened.chunks:
-                            for chunk in opened.chunks:
-                                yield chunk
-                            heard = time.monotonic()
-                    attempts.ended()
-                    await aread_to_the_end(opened)
+                    async for batch in batches:
+                        watched.chunks_came()
+                        for chunk in batch:
+                            yield chunk
                 finally:
-                    # Shielded: a cancelled task, too, must give its connection and its place back.
-                    opened.limiter.release()
-                    await asyncio.shield(aclose(opened.response))
+                    await batches.aclose()
+                crossing.result()
         except TogetherAIModelNotFoundError as exc:
-            if call.model is None:
-                raise
-            raise await self.catalog.asuggest(exc, call.kind) from exc.__cause__
+            raise await self._asuggest(exc, call) from exc.__cause__
 
-    def _begin(self, call: Call) -> Meter:
-        call.begin()
-        return Meter(self.recorder, call, self.catalog)
+    # --- many requests of one caller ---
+
+    def request_each(self, calls: Iterable[Call], limit: int) -> Generator[tuple[int, Reply], None, None]:
+        """Send requests, at most `limit` at a time, and yield each reply with its position as it comes.
+
+        The calls are taken from their iterable one by one, when there is room for the next: what is still to come
+        takes no memory. The first error cancels what is under way.
+
+        Raises
+        ------
+        TogetherAIRequestError
+            As `request`.
+        """
+        waiter = ThreadWaiter()
+        gathering = Gathering[_Answer](calls, limit)
+        try:
+            while True:
+                for position, call in gathering.next_calls():
+                    self._admit(call)
+                    gathering.begin(self._member(position, call, waiter))
+                if gathering.idle:
+                    return
+                waiter.wait()
+                for member in gathering.finished():
+                    try:
+                        reply = _reply_of(member)
+                    except TogetherAIModelNotFoundError as exc:
+                        raise self._suggest(exc, member.call) from exc.__cause__
+                    yield member.position, reply
+        finally:
+            gathering.leave()
+
+    async def arequest_each(self, calls: Iterable[Call], limit: int) -> AsyncGenerator[tuple[int, Reply], None]:
+        """Send requests from a coroutine; raises the same errors as `request_each`."""
+        waiter = LoopWaiter()
+        gathering = Gathering[_Answer](calls, limit)
+        try:
+            while True:
+                for position, call in gathering.next_calls():
+                    await self._aadmit(call)
+                    gathering.begin(self._member(position, call, waiter))
+                if gathering.idle:
+                    return
+                await waiter.wait()
+                for member in gathering.finished():
+                    try:
+                        reply = _reply_of(member)
+                    except TogetherAIModelNotFoundError as exc:
+                        raise await self._asuggest(exc, member.call) from exc.__cause__
+                    yield member.position, reply
+        finally:
+            gathering.leave()
+
+    # --- the management API ---
 
     async def use_sdk(self, call: Call, operation: Callable[[AsyncTogether], Awaitable[_T]]) -> _T:
         """Run an operation of the SDK's own resources, within the call's deadline and with its retries.
@@ -252,267 +235,191 @@ class Transport:
         Raises
         ------
         TogetherAIRequestError
-            The one of its subclasses that fits, after the retries.
+            A subclass of it, once retries are exhausted.
         """
-        import httpx
-
+        self._check_open()
         call.begin()
-        timeout = httpx.Timeout(call.timeout, connect=min(call.connect_timeout, call.timeout))
-        attempts = Attempts(self, call)
-        while True:
-            try:
-                async with within(call.remaining):
-                    return await operation(self._connections.async_client().with_options(timeout=timeout))
-            except breakage() as exc:
-                error = self._error(exc, None)
-                error.__cause__ = exc
-            error.is_retryable = error.is_retryable and not isinstance(error, TogetherAIConflictError)
-            await asyncio.sleep(attempts.failed(error))
+        engine = get_engine()
+        return await Crossing(engine, partial(self._operate, engine, call, operation), LoopWaiter()).await_()
+
+    # --- the end ---
 
     def close(self) -> None:
         """Close the connections; a later request raises TogetherAIConnectionError."""
-        self._connections.close()
+        if (engine := self._leave()) is not None:
+            Crossing(engine, self._close_connections, ThreadWaiter()).wait()
 
     async def aclose(self) -> None:
-        """Close the connections, the running loop's in an orderly way."""
-        await self._connections.aclose()
+        """Close the connections from a coroutine; see `close`."""
+        if (engine := self._leave()) is not None:
+            await Crossing(engine, self._close_connections, LoopWaiter()).await_()
 
-    # --- one try ---
+    def _leave(self) -> Engine | None:
+        """Refuse further calls; the engine, if there are connections in it."""
+        self.closed = True
+        engine = running_engine()
+        return engine if engine is not None and self._home[0] is engine else None
 
-    def _exchange(self, call: Call) -> tuple[Any, Mapping[str, str]]:
-        limiter = self._admit(call)
-        sent = time.monotonic()
+    async def _close_connections(self, _: Crossing[None]) -> None:
+        destination = self._home[1]
+        if destination is not None:
+            await destination.left_by(self)
+
+    # --- in the caller's thread ---
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise closed_error()
+
+    def _admit(self, call: Call) -> None:
+        self._check_open()
+        call.begin()
+        for watcher in self._watchers:
+            if not watcher.admits(call):
+                watcher.admit(call)
+
+    async def _aadmit(self, call: Call) -> None:
+        self._check_open()
+        call.begin()
+        for watcher in self._watchers:
+            if not watcher.admits(call):
+                await watcher.aadmit(call)
+
+    def _watch(self, call: Call) -> Watched:
+        return Watched(self._watchers, call, self.base_url, self.api_key)
+
+    def _suggest(self, error: TogetherAIModelNotFoundError, call: Call) -> TogetherAIModelNotFoundError:
+        advised = self._adviser is not None and call.model is not None
+        return self._adviser.suggest(error, call) if advised else error  # type: ignore[union-attr]
+
+    async def _asuggest(self, error: TogetherAIModelNotFoundError, call: Call) -> TogetherAIModelNotFoundError:
+        advised = self._adviser is not None and call.model is not None
+        return await self._adviser.asuggest(error, call) if advised else error  # type: ignore[union-attr]
+
+    def _crossing(self, call: Call, waiter: Waiter, context: Context | None = None) -> Crossing[_Answer]:
+        engine = get_engine()
+        return Crossing(engine, partial(self._exchange, engine, call), waiter, context)
+
+    def _stream_crossing(self, call: Call, watched: Watched, waiter: Waiter) -> Crossing[None]:
+        engine = get_engine()
+        return Crossing(engine, partial(self._hand_over, engine, call, watched), waiter)
+
+    def _member(self, position: int, call: Call, waiter: Waiter) -> Member[_Answer]:
+        context = copy_context()
+        watched = context.run(self._watch, call)
+        return Member(position, call, watched, self._crossing(call, waiter, context.copy()), context)
+
+    # --- in the engine ---
+
+    def _destination(self, engine: Engine) -> Destination:
+        home, destination = self._home
+        if home is not engine or destination is None:
+            destination = destinations_of(engine).at(self.base_url, self.api_key)
+            destination.users.add(self)
+            self._home = (engine, destination)
+        return destination
+
+    async def _exchange(self, engine: Engine, call: Call, crossing: Crossing[_Answer]) -> _Answer:
+        exchange = Exchange(call, self._max_concurrency, self.max_reply_bytes)
+        attempts, (data, headers) = await self._tried(engine, call, crossing, exchange.whole)
+        return _Answer(data, request_id_of(headers), attempts.destination)
+
+    async def _hand_over(self, engine: Engine, call: Call, watched: Watched, crossing: Crossing[None]) -> None:
+        exchange = Exchange(call, self._max_concurrency, self.max_reply_bytes)
+        attempts, opened = await self._tried(engine, call, crossing, exchange.opened)
+        destination = attempts.destination
+        watched.base_url, watched.api_key, watched.reader = (
+            destination.base_url,
+            destination.api_key,
+            opened.reader,
+        )
         try:
-            with until(call.deadline):
-                result = read_reply(call, self._send(call))
-        except breakage() as exc:
-            raise self._learn(call, limiter, sent, self._error(exc, call.model)) from exc
+            async for batch in opened.batches():
+                await crossing.hand_over(batch)
+        except BREAKAGE as exc:
+            error = broken_exchange(exc, destination, call.model)
+            raise attempts.stream_broke(error) from error
+        except TogetherAIRequestError as exc:
+            raise attempts.stream_broke(exc) from exc
+        else:
+            attempts.stream_ended()
         finally:
-            limiter.release()
-        limiter.succeeded()
-        return result
+            opened.close()
 
-    async def _aexchange(self, call: Call) -> tuple[Any, Mapping[str, str]]:
-        limiter = await self._aadmit(call)
-        sent = time.monotonic()
+    async def _tried(
+        self,
+        engine: Engine,
+        call: Call,
+        crossing: Crossing[Any],
+        once: Callable[[Destination], Awaitable[_T]],
+    ) -> tuple[Attempts, _T]:
+        """Run one try after the other until one succeeds."""
+        attempts = attempts_at(self._destination(engine), call, self.retry_policy, destinations_of(engine))
         try:
-            async with within(call.remaining):
-                result = await aread_reply(call, await self._asend(call))
-        except breakage() as exc:
-            raise self._learn(call, limiter, sent, self._error(exc, call.model)) from exc
-        finally:
-            limiter.release()
-        limiter.succeeded()
-        return result
-
-    def _open(self, call: Call) -> Opened:
-        limiter = self._admit(call)
-        sent = time.monotonic()
-        response: httpx.Response | None = None
-        try:
-            with until(call.deadline):
-                response = self._send(call)
-                # httpcore reads the timeout when the body's first byte is asked for: from here on, gaps count.
-                response.request.extensions["timeout"]["read"] = call.stream_idle_timeout
-                opened = self._opened(call, response, limiter, iter(body_of(response)))
-                for part in opened.bytes:
-                    check(call, 0)
-                    if opened.add(part):
-                        break
+            while True:
+                try:
+                    result = await once(attempts.destination)
+                except TogetherAIRequestError as exc:
+                    event = attempts.failed(exc)
                 else:
-                    opened.reader.finish()
-        except BaseException as exc:
-            if response is not None:
-                close(response)
-            limiter.release()
-            if isinstance(exc, breakage()):
-                raise self._learn(call, limiter, sent, self._error(exc, call.model)) from exc
-            if isinstance(exc, TogetherAIRequestError):
-                self._learn(call, limiter, sent, exc)
+                    attempts.succeeded()
+                    return attempts, result
+                if call.on_retry is not None:
+                    await crossing.tell(partial(call.on_retry, event))
+                if event.wait:
+                    await asyncio.sleep(event.wait)
+        except TogetherAIRequestError:
             raise
-        limiter.succeeded()
-        return opened
-
-    async def _aopen(self, call: Call) -> Opened:
-        limiter = await self._aadmit(call)
-        sent = time.monotonic()
-        response: httpx.Response | None = None
-        try:
-            async with within(call.remaining):
-                response = await self._asend(call)
-                opened = self._opened(call, response, limiter, aiter(abody_of(response)))
-                async for part in opened.bytes:
-                    if opened.add(part):
-                        break
-                else:
-                    opened.reader.finish()
-        except BaseException as exc:
-            limiter.release()
-            if response is not None:
-                await asyncio.shield(aclose(response))
-            if isinstance(exc, breakage()):
-                raise self._learn(call, limiter, sent, self._error(exc, call.model)) from exc
-            if isinstance(exc, TogetherAIRequestError):
-                self._learn(call, limiter, sent, exc)
+        except BaseException:
+            attempts.abandoned()
             raise
-        limiter.succeeded()
-        return opened
 
-    @staticmethod
-    def _opened(call: Call, response: httpx.Response, limiter: Limiter, parts: Any) -> Opened:
-        return Opened(response, limiter, parts, event_reader(call, response), call.stream_idle_timeout)
-
-    def _send(self, call: Call) -> httpx.Response:
-        import httpx
-        from together import Stream
-
-        client = self._connections.sync_client()
-        options: Any = self._options(call, call.remaining)
-        if call.method == "GET":
-            return client.get(
-                _address(self.base_url + call.path),
-                cast_to=httpx.Response,
-                options=options,
-                stream=True,
-                stream_cls=Stream[object],
-            )  # type: ignore[return-value]
-        return client.post(
-            _address(self.base_url + call.path),
-            cast_to=httpx.Response,
-            content=call.payload,
-            options=options,
-            stream=True,
-            stream_cls=Stream[object],
-        )  # type: ignore[return-value]
-
-    async def _asend(self, call: Call) -> httpx.Response:
-        import httpx
-        from together import AsyncStream
-
-        client = self._connections.async_client()
-        # aiohttp's own read timeout covers each gap; the time until the first chunk is bounded by `_within`.
-        options: Any = self._options(call, call.stream_idle_timeout if call.stream else call.remaining)
-        if call.method == "GET":
-            return await client.get(
-                _address(self.base_url + call.path),
-                cast_to=httpx.Response,
-                options=options,
-                stream=True,
-                stream_cls=AsyncStream[object],
-            )  # type: ignore[return-value]
-        return await client.post(
-            _address(self.base_url + call.path),
-            cast_to=httpx.Response,
-            content=call.payload,
-            options=options,
-            stream=True,
-            stream_cls=AsyncStream[object],
-        )  # type: ignore[return-value]
-
-    def _options(self, call: Call, read: float) -> dict[str, Any]:
+    async def _operate(
+        self,
+        engine: Engine,
+        call: Call,
+        operation: Callable[[AsyncTogether], Awaitable[_T]],
+        crossing: Crossing[_T],
+    ) -> _T:
         import httpx
 
-        remaining = call.remaining
-        # What is not given here the SDK takes from its defaults, each of them copied for each request.
-        return {
-            "timeout": httpx.Timeout(remaining, connect=min(call.connect_timeout, remaining), read=read),
-            "params": call.params or {},
-            "headers": {},
-            "max_retries": 0,
-        }
+        from hana_ai.api.transport.sdk import BREAKAGE as SDK_BREAKAGE
+        from hana_ai.api.transport.sdk import sdk_error
 
-    # --- what both ways share ---
+        timeout = httpx.Timeout(call.timeout, connect=min(call.connect_timeout, call.timeout))
 
-    def _admit(self, call: Call) -> Limiter:
-        limiter = self.limiter(call.model)
-        if not limiter.acquire(call.remaining, again=call.refusal is not None):
-            raise no_place(call)
-        return limiter
+        async def once(destination: Destination) -> _T:
+            try:
+                async with asyncio.timeout(call.remaining):
+                    return await operation(destination.sdk().with_options(timeout=timeout))
+            except SDK_BREAKAGE as exc:
+                error = sdk_error(exc, destination.base_url)
+                error.is_retryable = error.is_retryable and not isinstance(error, TogetherAIConflictError)
+                raise error from exc
 
-    async def _aadmit(self, call: Call) -> Limiter:
-        limiter = self.limiter(call.model)
-        if not await limiter.aacquire(call.remaining, again=call.refusal is not None):
-            raise no_place(call)
-        return limiter
-
-    def _error(self, exc: BaseException, model: str | None) -> TogetherAIRequestError:
-        from together import APIStatusError
-
-        forget_frames(exc)
-        if isinstance(exc, APIStatusError):
-            response = exc.response
-            return status_error(response.status_code, response.headers, response.content, model=model)
-        return transport_error(exc, base_url=self.base_url, model=model)
-
-    @staticmethod
-    def _learn(call: Call, limiter: Limiter, sent: float, error: TogetherAIRequestError) -> TogetherAIRequestError:
-        call.refusal = None
-        if isinstance(error, TogetherAIRateLimitError):
-            call.refusal = error
-            call.others_answered = limiter.answered_since(call.started)
-            limiter.refused(sent, error.retry_after)
-        elif isinstance(error, TogetherAIServerError):
-            limiter.pause(error.retry_after)
-        return error
+        return (await self._tried(engine, call, crossing, once))[1]
 
 
-def _address(url: str) -> str:
-    """An address as the SDK takes it: at DEBUG it writes a request's options, and warns of what is no string."""
-    return url if _sdk_logger.isEnabledFor(logging.DEBUG) else _parsed(url)
+def _reply(call: Call, watched: Watched, answer: _Answer) -> Reply:
+    watched.base_url, watched.api_key = answer.destination.base_url, answer.destination.api_key
+    watched.replied(answer.data, answer.request_id)
+    return Reply(answer.data, answer.request_id, time.monotonic() - call.started, call.retries, call.used)
 
 
-@lru_cache(maxsize=256)
-def _parsed(url: str) -> str:
-    """An address as httpx's own object: the SDK would parse a string anew for each request."""
-    import httpx
+def _reply_of(member: Member[_Answer]) -> Reply:
+    """What came of a call that has ended; its watchers are told."""
 
-    return cast("str", httpx.URL(url))
+    def told() -> Reply:
+        with member.watched:
+            return _reply(member.call, member.watched, member.crossing.result())
 
-
-# --- one transport for all who ask for the same ---
-
-_shared: dict[tuple[str, SecretStr, int, UsageKey], Transport] = {}
-_shared_lock = threading.Lock()
+    return member.context.run(told)
 
 
-def get_transport(
-    *, base_url: str, api_key: SecretStr, max_concurrency: int = 64, usage: UsageKey = IN_MEMORY
-) -> Transport:
-    """Return the process's transport for an address and a key, so that all classes share its connections.
+def __getattr__(name: str) -> Any:
+    # Bridge until every caller asks the service.
+    if name in ("get_transport", "close_all"):
+        from hana_ai.api import service
 
-    `usage` says which ledger its calls go to; see `usage.usage_key`.
-    """
-    key = (base_url, api_key, max_concurrency, usage)
-    transport = _shared.get(key)
-    if transport is None or transport.closed:
-        recorder = usage.recorder()
-        with _shared_lock:
-            transport = _shared.get(key)
-            if transport is None or transport.closed:
-                transport = _shared[key] = Transport(
-                    base_url=base_url, api_key=api_key, max_concurrency=max_concurrency, recorder=recorder
-                )
-    return transport
-
-
-def close_all() -> None:
-    """Close every shared transport; the next request makes a new one."""
-    with _shared_lock:
-        transports = list(_shared.values())
-        _shared.clear()
-    for transport in transports:
-        transport.close()
-
-
-def _end() -> None:
-    # Ledgers first: they may still have to ask for a price.
-    usage = sys.modules.get("hana_ai.api.usage.ledger")
-    if usage is not None:
-        usage.close_all()
-    close_all()
-
-
-atexit.register(_end)
-if hasattr(os, "register_at_fork"):
-    # A forked child must not speak through its parent's sockets.
-    os.register_at_fork(after_in_child=_shared.clear)
+        return getattr(service, name)
+    raise AttributeError(name)

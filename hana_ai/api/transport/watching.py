@@ -1,4 +1,4 @@
-"""Who is told of calls, and who is asked for advice: all that the transport knows of ledgers, telemetry and catalogues.
+"""Who is told of calls, and who is asked for advice: all that the transport knows of ledger and catalogue.
 
 Watchers and advisers are called in the thread or task that makes the call, never in the engine's, so they may
 block, and they see the caller's context variables.
@@ -6,14 +6,20 @@ block, and they see the caller's context variables.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from asyncio import CancelledError
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
 
 from pydantic import SecretStr
 
 from hana_ai.api.errors import TogetherAIModelNotFoundError
 from hana_ai.api.transport.call import Call
+
+if TYPE_CHECKING:
+    from hana_ai.api.wire.failures import EventReader
 
 OK = "ok"
 CANCELLED = "cancelled"
@@ -22,7 +28,7 @@ LEFT_EARLY = "left early"
 
 @dataclass(slots=True, eq=False)
 class Ended:
-    """How a call ended. Nothing is computed here that can wait: tokens are read and priced when they are needed."""
+    """How a call ended. What can wait is not computed here: tokens are read and priced when they are needed."""
 
     call: Call
     """Its `model` is the one that was asked last."""
@@ -78,3 +84,80 @@ class Adviser(Protocol):
 
     async def asuggest(self, error: TogetherAIModelNotFoundError, call: Call) -> TogetherAIModelNotFoundError:
         """Name available models from a coroutine; raises nothing, as `suggest`."""
+
+
+class Watched:
+    """Tells watchers of one call, however it ends; as a context manager, so that it sees every way to end."""
+
+    __slots__ = (
+        "_call",
+        "_first_chunk",
+        "_reply",
+        "_request_id",
+        "_watches",
+        "api_key",
+        "base_url",
+        "reader",
+    )
+
+    def __init__(self, watchers: Sequence[Watcher], call: Call, base_url: str, api_key: SecretStr) -> None:
+        self._call = call
+        self._watches = [watch for watcher in watchers if (watch := watcher.begin(call)) is not None]
+        self._first_chunk: float | None = None
+        self._reply: Mapping[str, object] = {}
+        self._request_id: str | None = None
+        self.base_url = base_url
+        self.api_key = api_key
+        self.reader: EventReader | None = None
+        """Of a stream that has begun."""
+
+    def replied(self, data: object, request_id: str | None) -> None:
+        """Note a whole reply."""
+        self._request_id = request_id
+        if isinstance(data, dict):
+            self._reply = data
+
+    def chunks_came(self) -> None:
+        """Note that chunks of a stream have come."""
+        if self._first_chunk is None:
+            self._first_chunk = time.monotonic() - self._call.started
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._watches:
+            return
+        seconds = time.monotonic() - self._call.started
+        reader = self.reader
+        if reader is not None:
+            self._reply, self._request_id = reader.last, reader.request_id
+        # A stream that was read to its end is whole, even if nobody asked for its last chunk.
+        whole = exc is None or (reader is not None and reader.done and isinstance(exc, GeneratorExit))
+        status, http_status = (OK, None) if whole else _status(exc)
+        ended = Ended(
+            call=self._call,
+            called_at=time.time() - seconds,
+            seconds=seconds,
+            first_chunk=self._first_chunk,
+            status=status,
+            http_status=http_status,
+            request_id=self._request_id or getattr(exc, "request_id", None),
+            reply=self._reply,
+            usage=self._reply.get("usage") if reader is None else reader.usage,
+            base_url=self.base_url,
+            api_key=self.api_key,
+        )
+        for watch in self._watches:
+            watch.ended(ended)
+
+
+def _status(exc: BaseException | None) -> tuple[str, int | None]:
+    if isinstance(exc, GeneratorExit):
+        return LEFT_EARLY, None
+    if isinstance(exc, (CancelledError, KeyboardInterrupt)):
+        return CANCELLED, None
+    public = next(cls.__name__ for cls in type(exc).__mro__ if not cls.__name__.startswith("_"))
+    return public, getattr(exc, "status", None)

@@ -1,0 +1,506 @@
+"""The engine: one event loop in one background thread, in which every request to Together runs.
+
+Threads wait for it, and coroutines of any loop await it, through one boundary, a `Crossing`. It hands the caller's
+context variables in, strips the engine's frames from what comes out, and cancels the work when its caller leaves:
+by an interrupt, a cancellation, a stream that is dropped, or a loop that is closed. What a caller raises stays the
+caller's. What the engine wants called, such as `on_retry`, the caller's thread or task calls.
+
+Limiters, breakers and connections live in the engine's thread and need no locks; connections outlive the caller's
+event loops. A forked child makes an engine of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextvars import Context, copy_context
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from hana_ai.api.errors import TogetherAIConnectionError
+from hana_ai.api.process import RenewableLock, Stage, on_exit, on_fork
+from hana_ai.api.transport.native_threads import start_thread
+from hana_ai.api.wire.failures import forget_frames
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_Chunk = dict[str, Any]
+
+MOST_WAITING = 64
+"""Batches of a stream that wait for its caller before no more is read from the network."""
+_LONGEST_END = 5.0
+_LOOPS_SWEPT = 0.5
+
+
+class Letterbox:
+    """Calls into an event loop from other threads, with one wake-up for as many as come before it."""
+
+    __slots__ = ("_letters", "_loop", "_woken")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._letters: deque[Callable[[], None]] = deque()
+        self._woken = False
+
+    def post(self, letter: Callable[[], None]) -> None:
+        """Call a function in the loop, soon.
+
+        Raises
+        ------
+        RuntimeError
+            The loop is closed.
+        """
+        try:
+            self._letters.append(letter)
+            if not self._woken:
+                self._woken = True
+                self._loop.call_soon_threadsafe(self._deliver)
+        except BaseException:
+            # A signal handler may raise between the two lines: the next letter has to wake the loop then.
+            self._woken = False
+            raise
+
+    def _deliver(self) -> None:
+        self._woken = False
+        letters = self._letters
+        while letters:
+            letters.popleft()()
+
+
+class Waiter(Protocol):
+    """How a caller is woken."""
+
+    def wake(self) -> None:
+        """Wake the caller; called in the engine's thread."""
+
+
+class ThreadWaiter:
+    """Lets a thread wait."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wake(self) -> None:
+        """Wake the thread, or let its next `wait` return at once."""
+        if self._lock.locked():
+            self._lock.release()
+
+    def wait(self) -> None:
+        """Wait until `wake` is called; a signal's handler may raise meanwhile."""
+        self._lock.acquire()
+
+
+class LoopWaiter:
+    """Lets a coroutine of any event loop wait."""
+
+    __slots__ = ("_awake", "_future", "_letters", "loop")
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._letters = _letterbox_of(self.loop)
+        self._future: asyncio.Future[None] | None = None
+        self._awake = False
+
+    def wake(self) -> None:
+        """Wake the coroutine, or let its next `wait` return at once.
+
+        Raises
+        ------
+        RuntimeError
+            Its loop is closed.
+        """
+        self._letters.post(self._resolve)
+
+    def _resolve(self) -> None:
+        self._awake = True
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self) -> None:
+        """Wait until `wake` is called."""
+        if not self._awake:
+            self._future = self.loop.create_future()
+            try:
+                await self._future
+            finally:
+                self._future = None
+        self._awake = False
+
+
+class _Letterboxes(threading.local):
+    """The letterbox of the loop that this thread runs."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+    letterbox: Letterbox
+
+
+_letterboxes = _Letterboxes()
+
+
+def _letterbox_of(loop: asyncio.AbstractEventLoop) -> Letterbox:
+    if _letterboxes.loop is not loop:
+        _letterboxes.letterbox = Letterbox(loop)
+        _letterboxes.loop = loop
+    return _letterboxes.letterbox
+
+
+def closed_error() -> TogetherAIConnectionError:
+    """The error of a call whose connections were closed under it."""
+    error = TogetherAIConnectionError("this client was closed", hint="Make a new one.")
+    error.is_retryable = False
+    return error
+
+
+Work = Callable[["Crossing[_T]"], Coroutine[Any, Any, _T]]
+
+
+class Crossing(Generic[_T]):
+    """Work that one caller wants done in the engine.
+
+    Parameters
+    ----------
+    engine : Engine
+    work : callable
+        Gets this crossing and returns a coroutine. `hand_over` and `tell` are for it.
+    waiter : ThreadWaiter or LoopWaiter
+        The caller's; several crossings of one caller may share it.
+    context : Context, optional
+        The work's context variables. Default: a copy of the caller's.
+    """
+
+    __slots__ = (
+        "_batches",
+        "_callbacks",
+        "_context",
+        "_engine",
+        "_error",
+        "_left",
+        "_result",
+        "_room",
+        "_task",
+        "_waiter",
+        "_work",
+        "ended",
+    )
+
+    def __init__(self, engine: Engine, work: Work[_T], waiter: Waiter, context: Context | None = None) -> None:
+        self._engine = engine
+        self._work = work
+        self._waiter = waiter
+        self._context = copy_context() if context is None else context
+        self._batches: deque[list[_Chunk]] = deque()
+        self._callbacks: deque[Callable[[], None]] = deque()
+        self._room: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._result: _T | None = None
+        self._error: BaseException | None = None
+        self._left = False
+        self.ended = False
+        """Whether the work is done; `result` then gives what came of it."""
+
+    # --- in the caller's thread ---
+
+    def begin(self) -> None:
+        """Let the work begin."""
+        try:
+            if isinstance(self._waiter, LoopWaiter):
+                self._engine.post(self._start)
+            else:
+                self._engine.call_soon(self._start)
+        except RuntimeError as exc:
+            raise closed_error() from exc
+
+    def leave(self) -> None:
+        """Cancel the work, if it is not done; nobody waits for it any more."""
+        if not self.ended:
+            self._left = True
+            with contextlib.suppress(RuntimeError):
+                # The engine may have been closed, and the work with it.
+                self._engine.call_soon(self._cancel)
+
+    def take(self) -> list[_Chunk] | None:
+        """Return the chunks that have come, and call what the engine wants called; None when there are none.
+
+        Raises
+        ------
+        TogetherAIConnectionError
+            The process was forked meanwhile, and the engine is the parent's.
+        """
+        if self._engine.lost:
+            raise TogetherAIConnectionError("this call belongs to the parent process", hint="Call again.")
+        while self._callbacks:
+            self._callbacks.popleft()()
+        if not self._batches:
+            return None
+        chunks = self._batches.popleft()
+        while self._batches:
+            chunks += self._batches.popleft()
+        if self._room is not None:
+            self._engine.call_soon(self._make_room)
+        return chunks
+
+    def result(self) -> _T:
+        """Return what came of the work, or raise its error, without the frames of the engine."""
+        error, self._error = self._error, None
+        if error is None:
+            return cast("_T", self._result)
+        try:
+            forget_frames(error)
+            raise error
+        finally:
+            # Else the error, its traceback and this frame would hold each other.
+            del error
+
+    def wait(self) -> _T:
+        """Do the work and wait for its end in a thread."""
+        for _ in self.chunks():
+            pass
+        return self.result()
+
+    async def await_(self) -> _T:
+        """Do the work and wait for its end in a coroutine; raises the same errors as `wait`."""
+        async for _ in self.achunks():
+            pass
+        return self.result()
+
+    def chunks(self) -> Generator[list[_Chunk], None, None]:
+        """Do the work and yield batches of chunks, in a thread; `result` is to follow."""
+        assert isinstance(self._waiter, ThreadWaiter)
+        try:
+            self.begin()
+            while True:
+                # Asked first: what came before the end is taken afterwards.
+                ended = self.ended
+                taken = self.take()
+                if taken is not None:
+                    yield taken
+                elif ended:
+                    return
+                else:
+                    self._waiter.wait()
+        finally:
+            self.leave()
+
+    async def achunks(self) -> AsyncGenerator[list[_Chunk], None]:
+        """Do the work and yield batches of chunks, in a coroutine; `result` is to follow."""
+        assert isinstance(self._waiter, LoopWaiter)
+        try:
+            self.begin()
+            while True:
+                ended = self.ended
+                taken = self.take()
+                if taken is not None:
+                    yield taken
+                elif ended:
+                    return
+                else:
+                    await self._waiter.wait()
+        finally:
+            self.leave()
+
+    # --- in the engine's thread ---
+
+    async def hand_over(self, chunks: list[_Chunk]) -> None:
+        """Give chunks to the caller; waits while too many are waiting already."""
+        self._batches.append(chunks)
+        self._waiter.wake()
+        while len(self._batches) >= MOST_WAITING:
+            self._room = asyncio.get_running_loop().create_future()
+            # Asked again, since the caller may have taken them before it could see that it has to make room.
+            if len(self._batches) >= MOST_WAITING:
+                await self._room
+            self._room = None
+
+    async def tell(self, function: Callable[[], None]) -> None:
+        """Have the caller call a function, and wait until it has."""
+        loop = asyncio.get_running_loop()
+        told = loop.create_future()
+
+        def call() -> None:
+            function()
+            self._engine.call_soon(lambda: None if told.done() else told.set_result(None))
+
+        self._callbacks.append(call)
+        self._waiter.wake()
+        await told
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the caller's event loop was closed."""
+        return isinstance(self._waiter, LoopWaiter) and self._waiter.loop.is_closed()
+
+    def _start(self) -> None:
+        if not self._left:
+            self._engine.enter(self)
+            self._task = self._engine.loop.create_task(self._run(), context=self._context)
+            if self._engine.closed:
+                self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            self._result = await self._work(self)
+        except asyncio.CancelledError:
+            if not self._left:
+                self._error = closed_error()
+        except BaseException as exc:  # noqa: BLE001 - raised by `result`, in the caller's thread
+            self._error = exc
+        finally:
+            self.ended = True
+            self._engine.leave(self)
+            with contextlib.suppress(RuntimeError):
+                # The caller's loop was closed: nobody is left to wake.
+                self._waiter.wake()
+
+    def _cancel(self) -> None:
+        self._left = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def _make_room(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+
+class Engine:
+    """An event loop in a thread of its own; `get_engine` gives the process's."""
+
+    def __init__(self) -> None:
+        self.lost = False
+        """Whether this is a forked child, in which the engine's thread does not run."""
+        self.closed = False
+        self.loop = asyncio.new_event_loop()
+        self._letters = Letterbox(self.loop)
+        self._crossings: set[Crossing[Any]] = set()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closing: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._ended = threading.Lock()
+        self._ended.acquire()
+        start_thread(self._run, "together-ai-engine")
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+            # What was asked for while the loop ended is refused, and not left waiting.
+            self.loop.run_until_complete(self._refuse_the_rest())
+        finally:
+            self.loop.close()
+            self._ended.release()
+
+    def post(self, letter: Callable[[], None]) -> None:
+        """Call a function in the engine's thread; one wake-up for as many as come before it.
+
+        Raises
+        ------
+        RuntimeError
+            The engine was closed, or is the parent's of a forked process; as `call_soon`.
+        """
+        if self.lost:
+            raise RuntimeError("the engine is that of the parent process")
+        self._letters.post(letter)
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Call a function in the engine's thread, with a wake-up of its own.
+
+        For callers that a signal's handler may interrupt: no other caller's wake-up depends on this one's.
+        """
+        if self.lost:
+            raise RuntimeError("the engine is that of the parent process")
+        self.loop.call_soon_threadsafe(function)
+
+    def on_close(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await a function in the engine's thread before it ends."""
+        self._closing.append(function)
+
+    def enter(self, crossing: Crossing[Any]) -> None:
+        """Note work that begins; called in the engine's thread."""
+        self._crossings.add(crossing)
+        if self._sweep is None:
+            self._sweep = self.loop.call_later(_LOOPS_SWEPT, self._sweep_loops)
+
+    def leave(self, crossing: Crossing[Any]) -> None:
+        """Note work that ended; called in the engine's thread."""
+        self._crossings.discard(crossing)
+
+    def _sweep_loops(self) -> None:
+        """Cancel the work of callers whose event loop was closed under them."""
+        self._sweep = self.loop.call_later(_LOOPS_SWEPT, self._sweep_loops) if self._crossings else None
+        for crossing in list(self._crossings):
+            if crossing.abandoned:
+                crossing._cancel()
+
+    def close(self) -> None:
+        """Cancel what is under way, close the connections and end the thread, in that order."""
+        if self.closed or self.lost:
+            return
+        self.closed = True
+        self.call_soon(self._begin_to_end)
+        if not self._ended.acquire(timeout=_LONGEST_END):
+            logger.warning("the engine did not end in %g s", _LONGEST_END)
+
+    def _begin_to_end(self) -> None:
+        self._ending = self.loop.create_task(self._end())
+
+    async def _end(self) -> None:
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for function in self._closing:
+            try:
+                await function()
+            except Exception:
+                logger.exception("could not close a connection")
+        await self.loop.shutdown_asyncgens()
+        self.loop.stop()
+
+    async def _refuse_the_rest(self) -> None:
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+_lock = RenewableLock()
+_engine: Engine | None = None
+_left_behind: list[Engine] = []
+
+
+def get_engine() -> Engine:
+    """The engine of this process, started when it is first needed."""
+    global _engine
+    engine = _engine
+    if engine is None or engine.closed:
+        with _lock:
+            engine = _engine
+            if engine is None or engine.closed:
+                engine = _engine = Engine()
+    return engine
+
+
+def running_engine() -> Engine | None:
+    """The engine of this process, if it has started."""
+    return None if _engine is None or _engine.closed else _engine
+
+
+def _close() -> None:
+    if _engine is not None:
+        _engine.close()
+
+
+def _begin_anew() -> None:
+    # The parent's engine stays as it is: to close its sockets here would reach into the parent's.
+    global _engine
+    if _engine is not None:
+        _engine.lost = True
+        _left_behind.append(_engine)
+        _engine = None
+
+
+on_exit(Stage.ENGINE, _close)
+on_fork(in_child=_begin_anew)

@@ -1,0 +1,108 @@
+"""The official SDK's client, for the management API. It lives in the engine's loop."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import httpx
+from pydantic import SecretStr
+from together import APIError, APIStatusError, AsyncTogether, omit
+
+from hana_ai.api.addresses.proxy import proxy_for
+from hana_ai.api.errors import TogetherAIRequestError, TogetherAIResponseError
+from hana_ai.api.transport.body import ACCEPTED, Inflater
+from hana_ai.api.transport.tls import ssl_context
+from hana_ai.api.wire.failures import decode, forget_frames, request_id_of, status_error, transport_error
+
+BREAKAGE = (APIError, httpx.HTTPError, OSError, TimeoutError)
+"""What the SDK, httpx and the system raise when an exchange fails."""
+
+_LARGEST_ANSWER = 64 * 1024 * 1024
+_LARGEST_ERROR = 64 * 1024
+_PLAIN = ("", "identity")
+_GONE = ("content-encoding", "content-length", "transfer-encoding")
+"""Headers that are no longer true of a body that has been read and unpacked."""
+_UNTOLD = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
+"""What the SDK would tell of this machine."""
+
+
+def make_sdk(base_url: str, api_key: SecretStr) -> AsyncTogether:
+    """Make the SDK's client for an address; neither it nor its HTTP client retries or follows redirects."""
+    proxy = proxy_for(base_url)
+    inner = httpx.AsyncHTTPTransport(
+        verify=ssl_context(),
+        proxy=None if proxy is None else httpx.Proxy(proxy.url, headers=dict(proxy.headers or {})),
+        trust_env=False,
+    )
+    # The SDK leaves such a header out; its types do not know that it does so for defaults, too.
+    untold = {f"X-Stainless-{name}": omit for name in _UNTOLD}
+    return AsyncTogether(
+        api_key=api_key.get_secret_value(),
+        base_url=base_url,
+        max_retries=0,
+        default_headers=cast("dict[str, str]", {"Accept-Encoding": ACCEPTED, **untold}),
+        http_client=httpx.AsyncClient(
+            transport=_Bounded(inner), trust_env=False, follow_redirects=False, cookies=None
+        ),
+    )
+
+
+def sdk_error(exc: BaseException, base_url: str) -> TogetherAIRequestError:
+    """Make the error for what the SDK raised, with its cause, but without the frames that hold the key."""
+    forget_frames(exc)
+    if isinstance(exc, APIStatusError):
+        response = exc.response
+        error: TogetherAIRequestError = status_error(
+            response.status_code, response.headers, response.content, model=None
+        )
+    else:
+        error = transport_error(exc, base_url=base_url, model=None)
+    return error
+
+
+class _Bounded(httpx.AsyncBaseTransport):
+    """Reads replies whole, within a size, before the SDK sees them."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._inner.handle_async_request(request)
+        try:
+            data = await _read(response)
+        finally:
+            await response.aclose()
+        headers = [(name, value) for name, value in response.headers.multi_items() if name not in _GONE]
+        kind = response.headers.get("content-type", "")
+        if response.is_success and (data or "json" in kind):
+            # The SDK would take what is no JSON for a text.
+            decode(data, model=None, request_id=request_id_of(response.headers), content_type=kind)
+        return httpx.Response(response.status_code, headers=headers, content=data, request=request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def _read(response: httpx.Response) -> bytes:
+    """Read a reply's body; of an error's, as much as came and no more than its beginning."""
+    encoding = response.headers.get("content-encoding", "")
+    size, parts = 0, []
+    try:
+        inflater = None if encoding.lower() in _PLAIN else Inflater(encoding)
+        async for data in response.aiter_raw():
+            for part in (data,) if inflater is None else inflater.feed(data):
+                parts.append(part)
+                size += len(part)
+                if not response.is_success and size > _LARGEST_ERROR:
+                    return b"".join(parts)
+                if size > _LARGEST_ANSWER:
+                    raise TogetherAIResponseError(
+                        f"the reply is larger than {_LARGEST_ANSWER} bytes and was refused"
+                    )
+        if inflater is not None:
+            inflater.finish()
+    except (httpx.HTTPError, OSError, TogetherAIResponseError):
+        # Ignore a truncated error body: the status says enough.
+        if response.is_success:
+            raise
+    return b"".join(parts)
