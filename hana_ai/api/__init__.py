@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from hana_ai.api.routing.gen_ai_hub import init_embedding_model, init_llm
     from hana_ai.api.settings import TogetherAISettings
     from hana_ai.api.together_ai import TogetherAIClient, get_together_ai_client
-    from hana_ai.api.transport.transport import RetryEvent
+    from hana_ai.api.transport.call import RetryEvent
     from hana_ai.api.usage.ledger import BudgetWarning, Ledger, UsageEvent, get_ledger, usage_tags
 
 __version__ = "0.1.0"

@@ -8,7 +8,7 @@ from hana_ai.api.catalog.catalog import Catalog
 from hana_ai.api.process import RenewableLock, Stage, on_exit, on_fork
 from hana_ai.api.transport.call import Call
 from hana_ai.api.transport.transport import Transport
-from hana_ai.api.transport.watching import Ended, Watch, Watcher
+from hana_ai.api.transport.watching import Ended, Watch
 from hana_ai.api.usage.key import IN_MEMORY, UsageKey
 from hana_ai.api.usage.ledger import Ledger
 from hana_ai.api.usage.meter import OPERATIONS, UsageRecord, current_tags, read_tokens

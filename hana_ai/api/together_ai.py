@@ -12,12 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages.ai import UsageMetadata
 from pydantic import SecretStr
-from typing_extensions import Self
 
 from hana_ai.api.addresses.targets import targets_from
 from hana_ai.api.catalog.catalog import expect
@@ -25,8 +24,10 @@ from hana_ai.api.catalog.preflight import check_defaults
 from hana_ai.api.errors import TogetherAIError
 from hana_ai.api.langchain.client_fields import default_model
 from hana_ai.api.langchain.messages import chat_result, usage_from_wire
+from hana_ai.api.service import get_transport
 from hana_ai.api.settings import TogetherAISettings
-from hana_ai.api.transport.transport import Reply, Transport, get_transport
+from hana_ai.api.transport.call import Reply
+from hana_ai.api.transport.transport import Transport
 from hana_ai.api.usage.key import UsageKey, usage_key
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from hana_ai.api.transport.deadlines import bound, is_bound, until
 from pydantic import SecretStr
 
 from hana_ai.api.errors import TogetherAIRequestError, TogetherAIStreamError, TogetherAITimeoutError
@@ -18,8 +19,8 @@ from hana_ai.api.local.together import ScriptedEngine
 from hana_ai.api.transport import bounded_sockets as _bounded_streams
 from hana_ai.api.transport import connections as _connections
 from hana_ai.api.transport import deadlines as _deadlines
-from hana_ai.api.transport.deadlines import bound, is_bound, until
-from hana_ai.api.transport.transport import Call, Transport
+from hana_ai.api.transport.call import Call
+from hana_ai.api.transport.transport import Transport
 from tests.conftest import ScriptedTogether
 from tests.faults import catalogue
 from tests.faults.catalogue import after_headers, chunk, cut, drips, in_body, in_headers, slowly_endless

@@ -18,7 +18,7 @@ from hana_ai.api.langchain.embedding_job import vectors_from_wire
 from hana_ai.api.langchain.messages import chat_result, message_from_wire, usage_from_wire
 from hana_ai.api.llms import CompletionReader, generations_from_wire, llm_result
 from hana_ai.api.rerankers import results_from_wire
-from hana_ai.api.transport.transport import Reply
+from hana_ai.api.transport.call import Reply
 from hana_ai.api.usage.meter import read_tokens
 from hana_ai.api.wire.failures import (
     MAX_DEPTH,

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 import aiohttp
 import httpx
 import pytest
+from hana_ai.api.transport.aiohttp_transport import AiohttpTransport
+from hana_ai.api.transport.connections import Connections
 
 from hana_ai.api import ChatTogetherAI, TogetherAIEmbeddings
 from hana_ai.api.local.together import Reply, ScriptedEngine
-from hana_ai.api.transport.aiohttp_transport import AiohttpTransport
-from hana_ai.api.transport.connections import Connections
 from tests.conftest import ScriptedTogether, eventually
 
 PATH = "/v1/chat/completions"

@@ -41,7 +41,7 @@ from hana_ai.api.errors import (
     TogetherAIStreamError,
 )
 from hana_ai.api.local.together import Call, LlamaCppEngine, LocalTogether, Reply, ScriptedEngine, Usage
-from hana_ai.api.transport.transport import RetryEvent
+from hana_ai.api.transport.call import RetryEvent
 from tests.conftest import ScriptedTogether, eventually
 
 PATH = "/v1/chat/completions"

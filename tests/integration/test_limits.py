@@ -17,8 +17,9 @@ from benchmarks.limited import Named, Plan, Statistics, limited_server, statisti
 from hana_ai.api import TogetherAIEmbeddings
 from hana_ai.api.errors import TogetherAIRateLimitError
 from hana_ai.api.local.together import Reply, ScriptedEngine
+from hana_ai.api.service import get_transport
 from hana_ai.api.transport.call import Call, RetryEvent
-from hana_ai.api.transport.transport import Transport, get_transport
+from hana_ai.api.transport.transport import Transport
 from hana_ai.api.usage.key import UsageKey
 from tests.conftest import ScriptedTogether
 

@@ -23,7 +23,7 @@ from hana_ai.api.errors import (
 )
 from hana_ai.api.llms import TogetherAI
 from hana_ai.api.local.together import Reply, ScriptedEngine, Usage
-from hana_ai.api.transport.transport import RetryEvent
+from hana_ai.api.transport.call import RetryEvent
 from tests.conftest import ScriptedTogether, eventually
 
 PATH = "/v1/completions"

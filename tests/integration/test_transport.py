@@ -32,9 +32,11 @@ from hana_ai.api.errors import (
     TogetherAITimeoutError,
 )
 from hana_ai.api.local.together import Reply, ScriptedEngine
+from hana_ai.api.service import get_transport
 from hana_ai.api.transport import attempts as _attempts
 from hana_ai.api.transport import reading as _reading
-from hana_ai.api.transport.transport import Call, RetryEvent, Transport, get_transport
+from hana_ai.api.transport.call import Call, RetryEvent
+from hana_ai.api.transport.transport import Transport
 from tests.conftest import ScriptedTogether, eventually
 
 PATH = "/v1/chat/completions"
@@ -484,7 +486,8 @@ def test_the_same_address_and_key_share_a_transport() -> None:
 _LEAVES_WITHOUT_CLOSING = """
 import asyncio, sys
 from pydantic import SecretStr
-from hana_ai.api.transport.transport import Call, get_transport
+from hana_ai.api.transport.call import Call
+from hana_ai.api.service import get_transport
 t = get_transport(base_url=sys.argv[1], api_key=SecretStr(sys.argv[2]))
 def call():
     return Call("/v1/chat/completions", {"model": sys.argv[3], "messages": [{"role": "user", "content": "x"}]})

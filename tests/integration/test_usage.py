@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -591,9 +591,7 @@ def test_a_ledger_in_hana_is_shared_with_its_budget(
         ledger = get_ledger()
         assert ledger.totals()["total_cost_usd"] == spent
         assert ledger.totals_by("tag")["täg"]["total_cost_usd"] == 3 * _COST
-        assert ledger.totals_by("day")[datetime.now(timezone.utc).date().isoformat()]["total_requests"] == posts(
-            priced
-        )
+        assert ledger.totals_by("day")[datetime.now(UTC).date().isoformat()]["total_requests"] == posts(priced)
         assert ledger.events()[0].cost_usd == _COST
         connection = hana.connect()
         cursor = connection.cursor()
@@ -622,4 +620,4 @@ def test_a_ledger_whose_database_is_gone_keeps_calls_and_says_so(
 
 def test_days_are_utc(priced: ScriptedTogether) -> None:
     ChatTogetherAI(model=CHAT).invoke("Hello")
-    assert list(get_ledger().totals_by("day")) == [datetime.now(timezone.utc).date().isoformat()]
+    assert list(get_ledger().totals_by("day")) == [datetime.now(UTC).date().isoformat()]

@@ -8,6 +8,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from hana_ai.api.transport.starts import Starts, shared_starts
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -16,7 +17,6 @@ from hana_ai.api.transport import limiter
 from hana_ai.api.transport import starts as _starts
 from hana_ai.api.transport import waiting as _queue
 from hana_ai.api.transport.limiter import Limiter
-from hana_ai.api.transport.starts import Starts, shared_starts
 from tests.conftest import eventually
 
 

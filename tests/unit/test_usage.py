@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +24,7 @@ from hana_ai.api import TogetherAIBudgetExceededError, TogetherAISettings, Toget
 from hana_ai.api.catalog.catalog import ModelInfo, read_model
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError
 from hana_ai.api.storage.database import Driver, quote_table
-from hana_ai.api.transport.transport import Call
+from hana_ai.api.transport.call import Call
 from hana_ai.api.usage.budget import Budget, BudgetWarning
 from hana_ai.api.usage.key import IN_MEMORY, UsageKey, usage_key
 from hana_ai.api.usage.ledger import MAX_PENDING, Ledger
@@ -232,7 +232,7 @@ def test_no_calls_cost_nothing(ledger: Ledger) -> None:
 
 
 def test_totals_by_day_model_operation_and_tag(ledger: Ledger, catalog: FakeCatalog) -> None:
-    noon = datetime(2026, 3, 31, 12, tzinfo=timezone.utc).timestamp()
+    noon = datetime(2026, 3, 31, 12, tzinfo=UTC).timestamp()
     ledger.record(record(catalog, called_at=noon, tags=("a", "b", "a")))
     ledger.record(record(catalog, called_at=noon + 86_400, operation="embedding", model="e", tags=("b",)))
     ledger.record(record(catalog, called_at=noon + 86_401))
@@ -248,13 +248,13 @@ def test_totals_by_day_model_operation_and_tag(ledger: Ledger, catalog: FakeCata
     assert ledger.totals(start=date(2026, 4, 1))["total_requests"] == 2
     after = datetime.fromtimestamp(noon + 86_401, timezone(timedelta(hours=9)))
     assert ledger.totals(start=after)["total_requests"] == 1
-    assert ledger.totals(end=after.astimezone(timezone.utc).replace(tzinfo=None))["total_requests"] == 2
+    assert ledger.totals(end=after.astimezone(UTC).replace(tzinfo=None))["total_requests"] == 2
 
 
 def test_an_event_has_everything(ledger: Ledger, catalog: FakeCatalog) -> None:
     ledger.record(record(catalog, tags=("täg",), first_token=0.1, retries=2, called_at=1e9))
     [event] = ledger.events()
-    assert event.called_at == datetime(2001, 9, 9, 1, 46, 40, tzinfo=timezone.utc)
+    assert event.called_at == datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
     assert event.tags == ("täg",)
     assert (event.latency_seconds, event.first_token_seconds, event.retries) == (0.25, 0.1, 2)
     assert (event.status, event.http_status, event.request_id) == ("ok", None, "r")
@@ -820,7 +820,7 @@ def test_hana_gets_question_marks_and_its_own_types(monkeypatch: pytest.MonkeyPa
     for _ in range(3):
         ledger.record(record(catalog))
     assert ledger.totals()["total_cost_usd"] == Decimal("0.054")
-    assert ledger.totals_by("day")[datetime.now(timezone.utc).date().isoformat()]["total_requests"] == 3
+    assert ledger.totals_by("day")[datetime.now(UTC).date().isoformat()]["total_requests"] == 3
     assert (asked["address"], asked["password"], asked["autocommit"]) == ("h", "p", False)
     assert any(statement.startswith('CREATE TABLE "FIN"."USAGE" (') for statement in statements)
     assert any('"FIN"."USAGE_SPENT"' in statement for statement in statements)

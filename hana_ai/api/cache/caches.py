@@ -15,10 +15,9 @@ import os
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
-from typing_extensions import Self
 
 from hana_ai.api.cache.hits import looked_up
 from hana_ai.api.cache.store import VECTORS, Bounds, CacheKey, CacheStore, cache_key, open_driver

@@ -31,7 +31,8 @@ from hana_ai.api.usage.turns import RenewableLock
 from hana_ai.api.wire.shapes import shown
 
 if TYPE_CHECKING:
-    from hana_ai.api.transport.transport import Call, Reply, Transport
+    from hana_ai.api.transport.call import Call, Reply
+    from hana_ai.api.transport.transport import Transport
 
 logger = logging.getLogger(__name__)
 
@@ -227,7 +228,7 @@ class _Reading:
         self._after: str | None = None
 
     def next_call(self) -> Call | None:
-        from hana_ai.api.transport.transport import Call
+        from hana_ai.api.transport.call import Call
 
         if self._path is None:
             return None

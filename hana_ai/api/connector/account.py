@@ -17,7 +17,7 @@ from hana_ai.api.errors import (
     TogetherAISettingsError,
 )
 from hana_ai.api.together_ai import TogetherAIClient
-from hana_ai.api.transport.transport import Call
+from hana_ai.api.transport.call import Call
 from hana_ai.api.wire.shapes import shown
 
 if TYPE_CHECKING:

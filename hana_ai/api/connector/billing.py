@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import calendar
 import math
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypedDict
 
@@ -71,7 +71,7 @@ def _ledger_totals(account: Account, start: datetime, end: datetime) -> UsageTot
 
 def _moments(start: object, end: object) -> tuple[datetime, datetime]:
     """Begin of the first day, and the moment after the last one."""
-    today = datetime.now(timezone.utc).date()
+    today = datetime.now(UTC).date()
     month = calendar.monthrange(today.year, today.month)[1]
     first = _moment(today.replace(day=1) if start is None else start, "start_date")
     if end is None and start is not None:
@@ -93,10 +93,10 @@ def _moment(value: object, name: str, *, after: bool = False) -> datetime:
                 f"{name} is a date such as 2026-01-31 or an ISO time, not {value!r}."
             ) from None
     if isinstance(value, datetime):
-        return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
     if isinstance(value, date):
         day = value + timedelta(days=1) if after else value
-        return datetime.combine(day, time(), timezone.utc)
+        return datetime.combine(day, time(), UTC)
     raise TogetherAIInputError(f"{name} is a str, date or datetime, not a {type(value).__name__}.")
 
 
@@ -106,9 +106,9 @@ def _zone(value: str) -> str:
 
 async def _billed(account: Account, start: datetime, end: datetime) -> Billed | None:
     """Together's figures for the days of a span; None where the billing API is not enabled (404)."""
-    first = start.astimezone(timezone.utc).date()
-    last = (end.astimezone(timezone.utc) - timedelta(microseconds=1)).date()
-    today = datetime.now(timezone.utc).date()
+    first = start.astimezone(UTC).date()
+    last = (end.astimezone(UTC) - timedelta(microseconds=1)).date()
+    today = datetime.now(UTC).date()
     by_product: dict[str, Decimal] = {}
     by_day: dict[str, Decimal] = {}
     for month in _months(first, min(last, today)):

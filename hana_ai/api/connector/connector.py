@@ -12,10 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 from pydantic import SecretStr
-from typing_extensions import Self
 
 from hana_ai.api.addresses.checks import check_api_key, hide
 from hana_ai.api.connector.answers import (

@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import md5
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import orjson
-from typing_extensions import Self
 
 from hana_ai.api.addresses.proxy import proxy_for
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import (
     AliasChoices,
@@ -16,7 +16,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from typing_extensions import Self
 
 from hana_ai.api.addresses.checks import check_api_key, check_base_url, hide
 from hana_ai.api.addresses.targets import FallbackTarget, targets_from, targets_of
@@ -176,7 +175,7 @@ class ClientFields(BaseModel):
     def transport(self) -> Transport:
         """The shared transport for this object's address and key, as they are now."""
         # Here, as the settings above: nothing of it is needed before the first call.
-        from hana_ai.api.transport.transport import get_transport
+        from hana_ai.api.service import get_transport
 
         key = self.api_key if isinstance(self.api_key, SecretStr) else SecretStr(str(self.api_key))
         return get_transport(

@@ -23,7 +23,7 @@ from hana_ai.api.langchain.embedding_replies import refusal, vectors_from_wire
 from hana_ai.api.wire.token_counts import sum_token_counts, token_counts
 
 if TYPE_CHECKING:
-    from hana_ai.api.transport.transport import Reply
+    from hana_ai.api.transport.call import Reply
 
 logger = logging.getLogger(__name__)
 

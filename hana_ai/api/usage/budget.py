@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
@@ -43,7 +43,7 @@ OnBudget = Callable[[BudgetWarning], None]
 
 def utc_day(timestamp: float) -> str:
     """The date of a time in seconds since 1970, such as 2026-03-31."""
-    return datetime.fromtimestamp(timestamp, timezone.utc).date().isoformat()
+    return datetime.fromtimestamp(timestamp, UTC).date().isoformat()
 
 
 class Budget:
@@ -170,7 +170,7 @@ class Budget:
 
 def _bounds(now: float, period: Period) -> tuple[float, float]:
     """When the period that a time is in begins, and when the next one does."""
-    first = datetime.fromtimestamp(now, timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    first = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if period == "day":
         return first.timestamp(), (first + timedelta(days=1)).timestamp()
     first = first.replace(day=1)
@@ -179,4 +179,4 @@ def _bounds(now: float, period: Period) -> tuple[float, float]:
 
 
 def _until(ends: float) -> str:
-    return datetime.fromtimestamp(ends, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    return datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypedDict
 
@@ -98,7 +98,7 @@ def cost_of(record: UsageRecord, tokens: Tokens) -> Decimal | None:
 def row_of(record: UsageRecord, tokens: Tokens, cost: Decimal | None) -> tuple[Any, ...]:
     """A row of the store, but for the process and the number that it begins with."""
     return (
-        datetime.fromtimestamp(record.called_at, timezone.utc).isoformat(" ", "microseconds")[:26],
+        datetime.fromtimestamp(record.called_at, UTC).isoformat(" ", "microseconds")[:26],
         record.operation,
         record.model[:LONGEST_MODEL],
         _tags_text(record.tags),
@@ -130,7 +130,7 @@ def event_of(row: Mapping[str, Any]) -> UsageEvent:
         return None if row[name] is None else int(row[name])
 
     return UsageEvent(
-        called_at=datetime.fromisoformat(row["CALLED_AT"]).replace(tzinfo=timezone.utc),
+        called_at=datetime.fromisoformat(row["CALLED_AT"]).replace(tzinfo=UTC),
         operation=row["OPERATION"],
         model=row["MODEL"],
         tags=tuple(orjson.loads(row["TAGS"])),
@@ -197,7 +197,7 @@ def _add(sums: UsageTotals, cost: str | None, counts: Sequence[Any]) -> None:
 
 
 def _timestamp(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).replace(tzinfo=None).isoformat(" ", "microseconds")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 def time_range(start: date | datetime | None, end: date | datetime | None) -> tuple[str, str]:
@@ -210,6 +210,6 @@ def time_range(start: date | datetime | None, end: date | datetime | None) -> tu
 
 def _moment(value: date | datetime, *, after: bool = False) -> datetime:
     if isinstance(value, datetime):
-        return value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
-    day = datetime(value.year, value.month, value.day, tzinfo=timezone.utc)
+        return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    day = datetime(value.year, value.month, value.day, tzinfo=UTC)
     return day + timedelta(days=1) if after else day

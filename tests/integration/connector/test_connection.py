@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -206,7 +206,7 @@ async def test_usage_counts_the_calls_of_this_month(connector: TogetherAIConnect
         pass
 
     stats = await connector.get_usage_stats()
-    today = datetime.now(timezone.utc).date()
+    today = datetime.now(UTC).date()
     assert stats["total_requests"] == 2
     assert stats["prompt_tokens"] == stats["completion_tokens"] == 5
     assert stats["total_tokens"] == 10

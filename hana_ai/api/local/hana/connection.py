@@ -6,7 +6,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -85,7 +85,7 @@ class DuckDBSession:
         assert isinstance(prepared, Plan)
         plan = prepared if prepared.made_for == self._version() else self.prepare(prepared.sql)
         self._drain()
-        self.state.now = datetime.now(timezone.utc).replace(tzinfo=None)
+        self.state.now = datetime.now(UTC).replace(tzinfo=None)
         converted = self._converted(plan, rows)
         statement = plan.statement
         if isinstance(statement, syntax.Query):

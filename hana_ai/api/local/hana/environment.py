@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from hana_ai.api.local.hana.catalog import Catalog, SequenceInfo, TableInfo, ViewInfo
 from hana_ai.api.local.hana.errors import no_privilege, unknown_table
@@ -25,7 +25,7 @@ class SessionState:
     """Local temporary tables by name; their schema does not matter."""
     global_temporary: set[str] = field(default_factory=set)
     """Physical names of global temporary tables that this connection already has."""
-    now: datetime = field(default_factory=lambda: datetime.now(timezone.utc).replace(tzinfo=None))
+    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
     """When the running statement began, in UTC."""
     last_identity: int | None = None
     sequences_used: set[str] = field(default_factory=set)
