@@ -91,3 +91,11 @@ def together_environment(together: ScriptedTogether, monkeypatch: pytest.MonkeyP
     for name, value in together.environment().items():
         monkeypatch.setenv(name, value)
     return together
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait milliseconds before a further try, where the server names no time."""
+    from hana_ai.api.transport import RetryPolicy, Transport
+
+    monkeypatch.setattr(Transport, "retry_policy", RetryPolicy(first_wait=0.01))

@@ -18,10 +18,9 @@ from typing import Any
 import pytest
 
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError
-from hana_ai.api.transport import attempts as _attempts
 from hana_ai.api.transport import connections as _connections
-from hana_ai.api.transport import reading as _reading
 from hana_ai.api.transport import transport as transport_module
+from hana_ai.api.transport.attempts import RetryPolicy
 from hana_ai.api.transport.transport import Transport
 from hana_ai.api.usage import ledger as usage
 from tests.conftest import ScriptedTogether
@@ -53,7 +52,7 @@ def right(good_server: ScriptedTogether) -> dict[str, Any]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Settings for a row; retries come soon."""
-    monkeypatch.setattr(_attempts, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(Transport, "retry_policy", RetryPolicy(first_wait=0.01))
 
     def settings(timeout: float) -> None:
         monkeypatch.setenv("TOGETHER_TIMEOUT", str(timeout))
@@ -191,7 +190,7 @@ def test_every_way_to_ask_bears(
 ) -> None:
     quick(fault.timeout)
     if fault.bounded:
-        monkeypatch.setattr(_reading, "MAX_REPLY_BYTES", BOUND)
+        monkeypatch.setattr(Transport, "max_reply_bytes", BOUND)
         monkeypatch.setattr(_connections, "_LARGEST_ANSWER", BOUND)
     monkeypatch.setattr(catalogue, "OTHER_HOST", [])
     key = str(good_server.api_key)

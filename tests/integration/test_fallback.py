@@ -30,9 +30,10 @@ from hana_ai.api import (
     get_ledger,
     get_together_ai_client,
 )
-from hana_ai.api.addresses import targets as fallback
 from hana_ai.api.local.together import Reply, ScriptedEngine
-from hana_ai.api.transport import attempts as _attempts
+from hana_ai.api.service import get_transport
+from hana_ai.api.transport.breaker import BreakerPolicy
+from hana_ai.api.transport.destinations import Destination
 from tests.conftest import ScriptedTogether, eventually
 
 FIRST = ScriptedEngine.CHAT
@@ -42,11 +43,7 @@ DEAD = Reply(drop=True, repeat=1000)
 Ask = Callable[[ChatTogetherAI, str], Awaitable[Any]]
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(_attempts, "FIRST_WAIT", 0.01)
-    yield
-    fallback._breakers.clear()
+pytestmark = pytest.mark.usefixtures("quick_retries")
 
 
 @pytest.fixture
@@ -300,15 +297,15 @@ async def test_an_open_breaker_spares_the_dead_target(
 async def test_streams_that_break_open_the_breaker(
     together: ScriptedTogether, second: ScriptedTogether, ask: Ask
 ) -> None:
-    together.engine.reply(Reply(text="one two three", break_at_chunk=2, repeat=fallback.OPENS_AFTER))
+    together.engine.reply(Reply(text="one two three", break_at_chunk=2, repeat=BreakerPolicy().opens_after))
     model = chat(together, second)
-    for _ in range(fallback.OPENS_AFTER):
+    for _ in range(BreakerPolicy().opens_after):
         with pytest.raises(TogetherAIStreamError):
             await ask(model, "the question")
     assert not second.engine.posts
     assert await ask(model, "the question")
     assert len(second.engine.posts) == 1
-    assert len(together.engine.posts) == fallback.OPENS_AFTER
+    assert len(together.engine.posts) == BreakerPolicy().opens_after
 
 
 @pytest.mark.parametrize("ask", [_invoke, _ainvoke, _stream, _astream])
@@ -317,8 +314,9 @@ async def test_when_all_breakers_are_open_the_first_target_is_asked(
 ) -> None:
     model = chat(together, second)
     for server in (together, second):
-        breaker = fallback.breaker_of(server.base_url, SecretStr(str(server.api_key)), FIRST)
-        for _ in range(fallback.OPENS_AFTER):
+        transport = get_transport(base_url=server.base_url, api_key=SecretStr(str(server.api_key)))
+        breaker = transport.breaker(FIRST)
+        for _ in range(BreakerPolicy().opens_after):
             breaker.failed()
     answer = await ask(model, "the question")
     assert answer.content == "the question"
@@ -328,7 +326,7 @@ async def test_when_all_breakers_are_open_the_first_target_is_asked(
 async def test_a_target_that_dies_amid_a_thousand_calls(
     together: ScriptedTogether, second: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fallback, "FIRST_REST", 0.2)
+    monkeypatch.setattr(Destination, "breaker_policy", BreakerPolicy(first_rest=0.2))
     retries: Counter[str] = Counter()
     answered: Counter[str] = Counter()
     died = asyncio.Event()
@@ -372,10 +370,10 @@ async def test_a_target_that_dies_amid_a_thousand_calls(
 async def test_a_cancelled_probe_lets_the_next_call_probe(
     together: ScriptedTogether, second: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fallback, "FIRST_REST", 0.0)
+    monkeypatch.setattr(Destination, "breaker_policy", BreakerPolicy(first_rest=0.0))
     model = chat(together, second)
-    breaker = fallback.breaker_of(together.base_url, model.transport.api_key, FIRST)
-    for _ in range(fallback.OPENS_AFTER):
+    breaker = model.transport.breaker(FIRST)
+    for _ in range(BreakerPolicy().opens_after):
         breaker.failed()
     together.engine.reply(Reply(stall=True))
     probe = asyncio.ensure_future(model.ainvoke("the question"))

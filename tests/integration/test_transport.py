@@ -33,8 +33,7 @@ from hana_ai.api.errors import (
 )
 from hana_ai.api.local.together import Reply, ScriptedEngine
 from hana_ai.api.service import get_transport
-from hana_ai.api.transport import attempts as _attempts
-from hana_ai.api.transport import reading as _reading
+from hana_ai.api.transport.attempts import RetryPolicy
 from hana_ai.api.transport.call import Call, RetryEvent
 from hana_ai.api.transport.transport import Transport
 from tests.conftest import ScriptedTogether, eventually
@@ -105,7 +104,7 @@ def test_the_answer_belongs_to_the_question(transport: Transport, ask: Ask) -> N
 def test_a_passing_failure_is_tried_again(
     transport: Transport, engine: ScriptedEngine, ask: Ask, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_attempts, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(Transport, "retry_policy", RetryPolicy(first_wait=0.01))
     engine.reply(Reply(status=status), Reply(status=status))
     seen: list[RetryEvent] = []
     assert ask(transport, call("at last", on_retry=seen.append)) == "at last"
@@ -154,7 +153,7 @@ def test_a_wait_beyond_the_deadline_is_not_begun(transport: Transport, engine: S
 def test_tries_end_after_the_retries(
     transport: Transport, engine: ScriptedEngine, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_attempts, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(Transport, "retry_policy", RetryPolicy(first_wait=0.01))
     engine.always(Reply(status=500))
     with pytest.raises(TogetherAIServerError):
         ask(transport, call(max_retries=2))
@@ -173,7 +172,7 @@ def test_the_server_may_forbid_a_retry(transport: Transport, engine: ScriptedEng
 def test_a_dropped_connection_is_tried_again(
     transport: Transport, together: ScriptedTogether, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_attempts, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(Transport, "retry_policy", RetryPolicy(first_wait=0.01))
     together.engine.reply(Reply(drop=True), Reply(drop=True))
     errors: list[TogetherAIRequestError] = []
     assert ask(transport, call("back", on_retry=lambda event: errors.append(event.error))) == "back"
@@ -226,7 +225,7 @@ def test_the_deadline_of_a_stream_ends_with_its_first_chunk(
 def test_a_stream_that_breaks_before_its_first_chunk_is_tried_again(
     transport: Transport, together: ScriptedTogether, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_attempts, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(Transport, "retry_policy", RetryPolicy(first_wait=0.01))
     together.check_answers = False
     together.engine.reply(Reply(text="whole answer", break_at_chunk=0))
     assert ask(transport, call("whole answer")) == "whole answer"
@@ -249,7 +248,7 @@ def test_a_stream_that_breaks_later_is_not(
 def test_an_error_as_the_first_event_is_tried_again(
     transport: Transport, together: ScriptedTogether, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_attempts, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(Transport, "retry_policy", RetryPolicy(first_wait=0.01))
     together.check_answers = False
     together.engine.reply(Reply(text="fine", error_at_chunk=0))
     assert ask(transport, call("fine")) == "fine"
@@ -338,7 +337,7 @@ def test_a_reply_that_is_not_json_shows_its_beginning(
 def test_a_reply_that_is_too_large_is_refused_while_it_is_read(
     transport: Transport, together: ScriptedTogether, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_reading, "MAX_REPLY_BYTES", 1000)
+    monkeypatch.setattr(Transport, "max_reply_bytes", 1000)
     together.engine.reply(Reply(text="x" * 100_000))
     with pytest.raises(TogetherAIResponseError, match="larger than 1000 bytes"):
         ask(transport, call())
@@ -348,7 +347,7 @@ def test_a_reply_that_is_too_large_is_refused_while_it_is_read(
 def test_a_reply_that_breaks_in_the_middle_is_tried_again(
     transport: Transport, together: ScriptedTogether, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_attempts, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(Transport, "retry_policy", RetryPolicy(first_wait=0.01))
     together.check_answers = False
     together.engine.reply(Reply(text="one two three four five", break_at_byte=40))
     assert ask(transport, call("again")) == "again"
@@ -577,7 +576,7 @@ def test_waiting_for_a_place_ends_at_the_deadline(together: ScriptedTogether) ->
 def test_a_429_lowers_the_concurrency_and_a_503_does_not(
     transport: Transport, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_attempts, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(Transport, "retry_policy", RetryPolicy(first_wait=0.01))
     limiter = transport.limiter(ScriptedEngine.CHAT)
     engine.reply(Reply(status=503))
     _ask(transport, call())

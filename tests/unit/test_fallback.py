@@ -15,7 +15,10 @@ from hana_ai.api import (
     TogetherAIRerank,
     TogetherAISettingsError,
 )
-from hana_ai.api.addresses.targets import FIRST_REST, LONGEST_REST, OPENS_AFTER, CircuitBreaker, parse_fallback
+from hana_ai.api.addresses.targets import parse_fallback
+from hana_ai.api.transport.breaker import BreakerPolicy, CircuitBreaker
+
+POLICY = BreakerPolicy()
 
 HOME = "https://api.example.com"
 KEY = SecretStr("tgp_v1_watched-the-key-of-home")
@@ -107,18 +110,18 @@ class Clock:
 
 def test_a_breaker_opens_rests_probes_and_closes() -> None:
     clock = Clock()
-    breaker = CircuitBreaker("m", clock)
-    for _ in range(OPENS_AFTER):
+    breaker = CircuitBreaker("m", clock=clock)
+    for _ in range(POLICY.opens_after):
         assert breaker.allow() and breaker.state == "closed"
         breaker.failed()
     assert not breaker.allow() and breaker.state == "open"
-    clock.now += FIRST_REST
+    clock.now += POLICY.first_rest
     assert breaker.state == "half-open"
     assert breaker.allow() and not breaker.allow()
     breaker.failed()
-    clock.now += FIRST_REST
+    clock.now += POLICY.first_rest
     assert not breaker.allow()
-    clock.now += FIRST_REST
+    clock.now += POLICY.first_rest
     assert breaker.allow()
     breaker.abandoned()
     assert breaker.allow()
@@ -127,9 +130,9 @@ def test_a_breaker_opens_rests_probes_and_closes() -> None:
 
 
 def test_a_success_between_failures_starts_the_count_anew() -> None:
-    breaker = CircuitBreaker("m", Clock())
+    breaker = CircuitBreaker("m", clock=Clock())
     for _ in range(3):
-        for _ in range(OPENS_AFTER - 1):
+        for _ in range(POLICY.opens_after - 1):
             breaker.failed()
         breaker.succeeded()
     assert breaker.state == "closed"
@@ -137,13 +140,13 @@ def test_a_success_between_failures_starts_the_count_anew() -> None:
 
 def test_a_stream_that_began_closes_a_breaker_and_one_that_breaks_opens_it_again() -> None:
     clock = Clock()
-    breaker = CircuitBreaker("m", clock)
-    for _ in range(OPENS_AFTER):
+    breaker = CircuitBreaker("m", clock=clock)
+    for _ in range(POLICY.opens_after):
         breaker.began()
         assert breaker.state == "closed"
         breaker.failed()
     assert breaker.state == "open"
-    clock.now += FIRST_REST
+    clock.now += POLICY.first_rest
     assert breaker.allow()
     breaker.began()
     assert breaker.state == "closed"
@@ -161,7 +164,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
-        self.breaker = CircuitBreaker("m", self.clock)
+        self.breaker = CircuitBreaker("m", clock=self.clock)
         self.probing = False
 
     @rule()
@@ -178,14 +181,14 @@ class BreakerMachine(RuleBasedStateMachine):
         if outcome in ("succeeded", "began"):
             assert self.breaker.state == "closed"
 
-    @rule(seconds=st.floats(0, 2 * LONGEST_REST))
+    @rule(seconds=st.floats(0, 2 * POLICY.longest_rest))
     def time_passes(self, seconds: float) -> None:
         self.clock.now += seconds
 
     @invariant()
     def never_rests_longer(self) -> None:
         until = self.breaker._open_until
-        assert until is None or until <= self.clock.now + LONGEST_REST
+        assert until is None or until <= self.clock.now + POLICY.longest_rest
 
 
 TestBreakerMachine = BreakerMachine.TestCase

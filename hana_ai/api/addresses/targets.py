@@ -1,12 +1,8 @@
-"""Where else a call can go, and the circuit breakers that say where not to go for a while."""
+"""Where else a call can go."""
 
 from __future__ import annotations
 
-import logging
-import os
-import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,15 +14,6 @@ from hana_ai.api.errors import TogetherAISettingsError
 
 if TYPE_CHECKING:
     from hana_ai.api.settings import TogetherAISettings
-
-logger = logging.getLogger(__name__)
-
-OPENS_AFTER = 5
-"""Failures in a row after which a target is left alone."""
-FIRST_REST = 5.0
-"""Seconds until one call probes a target that was left alone."""
-LONGEST_REST = 60.0
-"""Each failed probe doubles the rest, up to these seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,104 +125,3 @@ def targets_of(given: str | FallbackTarget | Iterable[str | FallbackTarget]) -> 
     for entry in given:
         found += [entry] if isinstance(entry, FallbackTarget) else parse_fallback(entry, "fallback")
     return tuple(found)
-
-
-class CircuitBreaker:
-    """Leaves a target alone after failures in a row, and lets one call at a time probe it again. Thread-safe.
-
-    Closed: every call may go. After `OPENS_AFTER` failures in a row it opens: none may, for `FIRST_REST` seconds.
-    Then it is half open: one call may; if that succeeds the breaker closes, if not it rests twice as long.
-    A stream has succeeded at its end; one that breaks before has failed.
-    """
-
-    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._name = name
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._failures = 0
-        self._rest = FIRST_REST
-        self._open_until: float | None = None
-        self._probing = False
-
-    @property
-    def state(self) -> str:
-        """closed, open or half-open."""
-        if self._open_until is None:
-            return "closed"
-        return "open" if self._clock() < self._open_until else "half-open"
-
-    @property
-    def is_open(self) -> bool:
-        """Whether calls had better go elsewhere."""
-        return self._open_until is not None
-
-    def allow(self) -> bool:
-        """Whether a call may go; True for the one that probes, which must then tell how it went."""
-        if self._open_until is None:
-            return True
-        with self._lock:
-            if self._open_until is None:
-                return True
-            if self._probing or self._clock() < self._open_until:
-                return False
-            self._probing = True
-            return True
-
-    def succeeded(self) -> None:
-        """Tell that the target answered."""
-        if not self._failures and self._open_until is None:
-            return
-        with self._lock:
-            was_open, self._open_until = self._open_until is not None, None
-            self._failures, self._rest, self._probing = 0, FIRST_REST, False
-        if was_open:
-            logger.warning("%s answers again", self._name)
-
-    def began(self) -> None:
-        """Tell that the target's stream began: an open breaker closes, but one more failure opens it again."""
-        if self._open_until is None:
-            return
-        with self._lock:
-            self._failures, self._open_until, self._probing = OPENS_AFTER - 1, None, False
-        logger.warning("%s answers again", self._name)
-
-    def failed(self) -> None:
-        """Tell that the target failed."""
-        with self._lock:
-            self._failures += 1
-            if self._open_until is None:
-                if self._failures < OPENS_AFTER:
-                    return
-                logger.warning(
-                    "%s failed %d times in a row; calls go elsewhere for %g s",
-                    self._name,
-                    self._failures,
-                    self._rest,
-                )
-            elif self._probing:
-                self._rest = min(LONGEST_REST, self._rest * 2)
-            else:
-                # A call from before it opened; it says nothing new.
-                return
-            self._probing = False
-            self._open_until = self._clock() + self._rest
-
-    def abandoned(self) -> None:
-        """Tell that a call ended without an outcome, such as by a cancellation."""
-        with self._lock:
-            self._probing = False
-
-
-_breakers: dict[tuple[str, SecretStr, str | None], CircuitBreaker] = {}
-
-
-def breaker_of(base_url: str, api_key: SecretStr, model: str | None) -> CircuitBreaker:
-    """The process's breaker of a model at an address."""
-    key = (base_url, api_key, model)
-    breaker = _breakers.get(key)
-    return breaker or _breakers.setdefault(key, CircuitBreaker(f"{model} at {base_url}"))
-
-
-if hasattr(os, "register_at_fork"):
-    # A lock may be held, and a probe under way, in a thread that the child has not.
-    os.register_at_fork(after_in_child=_breakers.clear)

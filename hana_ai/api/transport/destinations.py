@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import aiohttp
@@ -22,7 +22,7 @@ from yarl import URL
 from hana_ai.api import __version__
 from hana_ai.api.addresses.proxy import Proxy, proxy_for
 from hana_ai.api.transport.body import ACCEPTED
-from hana_ai.api.transport.breaker import CircuitBreaker
+from hana_ai.api.transport.breaker import BreakerPolicy, CircuitBreaker
 from hana_ai.api.transport.limiter import Limiter, Rate
 from hana_ai.api.transport.tls import look_up, ssl_context
 
@@ -46,6 +46,8 @@ class Destination:
     api_key : SecretStr
         Sent as bearer token, to `base_url` alone: redirects are not followed.
     """
+
+    breaker_policy: ClassVar[BreakerPolicy] = BreakerPolicy()
 
     def __init__(self, base_url: str, api_key: SecretStr) -> None:
         self.base_url = base_url
@@ -81,7 +83,10 @@ class Destination:
     def breaker(self, model: str | None) -> CircuitBreaker:
         """The circuit breaker of one model."""
         breaker = self._breakers.get(model)
-        return breaker or self._breakers.setdefault(model, CircuitBreaker(f"{model} at {self.base_url}"))
+        if breaker is None:
+            breaker = CircuitBreaker(f"{model} at {self.base_url}", self.breaker_policy)
+            breaker = self._breakers.setdefault(model, breaker)
+        return breaker
 
     async def post(self, path: str, payload: bytes, connect_timeout: float) -> aiohttp.ClientResponse:
         """Send a JSON body; the reply's own body is still to be read."""

@@ -37,6 +37,7 @@ from hana_ai.api.wire.failures import request_id_of
 if TYPE_CHECKING:
     from together import AsyncTogether
 
+    from hana_ai.api.transport.breaker import CircuitBreaker
     from hana_ai.api.transport.limiter import Limiter
 
 _T = TypeVar("_T")
@@ -103,6 +104,10 @@ class Transport:
     def limiter(self, model: str | None) -> Limiter:
         """The limiter of one model; what it learns about the rate is the process's, for this address and key."""
         return self._destination(get_engine()).limiter(model, self._max_concurrency)
+
+    def breaker(self, model: str | None) -> CircuitBreaker:
+        """The circuit breaker of one model at this address."""
+        return self._destination(get_engine()).breaker(model)
 
     # --- the four faces ---
 
