@@ -282,14 +282,15 @@ def closed_port() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def deaf_port() -> Iterator[str]:
+def deaf_port(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """The address of a port whose queue is full, so that connecting gets no answer."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
+        listener = stack.enter_context(socket.socket(family))
+        listener.bind((host, port))
         listener.listen(0)
         for _ in range(4):
-            filler = stack.enter_context(socket.socket())
+            filler = stack.enter_context(socket.socket(family))
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -9,16 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import pytest
-from hana_ai.api.transport.deadlines import bound, is_bound, until
 from pydantic import SecretStr
 
 from hana_ai.api.errors import TogetherAIRequestError, TogetherAIStreamError, TogetherAITimeoutError
 from hana_ai.api.local.together import ScriptedEngine
-from hana_ai.api.transport import bounded_sockets as _bounded_streams
-from hana_ai.api.transport import connections as _connections
-from hana_ai.api.transport import deadlines as _deadlines
+from hana_ai.api.service import catalog_for
 from hana_ai.api.transport.call import Call
 from hana_ai.api.transport.transport import Transport
 from tests.conftest import ScriptedTogether
@@ -193,59 +189,21 @@ def test_a_dead_address_leaves_time_for_the_next(
     async def passes(exchange: Exchange) -> None:
         await exchange.send((await exchange.good()).wire())
 
-    with deaf_port() as deaf, faulty.listen(passes) as listener:
-        dead, living = int(deaf.rpartition(":")[2]), listener.port
-        connect = socket.create_connection
-        asked: list[str] = []
+    find = socket.getaddrinfo
+    with faulty.listen(passes) as listener, deaf_port("::1", listener.port):
 
-        def to_one_of_both(address: tuple[str, int], *rest: Any, **more: Any) -> socket.socket:
-            asked.append(address[0])
-            return connect(("127.0.0.1", dead if address[0] == "::1" else living), *rest, **more)
+        def getaddrinfo(host: str, *rest: Any, **more: Any) -> Any:
+            if host != "two.test":
+                return find(host, *rest, **more)
+            return [
+                (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", listener.port, 0, 0)),
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", listener.port)),
+            ]
 
-        found = [
-            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", living, 0, 0)),
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", living)),
-        ]
-        monkeypatch.setattr(_bounded_streams, "_addresses", lambda host, port: [entry[4][0] for entry in found])
-        monkeypatch.setattr(socket, "create_connection", to_one_of_both)
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
         begin = time.monotonic()
-        opened(listener.url).request(_call(connect=0.6))
-        assert 0.29 <= time.monotonic() - begin < 0.6 + LATE
-        assert asked == ["::1", "127.0.0.1"]
-
-
-def test_deadlines_of_threads_do_not_mix() -> None:
-    seen: list[float | None] = []
-    with until(1.0):
-        thread = threading.Thread(target=lambda: seen.append(_deadlines.now.deadline))
-        thread.start()
-        thread.join()
-        with until(2.0):
-            seen.append(_deadlines.now.deadline)
-        seen.append(_deadlines.now.deadline)
-    seen.append(_deadlines.now.deadline)
-    assert seen == [None, 2.0, 1.0, None]
-
-
-def test_a_client_can_be_bound() -> None:
-    with httpx.Client(proxy="http://127.0.0.1:9") as client:
-        assert bound(client), "httpx has changed: deadlines of synchronous calls are no longer exact"
-        mounted = [transport for transport in client._mounts.values() if transport is not None]
-        for transport in (client._transport, *mounted):
-            assert isinstance(transport._pool._network_backend, _bounded_streams.BoundedBackend)  # type: ignore[attr-defined]
-
-
-def test_a_client_of_another_make_works_unbound(
-    good_server: ScriptedTogether, opened: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200))) as client:
-        assert not bound(client)
-    assert not is_bound(None)
-    monkeypatch.setattr(_connections, "bound", lambda client: False)
-    transport = opened(good_server.base_url)
-    transport.request(_call())
-    _stream(transport, _call(stream=True))
-    _stream(transport, _call(stream=True))
+        opened(f"http://two.test:{listener.port}").request(_call(connect=5.0))
+        assert time.monotonic() - begin < 0.3 + LATE
 
 
 # --- leaving ---
@@ -280,8 +238,8 @@ def test_breaking_out_of_a_stream_closes_its_connection_within_100_ms(faulty: Fa
             next(stream)
             begin = time.monotonic()
             stream.close()
-            assert transport.limiter(ScriptedEngine.CHAT).in_use == 0
             took.append(_left_within(listener, begin))
+        assert transport.limiter(ScriptedEngine.CHAT).in_use == 0
     assert min(took) < 0.1
 
 
@@ -296,8 +254,8 @@ async def test_leaving_an_asynchronous_stream_closes_its_connection_within_100_m
             await anext(stream)
             begin = time.monotonic()
             await stream.aclose()
-            assert transport.limiter(ScriptedEngine.CHAT).in_use == 0
             took.append(await asyncio.to_thread(_left_within, listener, begin))
+        assert transport.limiter(ScriptedEngine.CHAT).in_use == 0
     assert min(took) < 0.1
 
 
@@ -326,8 +284,8 @@ async def test_a_cancelled_task_closes_its_connection_within_100_ms(
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert transport.limiter(ScriptedEngine.CHAT).in_use == 0
             took.append(await asyncio.to_thread(_left_within, listener, begin))
+        assert transport.limiter(ScriptedEngine.CHAT).in_use == 0
     assert min(took) < 0.1
 
 
@@ -441,8 +399,8 @@ def test_a_clock_that_jumps_changes_no_deadline(
         call.max_retries = 1
         ask(transport, call)
         assert len(listener.requests) == 2
-        assert transport.catalog.models()
-        assert transport.catalog.fresh
+        assert catalog_for(listener.url, transport.api_key).models()
+        assert catalog_for(listener.url, transport.api_key).fresh
     with faulty.listen(cut(in_headers, "stall")) as listener:
         begin = time.monotonic()
         with pytest.raises(TogetherAITimeoutError):
@@ -475,10 +433,6 @@ def test_certificates_that_cannot_be_read_are_named(
     from hana_ai.api.errors import TogetherAISettingsError
 
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/authority.pem")
-    _connections._ssl_context.cache_clear()
-    try:
-        for ask in (_ask, _aask, _stream, _astream):
-            with pytest.raises(TogetherAISettingsError, match=r"SSL_CERT_FILE=/nowhere/authority\.pem"):
-                ask(opened(good_server.base_url), _call(stream=ask in (_stream, _astream)))
-    finally:
-        _connections._ssl_context.cache_clear()
+    for ask in (_ask, _aask, _stream, _astream):
+        with pytest.raises(TogetherAISettingsError, match=r"SSL_CERT_FILE=/nowhere/authority\.pem"):
+            ask(opened(good_server.base_url), _call(stream=ask in (_stream, _astream)))

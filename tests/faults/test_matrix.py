@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from hana_ai.api import service
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError
-from hana_ai.api.transport import connections as _connections
-from hana_ai.api.transport import transport as transport_module
 from hana_ai.api.transport.attempts import RetryPolicy
+from hana_ai.api.transport.destinations import destinations_of
+from hana_ai.api.transport.engine import get_engine
 from hana_ai.api.transport.transport import Transport
 from hana_ai.api.usage import ledger as usage
 from tests.conftest import ScriptedTogether
@@ -65,7 +67,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 def close_everything() -> None:
     usage.close_all()
-    transport_module.close_all()
+    service.close_all()
 
 
 def expected_of(fault: Fault, face: Face) -> Expected | None:
@@ -103,7 +105,7 @@ def check(
     tries = len(listener.requests) if listener is not None else None
     if not problem and None not in (tries, expected.tries) and tries != expected.tries:
         problem = f"{tries} tries, not {expected.tries}"
-    return problem or _left_behind(url, listener)
+    return problem or _left_behind(url, key, listener)
 
 
 def _wrong(expected: Expected, answer: Any, error: Exception | None, right: Any, key: str) -> str:
@@ -123,15 +125,15 @@ def _wrong(expected: Expected, answer: Any, error: Exception | None, right: Any,
     return "" if re.search(expected.words, str(error)) else f"does not say {expected.words!r}: {said}"
 
 
-def _left_behind(url: str, listener: Listener | None) -> str:
+def _left_behind(url: str, key: str, listener: Listener | None) -> str:
     """What a cell left: places in a limiter, connections."""
-    mine: list[Transport] = [made for key, made in list(transport_module._shared.items()) if key[0] == url]
-    for transport in mine:
-        for name, limiter in transport._limiters.items():
-            if limiter.in_use:
-                return f"{limiter.in_use} places of {name} are still taken"
-        transport.close()
     deadline = time.monotonic() + 5
+    destination = destinations_of(get_engine()).at(url, SecretStr(key))
+    while destination.in_use and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if destination.in_use:
+        return f"{destination.in_use} places are still taken"
+    close_everything()
     while listener is not None and listener.open and time.monotonic() < deadline:
         time.sleep(0.005)
     return f"{listener.open} connections are left open" if listener is not None and listener.open else ""
@@ -191,7 +193,6 @@ def test_every_way_to_ask_bears(
     quick(fault.timeout)
     if fault.bounded:
         monkeypatch.setattr(Transport, "max_reply_bytes", BOUND)
-        monkeypatch.setattr(_connections, "_LARGEST_ANSWER", BOUND)
     monkeypatch.setattr(catalogue, "OTHER_HOST", [])
     key = str(good_server.api_key)
 
@@ -226,14 +227,6 @@ def no_names(monkeypatch: pytest.MonkeyPatch) -> None:
         return found(host, *rest, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-
-
-@pytest.fixture
-def certificates_anew() -> Iterator[None]:
-    """Let clients read the trusted certificates again."""
-    _connections._ssl_context.cache_clear()
-    yield
-    _connections._ssl_context.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -285,7 +278,6 @@ BARRIERS: dict[str, tuple[Callable[[FaultyServer, Authority], AbstractContextMan
 
 
 @pytest.mark.parametrize("name", BARRIERS)
-@pytest.mark.usefixtures("no_names", "certificates_anew")
 def test_every_way_to_ask_bears_that_no_connection_comes_about(
     name: str,
     faulty: FaultyServer,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hana_ai.api import ChatTogetherAI, TogetherAIConnector, TogetherAISettings, get_together_ai_client
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError, TogetherAISettingsError
 from hana_ai.api.local.together import Reply, ScriptedEngine
-from hana_ai.api.transport import connections
+from hana_ai.api.transport.tls import ssl_context
 from tests.conftest import ScriptedTogether
 from tests.wiretap import Api, Proxy, header_names, make_certificate, running
 
@@ -53,10 +53,8 @@ def secure_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]
     """An https server named HOST, whose certificate this process trusts."""
     certificate = make_certificate(tmp_path, HOST)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    connections._ssl_context.cache_clear()
     with running(Api(certificate)) as api:
         yield api
-    connections._ssl_context.cache_clear()
 
 
 @pytest.fixture
@@ -208,7 +206,6 @@ def test_a_certificate_that_is_not_trusted_ends_the_call_before_the_key_is_sent(
         ("NODE_TLS_REJECT_UNAUTHORIZED", "0"),
     ):
         monkeypatch.setenv(name, value)
-    connections._ssl_context.cache_clear()
     with running(Proxy(secure_api.port)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
         with pytest.raises(TogetherAIError, match=r"(?i)certificate"):
@@ -406,9 +403,7 @@ def test_no_logger_of_any_library_shows_the_key_at_debug(
 def test_verification_of_certificates_has_no_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PYTHONHTTPSVERIFY", "SSL_CERT_VERIFY", "TOGETHER_VERIFY", "HTTPX_VERIFY"):
         monkeypatch.setenv(name, "0")
-    connections._ssl_context.cache_clear()
-    context = connections._ssl_context()
-    connections._ssl_context.cache_clear()
+    context = ssl_context()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2

@@ -1,7 +1,7 @@
 """Which proxy a connection takes.
 
-Left to itself, aiohttp would not ask the environment; told to heed it, it also takes credentials from `~/.netrc` and
-then refuses to send the key beside them. And httpx speaks plainly through HTTP_PROXY.
+Left to itself, aiohttp would not ask the environment; told to heed it, it also takes credentials from `~/.netrc`
+and then refuses to send the key beside them. And httpx speaks plainly through HTTP_PROXY.
 """
 
 from __future__ import annotations

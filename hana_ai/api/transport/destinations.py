@@ -131,12 +131,17 @@ class Destination:
             trust_env=False,
         )
 
-    def sdk(self) -> AsyncTogether:
-        """The SDK's client for the management API."""
+    @property
+    def in_use(self) -> int:
+        """How many requests are under way, or about to start."""
+        return sum(limiter.in_use for limiter in list(self._limiters.values()))
+
+    def sdk(self, most_bytes: int) -> AsyncTogether:
+        """The SDK's client for the management API; it refuses replies of more than `most_bytes`."""
         if self._sdk is None:
             from hana_ai.api.transport.sdk import make_sdk
 
-            self._sdk = make_sdk(self.base_url, self.api_key)
+            self._sdk = make_sdk(self.base_url, self.api_key, most_bytes)
         return self._sdk
 
     async def left_by(self, user: object) -> None:

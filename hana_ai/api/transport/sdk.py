@@ -17,7 +17,6 @@ from hana_ai.api.wire.failures import decode, forget_frames, request_id_of, stat
 BREAKAGE = (APIError, httpx.HTTPError, OSError, TimeoutError)
 """What the SDK, httpx and the system raise when an exchange fails."""
 
-_LARGEST_ANSWER = 64 * 1024 * 1024
 _LARGEST_ERROR = 64 * 1024
 _PLAIN = ("", "identity")
 _GONE = ("content-encoding", "content-length", "transfer-encoding")
@@ -26,7 +25,7 @@ _UNTOLD = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version"
 """What the SDK would tell of this machine."""
 
 
-def make_sdk(base_url: str, api_key: SecretStr) -> AsyncTogether:
+def make_sdk(base_url: str, api_key: SecretStr, most_bytes: int) -> AsyncTogether:
     """Make the SDK's client for an address; neither it nor its HTTP client retries or follows redirects."""
     proxy = proxy_for(base_url)
     inner = httpx.AsyncHTTPTransport(
@@ -42,7 +41,7 @@ def make_sdk(base_url: str, api_key: SecretStr) -> AsyncTogether:
         max_retries=0,
         default_headers=cast("dict[str, str]", {"Accept-Encoding": ACCEPTED, **untold}),
         http_client=httpx.AsyncClient(
-            transport=_Bounded(inner), trust_env=False, follow_redirects=False, cookies=None
+            transport=_Bounded(inner, most_bytes), trust_env=False, follow_redirects=False, cookies=None
         ),
     )
 
@@ -63,13 +62,14 @@ def sdk_error(exc: BaseException, base_url: str) -> TogetherAIRequestError:
 class _Bounded(httpx.AsyncBaseTransport):
     """Reads replies whole, within a size, before the SDK sees them."""
 
-    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+    def __init__(self, inner: httpx.AsyncBaseTransport, most_bytes: int) -> None:
         self._inner = inner
+        self._most_bytes = most_bytes
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await self._inner.handle_async_request(request)
         try:
-            data = await _read(response)
+            data = await _read(response, self._most_bytes)
         finally:
             await response.aclose()
         headers = [(name, value) for name, value in response.headers.multi_items() if name not in _GONE]
@@ -83,7 +83,7 @@ class _Bounded(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-async def _read(response: httpx.Response) -> bytes:
+async def _read(response: httpx.Response, most_bytes: int) -> bytes:
     """Read a reply's body; of an error's, as much as came and no more than its beginning."""
     encoding = response.headers.get("content-encoding", "")
     size, parts = 0, []
@@ -95,10 +95,8 @@ async def _read(response: httpx.Response) -> bytes:
                 size += len(part)
                 if not response.is_success and size > _LARGEST_ERROR:
                     return b"".join(parts)
-                if size > _LARGEST_ANSWER:
-                    raise TogetherAIResponseError(
-                        f"the reply is larger than {_LARGEST_ANSWER} bytes and was refused"
-                    )
+                if size > most_bytes:
+                    raise TogetherAIResponseError(f"the reply is larger than {most_bytes} bytes and was refused")
         if inflater is not None:
             inflater.finish()
     except (httpx.HTTPError, OSError, TogetherAIResponseError):

@@ -396,7 +396,7 @@ class Transport:
         async def once(destination: Destination) -> _T:
             try:
                 async with asyncio.timeout(call.remaining):
-                    return await operation(destination.sdk().with_options(timeout=timeout))
+                    return await operation(destination.sdk(self.max_reply_bytes).with_options(timeout=timeout))
             except SDK_BREAKAGE as exc:
                 error = sdk_error(exc, destination.base_url)
                 error.is_retryable = error.is_retryable and not isinstance(error, TogetherAIConflictError)
