@@ -15,7 +15,7 @@ from hana_ai.api.usage.meter import OPERATIONS, UsageRecord, current_tags, read_
 from hana_ai.api.usage.telemetry import Outcome, observe
 
 _transports: dict[tuple[str, SecretStr, int, UsageKey], Transport] = {}
-_catalogs: dict[tuple[str, SecretStr], Catalog] = {}
+_catalogs: dict[tuple[str, SecretStr], tuple[Catalog, Transport]] = {}
 _lock = RenewableLock()
 
 
@@ -46,20 +46,20 @@ def get_transport(
 
 def catalog_for(base_url: str, api_key: SecretStr) -> Catalog:
     """Return the process's catalogue for an address and a key."""
-    catalog = _catalogs.get((base_url, api_key))
-    if catalog is None:
+    found = _catalogs.get((base_url, api_key))
+    if found is None:
         with _lock:
-            catalog = _catalogs.get((base_url, api_key))
-            if catalog is None:
+            found = _catalogs.get((base_url, api_key))
+            if found is None:
                 transport = Transport(base_url=base_url, api_key=api_key)
-                catalog = _catalogs[base_url, api_key] = Catalog(transport)
-    return catalog
+                found = _catalogs[base_url, api_key] = (Catalog(transport), transport)
+    return found[0]
 
 
 def close_all() -> None:
     """Close every shared transport; the next request makes a new one."""
     with _lock:
-        transports = list(_transports.values())
+        transports = [*_transports.values(), *(transport for _, transport in _catalogs.values())]
         _transports.clear()
         _catalogs.clear()
     for transport in transports:

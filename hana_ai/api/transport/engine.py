@@ -18,11 +18,11 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from hana_ai.api.errors import TogetherAIConnectionError
 from hana_ai.api.process import RenewableLock, Stage, on_exit, on_fork
-from hana_ai.api.transport.native_threads import start_thread
+from hana_ai.api.transport.native_threads import GreenletWaiter, has_greenlets, new_event_loop, start_thread
 from hana_ai.api.wire.failures import forget_frames
 
 logger = logging.getLogger(__name__)
@@ -97,6 +97,11 @@ class ThreadWaiter:
         self._lock.acquire()
 
 
+def blocking_waiter() -> ThreadWaiter | GreenletWaiter:
+    """What lets the caller wait that is no coroutine."""
+    return GreenletWaiter() if has_greenlets() else ThreadWaiter()
+
+
 class LoopWaiter:
     """Lets a coroutine of any event loop wait."""
 
@@ -169,7 +174,7 @@ class Crossing(Generic[_T]):
     engine : Engine
     work : callable
         Gets this crossing and returns a coroutine. `hand_over` and `tell` are for it.
-    waiter : ThreadWaiter or LoopWaiter
+    waiter : Waiter
         The caller's; several crossings of one caller may share it.
     context : Context, optional
         The work's context variables. Default: a copy of the caller's.
@@ -272,7 +277,8 @@ class Crossing(Generic[_T]):
 
     def chunks(self) -> Generator[list[_Chunk], None, None]:
         """Do the work and yield batches of chunks, in a thread; `result` is to follow."""
-        assert isinstance(self._waiter, ThreadWaiter)
+        waiter = self._waiter
+        assert isinstance(waiter, (ThreadWaiter, GreenletWaiter))
         try:
             self.begin()
             while True:
@@ -284,7 +290,7 @@ class Crossing(Generic[_T]):
                 elif ended:
                     return
                 else:
-                    self._waiter.wait()
+                    waiter.wait()
         finally:
             self.leave()
 
@@ -375,7 +381,7 @@ class Engine:
         self.lost = False
         """Whether this is a forked child, in which the engine's thread does not run."""
         self.closed = False
-        self.loop = asyncio.new_event_loop()
+        self.loop = new_event_loop()
         self._letters = Letterbox(self.loop)
         self._crossings: set[Crossing[Any]] = set()
         self._sweep: asyncio.TimerHandle | None = None
@@ -466,40 +472,42 @@ class Engine:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-_lock = RenewableLock()
-_engine: Engine | None = None
-_left_behind: list[Engine] = []
+class _Own:
+    """What belongs to this process."""
+
+    lock = RenewableLock()
+    engine: Engine | None = None
+    left_behind: ClassVar[list[Engine]] = []
 
 
 def get_engine() -> Engine:
     """The engine of this process, started when it is first needed."""
-    global _engine
-    engine = _engine
+    engine = _Own.engine
     if engine is None or engine.closed:
-        with _lock:
-            engine = _engine
+        with _Own.lock:
+            engine = _Own.engine
             if engine is None or engine.closed:
-                engine = _engine = Engine()
+                engine = _Own.engine = Engine()
     return engine
 
 
 def running_engine() -> Engine | None:
     """The engine of this process, if it has started."""
-    return None if _engine is None or _engine.closed else _engine
+    engine = _Own.engine
+    return None if engine is None or engine.closed else engine
 
 
 def _close() -> None:
-    if _engine is not None:
-        _engine.close()
+    if _Own.engine is not None:
+        _Own.engine.close()
 
 
 def _begin_anew() -> None:
     # The parent's engine stays as it is: to close its sockets here would reach into the parent's.
-    global _engine
-    if _engine is not None:
-        _engine.lost = True
-        _left_behind.append(_engine)
-        _engine = None
+    if _Own.engine is not None:
+        _Own.engine.lost = True
+        _Own.left_behind.append(_Own.engine)
+        _Own.engine = None
 
 
 on_exit(Stage.ENGINE, _close)

@@ -77,7 +77,8 @@ class Exchange:
                 content_type=headers.get("Content-Type", ""),
             )
         except BREAKAGE as exc:
-            raise self._learned(limiter, sent, broken_exchange(exc, destination, call.model))
+            error = self._learned(limiter, sent, broken_exchange(exc, destination, call.model))
+            raise error from error.__cause__
         except TogetherAIRequestError as exc:
             self._learned(limiter, sent, exc)
             raise
@@ -110,8 +111,8 @@ class Exchange:
                 opened.response.close()
             limiter.release()
             if isinstance(exc, BREAKAGE):
-                error = broken_exchange(exc, destination, call.model)
-                raise self._learned(limiter, sent, error)
+                error = self._learned(limiter, sent, broken_exchange(exc, destination, call.model))
+                raise error from error.__cause__
             if isinstance(exc, TogetherAIRequestError):
                 self._learned(limiter, sent, exc)
             raise

@@ -23,8 +23,8 @@ from hana_ai.api.transport.engine import (
     Crossing,
     Engine,
     LoopWaiter,
-    ThreadWaiter,
     Waiter,
+    blocking_waiter,
     closed_error,
     get_engine,
     running_engine,
@@ -122,7 +122,7 @@ class Transport:
         self._admit(call)
         try:
             with self._watch(call) as watched:
-                return _reply(call, watched, self._crossing(call, ThreadWaiter()).wait())
+                return _reply(call, watched, self._crossing(call, blocking_waiter()).wait())
         except TogetherAIModelNotFoundError as exc:
             raise self._suggest(exc, call) from exc.__cause__
 
@@ -146,7 +146,7 @@ class Transport:
         self._admit(call)
         try:
             with self._watch(call) as watched:
-                crossing = self._stream_crossing(call, watched, ThreadWaiter())
+                crossing = self._stream_crossing(call, watched, blocking_waiter())
                 batches = crossing.chunks()
                 try:
                     for batch in batches:
@@ -189,7 +189,7 @@ class Transport:
         TogetherAIRequestError
             As `request`.
         """
-        waiter = ThreadWaiter()
+        waiter = blocking_waiter()
         gathering = Gathering[_Answer](calls, limit)
         try:
             while True:
@@ -252,7 +252,7 @@ class Transport:
     def close(self) -> None:
         """Close the connections; a later request raises TogetherAIConnectionError."""
         if (engine := self._leave()) is not None:
-            Crossing(engine, self._close_connections, ThreadWaiter()).wait()
+            Crossing(engine, self._close_connections, blocking_waiter()).wait()
 
     async def aclose(self) -> None:
         """Close the connections from a coroutine; see `close`."""
