@@ -9,7 +9,7 @@ UV := $(BIN)/uv
 # Bytecode is kept, whatever the shell says: the tests start hundreds of processes that import the same modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all test-newest test-oldest lint bench docs lock clean
+.PHONY: demo test test-all test-newest test-oldest lint bench docs lock clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -20,6 +20,14 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
+
+# The newest versions within the bounds of setup.cfg, as of now, in an environment of their own.
+test-newest:
+	@$(MAKE) --no-print-directory VENV=.venv-newest .venv-newest/.versions.txt
+	@$(MAKE) --no-print-directory VENV=.venv-newest VERSIONS=.venv-newest/.versions.txt lint test
+
+test-oldest:
+	@$(MAKE) --no-print-directory VENV=.venv-oldest VERSIONS=$(LOCKS)/oldest.txt test
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -47,10 +55,12 @@ $(VENV)/.uv: $(LOCKS)/uv.txt | $(BIN)/python
 	else $(BIN)/python -m pip install -qq --require-hashes -r $<; fi
 	@touch $@
 
-INSTALLED := $(LOCKS)/test.txt $(LOCKS)/build.txt $(LOCKS)/uv.txt
+# What the environment holds; test-newest and test-oldest put other versions in the place of the first.
+VERSIONS := $(LOCKS)/test.txt
+INSTALLED := $(VERSIONS) $(LOCKS)/build.txt $(LOCKS)/uv.txt
 
 $(STAMP): $(INSTALLED) setup.py setup.cfg pyproject.toml | $(VENV)/.uv
-	@$(UV) pip sync -q --python $(BIN)/python --require-hashes $(INSTALLED)
+	@$(UV) pip sync -q --compile-bytecode --python $(BIN)/python --require-hashes $(INSTALLED)
 	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@$(BIN)/hana-ai-together weights >/dev/null
 	@touch $@
@@ -63,10 +73,16 @@ $(VENV)/.%: $(LOCKS)/%.txt $(STAMP)
 COMPILE := $(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock" --no-emit-index-url
 
-# The later files are bound by the first, since they are installed into the same environment.
+.venv-newest/.versions.txt: $(VENV)/.uv FORCE
+	$(COMPILE) setup.cfg --extra test -o $@
+
+FORCE:
+
+# What goes into the same environment is bound by test.txt; oldest.txt has an environment of its own.
 lock: $(VENV)/.uv
 	$(COMPILE) $(LOCKS)/uv.in -o $(LOCKS)/uv.txt
 	$(COMPILE) setup.cfg --extra test -o $(LOCKS)/test.txt
 	$(COMPILE) $(LOCKS)/build.in -c $(LOCKS)/test.txt -o $(LOCKS)/build.txt
 	$(COMPILE) setup.cfg --extra docs -c $(LOCKS)/test.txt -o $(LOCKS)/docs.txt
 	$(COMPILE) $(LOCKS)/bench.in -c $(LOCKS)/test.txt -o $(LOCKS)/bench.txt
+	$(COMPILE) setup.cfg --extra test --resolution lowest-direct -o $(LOCKS)/oldest.txt
