@@ -1,7 +1,7 @@
 """Check that every locked version has a wheel for each supported Python on each platform.
 
-The index that uv is set up with is asked, by uv itself: what it would install with building forbidden. Packages that
-come as source alone are named in PURE, since they are pure Python, which builds anywhere without a compiler.
+The index that uv is set up with is asked, by uv itself: what it would install with building forbidden. What comes
+as source alone is named in PURE, since it is pure Python, which builds anywhere without a compiler.
 
     python .ci/wheels.py [LOCK ...]
 """
