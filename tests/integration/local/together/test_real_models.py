@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator
 from together import Together
 
 from hana_ai.api.local.together import LlamaCppEngine, LocalTogether, WordLlamaEngine
-from hana_ai.api.local.together.llama import find_gguf
+from hana_ai.api.local.together.engines.llama import find_gguf
 from tests.integration.local.together.conftest import user
 
 CHAT = LlamaCppEngine.CHAT
@@ -283,7 +283,7 @@ def test_embeddings_know_what_is_near(real: Together) -> None:
 
 
 def test_embeddings_are_wordllama_s_own() -> None:
-    from hana_ai.api.local.together import wordllama_engine
+    from hana_ai.api.local.together.engines import wordllama_engine
 
     model = wordllama_engine._load()
     texts = ["The weather in Rome", "Rain, and sunshine!", "x"]
@@ -292,7 +292,7 @@ def test_embeddings_are_wordllama_s_own() -> None:
 
 
 def test_loading_wordllama_leaves_the_root_logger_alone() -> None:
-    from hana_ai.api.local.together import wordllama_engine
+    from hana_ai.api.local.together.engines import wordllama_engine
 
     before = (list(logging.getLogger().handlers), logging.getLogger().level)
     wordllama_engine._load()
