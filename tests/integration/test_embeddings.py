@@ -20,8 +20,7 @@ from hana_ai.api.errors import (
     TogetherAIResponseError,
     TogetherAIServerError,
 )
-from hana_ai.api.local.together import Reply, ScriptedEngine
-from hana_ai.api.local.together.scripted import Received
+from hana_ai.api.local.together import Received, Reply, ScriptedEngine
 from tests.conftest import ScriptedTogether, eventually
 
 PATH = "/v1/embeddings"

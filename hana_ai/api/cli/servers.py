@@ -54,8 +54,8 @@ def local_together() -> LocalTogether:
     """
     try:
         from hana_ai.api.local.together import LocalTogether
-        from hana_ai.api.local.together.llama import LlamaCppEngine
-        from hana_ai.api.local.together.wordllama_engine import WordLlamaEngine
+        from hana_ai.api.local.together.engines.llama import LlamaCppEngine
+        from hana_ai.api.local.together.engines.wordllama_engine import WordLlamaEngine
 
         return LocalTogether(LlamaCppEngine(), WordLlamaEngine())
     except ModuleNotFoundError as exc:

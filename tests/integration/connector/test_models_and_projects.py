@@ -16,8 +16,8 @@ from hana_ai.api import (
 from hana_ai.api.connector import account as _account
 from hana_ai.api.connector import endpoints as _endpoints
 from hana_ai.api.local.together import Refusal
-from hana_ai.api.local.together.hardware import PUBLIC_PROJECT, config_id
-from hana_ai.api.local.together.management.records import RegisteredModel, Revision, StoredFile
+from hana_ai.api.local.together.api.hardware import PUBLIC_PROJECT, config_id
+from hana_ai.api.local.together.api.management.records import RegisteredModel, Revision, StoredFile
 from tests.conftest import ScriptedTogether
 
 from .conftest import DEDICATED, PROJECT, SERVERLESS

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hana_ai.api.local.hana.process import LocalHana
-    from hana_ai.api.local.hana.server import HanaServer
+    from hana_ai.api.local.hana.protocol.server import HanaServer
 
 __all__ = ["HanaServer", "LocalHana"]
 
-_MODULES = {"LocalHana": "process", "HanaServer": "server"}
+_MODULES = {"LocalHana": "process", "HanaServer": "protocol.server"}
 
 
 def __getattr__(name: str) -> object:

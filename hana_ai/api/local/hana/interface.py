@@ -152,7 +152,7 @@ class HanaError(Exception):
 class Credentials:
     """What a server keeps of a password: enough to check both SCRAM methods, not enough to read it.
 
-    `hana_ai.api.local.hana.auth.derive(password)` makes one.
+    `hana_ai.api.local.hana.protocol.auth.derive(password)` makes one.
     """
 
     salt: bytes

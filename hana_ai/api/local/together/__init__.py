@@ -18,28 +18,28 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .engine import Engine, EngineBase, LocalModel, Piece, Refusal, Usage
-    from .llama import LlamaCppEngine
+    from .engines.llama import LlamaCppEngine
+    from .engines.wordllama_engine import WordLlamaEngine
     from .process import TogetherProcess
-    from .script import Call, Received, Reply
-    from .scripted import ScriptedEngine
+    from .scripted.engine import ScriptedEngine
+    from .scripted.script import Call, Received, Reply
     from .server import LocalTogether
-    from .wordllama_engine import WordLlamaEngine
 
 _HOME = {
-    "Call": "script",
+    "Call": "scripted.script",
     "Engine": "engine",
     "EngineBase": "engine",
-    "LlamaCppEngine": "llama",
+    "LlamaCppEngine": "engines.llama",
     "LocalModel": "engine",
     "LocalTogether": "server",
     "Piece": "engine",
-    "Received": "script",
+    "Received": "scripted.script",
     "Refusal": "engine",
-    "Reply": "script",
-    "ScriptedEngine": "scripted",
+    "Reply": "scripted.script",
+    "ScriptedEngine": "scripted.engine",
     "TogetherProcess": "process",
     "Usage": "engine",
-    "WordLlamaEngine": "wordllama_engine",
+    "WordLlamaEngine": "engines.wordllama_engine",
 }
 
 __all__ = [

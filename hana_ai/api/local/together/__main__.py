@@ -18,10 +18,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from .api.http import reply
 from .engine import Engine
-from .hashing import hashed_json
-from .http import reply
-from .scripted import ScriptedEngine
+from .engines.hashing import hashed_json
+from .scripted.engine import ScriptedEngine
 from .server import LOOPBACK, RANDOM_KEY, LocalTogether
 
 KEY_VARIABLE = "TOGETHER_LOCAL_API_KEY"
@@ -75,8 +75,8 @@ def _engines(options: argparse.Namespace) -> list[Engine]:
                 keep=0,
             )
         ]
-    from .llama import LlamaCppEngine
-    from .wordllama_engine import WordLlamaEngine
+    from .engines.llama import LlamaCppEngine
+    from .engines.wordllama_engine import WordLlamaEngine
 
     return [LlamaCppEngine(options.gguf), WordLlamaEngine()]
 

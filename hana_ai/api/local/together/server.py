@@ -14,9 +14,9 @@ from typing import Final
 import uvicorn
 from starlette.routing import BaseRoute
 
-from .app import build_app
+from .api.app import build_app
+from .api.management import Management
 from .engine import Engine, LocalModel
-from .management import Management
 from .wire import Exchange, Observed, Statistics, Transports, counting_protocol
 
 _PATIENCE: Final = 15.0
@@ -102,7 +102,7 @@ class LocalTogether:
         if host not in LOOPBACK:
             raise ValueError(f"This server listens on the loopback interface only, not on {host!r}.")
         if not engines:
-            from .scripted import ScriptedEngine
+            from .scripted.engine import ScriptedEngine
 
             engines = (ScriptedEngine(),)
         self.engines: tuple[Engine, ...] = engines

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple
 
-from hana_ai.api.local.hana.fields import decode_fields, encode_fields
-from hana_ai.api.local.hana.wire import MessageType, Part, PartKind
+from hana_ai.api.local.hana.protocol.fields import decode_fields, encode_fields
+from hana_ai.api.local.hana.protocol.wire import MessageType, Part, PartKind
 
 INIT = b"\xff\xff\xff\xff" + bytes((4, 0, 20, 4, 0, 1, 0, 1, 1, 1))
 CHALLENGE = bytes(64)

@@ -29,8 +29,6 @@ from typing import Any
 
 import numpy as np
 
-from hana_ai.api.local.hana import auth
-from hana_ai.api.local.hana.auth import derive
 from hana_ai.api.local.hana.interface import (
     Column,
     Credentials,
@@ -42,7 +40,9 @@ from hana_ai.api.local.hana.interface import (
     TypeCode,
     Value,
 )
-from hana_ai.api.local.hana.server import HanaServer, server_context
+from hana_ai.api.local.hana.protocol import auth
+from hana_ai.api.local.hana.protocol.auth import derive
+from hana_ai.api.local.hana.protocol.server import HanaServer, server_context
 
 USER = "TESTER"
 Rows = Sequence[Sequence[Value]]

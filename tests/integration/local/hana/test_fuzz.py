@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from hana_ai.api.local.hana.fields import encode_fields
 from hana_ai.api.local.hana.process import LocalHana
-from hana_ai.api.local.hana.wire import MessageType, Part, PartKind
+from hana_ai.api.local.hana.protocol.fields import encode_fields
+from hana_ai.api.local.hana.protocol.wire import MessageType, Part, PartKind
 from tests.integration.local.hana.rawclient import (
     CHALLENGE,
     INIT,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hdbcli import dbapi
 
-from hana_ai.api.local.hana.wire import MessageType, Part, PartKind
+from hana_ai.api.local.hana.protocol.wire import MessageType, Part, PartKind
 from tests.integration.local.hana.conftest import USER, Scripted, run_scripted, state_of
 from tests.integration.local.hana.rawclient import Disconnected, RawClient
 

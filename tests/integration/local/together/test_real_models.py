@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from together import Together
 
 from hana_ai.api.local.together import LlamaCppEngine, LocalTogether, WordLlamaEngine
-from hana_ai.api.local.together.llama import find_gguf
+from hana_ai.api.local.together.engines.llama import find_gguf
 from tests.integration.local.together.conftest import user
 
 CHAT = LlamaCppEngine.CHAT

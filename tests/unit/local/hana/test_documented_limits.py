@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hana_ai.api.local.hana import unsupported
+from hana_ai.api.local.hana.language import unsupported
 
 _PAGE = " ".join((Path(__file__).parents[4] / "docs" / "loopback-hana.md").read_text(encoding="utf-8").split())
 

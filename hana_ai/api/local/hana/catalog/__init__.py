@@ -1,0 +1,1 @@
+"""What the database holds: schemas, tables, users, privileges and the models that embed."""

@@ -1,0 +1,1 @@
+"""HANA's statements run on DuckDB: connections, transactions, journal, DDL and DML."""

@@ -1,0 +1,1 @@
+"""HANA's SQL read into a tree: tokens, statements and what is refused."""

@@ -1,0 +1,1 @@
+"""HANA's SQL Command Network Protocol: bytes to values and back, log-on, sessions and the server."""

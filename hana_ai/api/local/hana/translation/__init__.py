@@ -1,0 +1,1 @@
+"""HANA's queries and expressions translated to DuckDB's."""

@@ -1,0 +1,399 @@
+"""HANA's system views, as far as hdbcli, hana-ml, langchain-hana, sqlalchemy-hana and hana_ai read them.
+
+A view is a list of columns and a function that makes its rows from the catalog. Rows go into the query as VALUES:
+they are few, and a plan is made anew whenever the catalog changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from hana_ai.api.local.hana import types
+from hana_ai.api.local.hana.catalog.environment import Environment
+from hana_ai.api.local.hana.catalog.objects import ColumnInfo, TableInfo
+from hana_ai.api.local.hana.engine.embedding import MODELS
+from hana_ai.api.local.hana.interface import SqlType
+from hana_ai.api.local.hana.names import literal
+from hana_ai.api.local.hana.translation.scope import OutColumn
+from hana_ai.api.local.hana.types import BIGINT, INTEGER, NCLOB, SMALLINT, nvarchar
+
+Cell: TypeAlias = "str | int | None"
+Rows: TypeAlias = "Iterator[Sequence[Cell]]"
+
+VERSION = "4.00.000.00.1730000000"
+CLOUD_VERSION = "2025.40.0"
+
+
+@dataclass(frozen=True, slots=True)
+class SystemView:
+    """A view's columns and its rows."""
+
+    columns: tuple[tuple[str, SqlType], ...]
+    rows: Callable[[Environment], Rows]
+
+
+_N = nvarchar(256)
+_S = nvarchar(5000)
+
+
+def _columns(text: str) -> tuple[tuple[str, SqlType], ...]:
+    """``NAME`` is NVARCHAR(256), ``NAME:i`` INTEGER, ``:b`` BIGINT, ``:s`` NVARCHAR(5000), ``:c`` NCLOB."""
+    kinds = {"": _N, "i": INTEGER, "b": BIGINT, "s": _S, "c": NCLOB, "h": SMALLINT}
+    found = []
+    for word in text.split():
+        name, _, kind = word.partition(":")
+        found.append((name, kinds[kind]))
+    return tuple(found)
+
+
+def _flag(value: object) -> str:
+    return "TRUE" if value else "FALSE"
+
+
+def _tables(env: Environment) -> Iterator[TableInfo]:
+    yield from (table for table in env.catalog.tables() if env.catalog.visible(env.user, table.schema, table.name))
+    yield from env.state.temporary.values()
+
+
+def _table_rows(env: Environment) -> Rows:
+    for table in _tables(env):
+        yield (
+            table.schema, table.name, table.oid, table.comment, _flag(table.kind == "COLUMN"), "FALSE", "FALSE",
+            "FALSE", "FALSE", "FALSE", table.kind, "FALSE", _flag(table.temporary), table.temporary or "NONE",
+            "FALSE", _flag(table.primary_key()), "FALSE", env.user,
+        )  # fmt: skip
+
+
+def _dummy(env: Environment) -> Rows:
+    yield ("X",)
+
+
+def _length_scale(kind: SqlType) -> tuple[int, int | None]:
+    if kind.code in types.DECIMALS:
+        return kind.length, None if kind.scale == types.FLOATING else kind.scale
+    if kind.code in types.INTEGERS:
+        return kind.length, 0
+    if kind == types.TIMESTAMP:
+        return kind.length, 7
+    return kind.length, None
+
+
+def _column_row(schema: str, name: str, oid: int, position: int, column: ColumnInfo) -> Sequence[Cell]:
+    length, scale = _length_scale(column.type)
+    default = column.default
+    if default is not None and default.startswith("'") and default.endswith("'"):
+        default = default[1:-1].replace("''", "'")
+    generation = None
+    if column.generated is not None:
+        generation = "ALWAYS AS" if column.stored else "ALWAYS CALCULATED AS"
+    elif column.identity:
+        generation = f"{column.identity} AS IDENTITY"
+    return (
+        schema,
+        name,
+        oid,
+        column.name,
+        position,
+        int(column.type.code),
+        column.type.name,
+        length,
+        scale,
+        _flag(column.nullable),
+        default,
+        None,
+        column.comment,
+        "FALSE",
+        generation,
+        column.generated,
+        oid * 1000 + position,
+    )
+
+
+def _table_column_rows(env: Environment) -> Rows:
+    for table in _tables(env):
+        for position, column in enumerate(table.columns, 1):
+            yield _column_row(table.schema, table.name, table.oid, position, column)
+
+
+def _view_column_rows(env: Environment) -> Rows:
+    for view in env.catalog.views():
+        if env.catalog.visible(env.user, view.schema, view.name):
+            for position, column in enumerate(view.columns, 1):
+                yield _column_row(view.schema, view.name, view.oid, position, column)
+
+
+def _view_rows(env: Environment) -> Rows:
+    for view in env.catalog.views():
+        if env.catalog.visible(env.user, view.schema, view.name):
+            yield (
+                view.schema,
+                view.name,
+                view.oid,
+                "ROW",
+                view.comment,
+                view.definition,
+                "TRUE",
+                "FALSE",
+                "TRUE",
+                view.owner,
+            )
+
+
+def _schema_rows(env: Environment) -> Rows:
+    for schema in env.catalog.schemas():
+        grants = env.catalog.grants()
+        if env.catalog.allowed(env.user, "SELECT", schema.name) or any(
+            grant.user == env.user and grant.schema == schema.name for grant in grants
+        ):
+            yield schema.name, schema.owner, "TRUE"
+    yield "SYS", "SYS", "TRUE"
+    yield "PUBLIC", "SYS", "TRUE"
+
+
+def _constraint_rows(env: Environment) -> Rows:
+    for table in _tables(env):
+        for item in table.constraints:
+            if item.kind == "FOREIGN":
+                continue
+            primary, unique = item.kind == "PRIMARY", item.kind in {"PRIMARY", "UNIQUE"}
+            for position, column in enumerate(item.columns or [None], 1):
+                yield (
+                    table.schema,
+                    table.name,
+                    table.oid,
+                    column,
+                    position,
+                    item.name,
+                    _flag(primary),
+                    _flag(unique),
+                    item.condition,
+                )
+
+
+def _foreign_rows(env: Environment) -> Rows:
+    for table in _tables(env):
+        for item in table.constraints:
+            if item.kind != "FOREIGN":
+                continue
+            parent = env.catalog.table(item.ref_schema or "", item.ref_table or "")
+            key = parent.primary_key() if parent is not None else None
+            for position, (column, other) in enumerate(zip(item.columns, item.ref_columns, strict=True), 1):
+                yield (
+                    table.schema, table.name, column, position, item.name, item.ref_schema, item.ref_table, other,
+                    key.name if key is not None else None, item.on_update, item.on_delete,
+                )  # fmt: skip
+
+
+def _indexes(env: Environment) -> Iterator[tuple[TableInfo, str, str, str | None, list[tuple[str, bool]]]]:
+    for table in _tables(env):
+        for item in table.constraints:
+            if item.kind in {"PRIMARY", "UNIQUE"}:
+                kind = "PRIMARY KEY" if item.kind == "PRIMARY" else "NOT NULL UNIQUE"
+                if item.kind == "UNIQUE":
+                    kind = "UNIQUE"
+                yield table, item.name, "INVERTED VALUE UNIQUE", kind, [(name, False) for name in item.columns]
+        for index in table.indexes:
+            yield table, index.name, index.kind, "UNIQUE" if index.unique else None, index.columns
+
+
+def _index_rows(env: Environment) -> Rows:
+    for number, (table, name, kind, constraint, _) in enumerate(_indexes(env), 1):
+        yield table.schema, table.name, table.oid, name, 100000 + number, kind, constraint
+
+
+def _index_column_rows(env: Environment) -> Rows:
+    for table, name, _, constraint, columns in _indexes(env):
+        for position, (column, descending) in enumerate(columns, 1):
+            order = "DESC" if descending else "ASC"
+            yield table.schema, table.name, table.oid, name, column, position, order, constraint
+
+
+def _sequence_rows(env: Environment) -> Rows:
+    for item in env.catalog.sequences():
+        if env.catalog.visible(env.user, item.schema, item.name):
+            yield (
+                item.schema, item.name, item.oid, str(item.start), str(item.minimum), str(item.maximum),
+                str(item.increment), _flag(item.cycle),
+            )  # fmt: skip
+
+
+def _database(env: Environment) -> Rows:
+    yield "H00", "H00", "loopback", None, VERSION, CLOUD_VERSION, "DuckDB behind HANA's wire protocol"
+
+
+def _overview(env: Environment) -> Rows:
+    yield "System", "Version", "OK", VERSION
+    yield "System", "Instance ID", "OK", "H00"
+    yield "System", "Loopback", "OK", "this is not SAP HANA: a local server with DuckDB as engine"
+
+
+_DATA_TYPES = [
+    "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "SMALLDECIMAL", "DECIMAL", "REAL", "DOUBLE", "BOOLEAN",
+    "VARCHAR", "NVARCHAR", "CHAR", "NCHAR", "ALPHANUM", "SHORTTEXT", "DATE", "TIME", "SECONDDATE", "TIMESTAMP",
+    "BINARY", "VARBINARY", "BLOB", "CLOB", "NCLOB", "TEXT", "REAL_VECTOR", "HALF_VECTOR",
+]  # fmt: skip
+
+
+def _data_types(env: Environment) -> Rows:
+    for number, name in enumerate(_DATA_TYPES, 1):
+        kind = types.declared(name, ())
+        assert kind is not None
+        yield number, int(kind.code), name, kind.length
+
+
+def _no_rows(env: Environment) -> Rows:
+    return iter(())
+
+
+def _temporary_rows(env: Environment) -> Rows:
+    for table in _tables(env):
+        if table.temporary:
+            yield table.schema, table.name, table.oid, str(env.state.connection_id), table.temporary, table.kind
+
+
+def _table_statistics(env: Environment) -> Rows:
+    for table in _tables(env):
+        yield table.schema, table.name, table.oid, table.kind, None, None
+
+
+def _users(env: Environment) -> Rows:
+    for user in env.catalog.users():
+        yield user.oid, user.name, "SYSTEM" if user.admin else None, _flag(False)
+
+
+def _connections(env: Environment) -> Rows:
+    state = env.state
+    yield state.connection_id, state.user, state.schema, "RUNNING", "Remote", "127.0.0.1", "TRUE"
+
+
+def _session_context(env: Environment) -> Rows:
+    for key, value in env.state.variables.items():
+        yield state_id(env), key, value, "USER"
+    yield state_id(env), "CONN_ID", str(env.state.connection_id), "SYSTEM"
+
+
+def state_id(env: Environment) -> int:
+    """The number of the connection that reads."""
+    return env.state.connection_id
+
+
+def _granted(env: Environment) -> Rows:
+    for grant in env.catalog.grants():
+        kind = "SCHEMA" if not grant.name else "TABLE"
+        yield (
+            grant.user, "USER", grant.grantor, kind, grant.schema or None, grant.name or None, grant.privilege,
+            _flag(grant.grantable), "TRUE",
+        )  # fmt: skip
+
+
+def _models(env: Environment) -> Rows:
+    for model in MODELS:
+        yield model.name, model.kind, model.dimension, model.stands_for, model.note
+
+
+_TABLE_COLUMNS = _columns(
+    "SCHEMA_NAME TABLE_NAME TABLE_OID:b COLUMN_NAME POSITION:i DATA_TYPE_ID:h DATA_TYPE_NAME LENGTH:i SCALE:i "
+    "IS_NULLABLE DEFAULT_VALUE:s COLLATION COMMENTS:s IS_HIDDEN GENERATION_TYPE GENERATED_ALWAYS_AS:c COLUMN_ID:b"
+)
+
+SYSTEM_VIEWS: dict[str, SystemView] = {
+    "DUMMY": SystemView((("DUMMY", nvarchar(1)),), _dummy),
+    "TABLES": SystemView(_columns(
+        "SCHEMA_NAME TABLE_NAME TABLE_OID:b COMMENTS:s IS_COLUMN_TABLE IS_LOGGED IS_SYSTEM_TABLE "
+        "IS_REPLICA IS_PARTITIONED IS_PRELOAD TABLE_TYPE IS_USER_DEFINED_TYPE IS_TEMPORARY TEMPORARY_TABLE_TYPE "
+        "IS_INSERT_ONLY HAS_PRIMARY_KEY IS_TENANT_SHARED_DATA CREATOR"
+    ), _table_rows),
+    "TABLE_COLUMNS": SystemView(_TABLE_COLUMNS, _table_column_rows),
+    "VIEW_COLUMNS": SystemView(
+        tuple((name.replace("TABLE_", "VIEW_"), kind) for name, kind in _TABLE_COLUMNS), _view_column_rows
+    ),
+    "VIEWS": SystemView(_columns(
+        "SCHEMA_NAME VIEW_NAME VIEW_OID:b VIEW_TYPE COMMENTS:s DEFINITION:c IS_VALID HAS_PARAMETERS IS_READ_ONLY "
+        "OWNER_NAME"
+    ), _view_rows),
+    "SCHEMAS": SystemView(_columns("SCHEMA_NAME SCHEMA_OWNER HAS_PRIVILEGES"), _schema_rows),
+    "CONSTRAINTS": SystemView(_columns(
+        "SCHEMA_NAME TABLE_NAME TABLE_OID:b COLUMN_NAME POSITION:i CONSTRAINT_NAME IS_PRIMARY_KEY IS_UNIQUE_KEY "
+        "CHECK_CONDITION:s"
+    ), _constraint_rows),
+    "REFERENTIAL_CONSTRAINTS": SystemView(_columns(
+        "SCHEMA_NAME TABLE_NAME COLUMN_NAME POSITION:i CONSTRAINT_NAME REFERENCED_SCHEMA_NAME "
+        "REFERENCED_TABLE_NAME REFERENCED_COLUMN_NAME REFERENCED_CONSTRAINT_NAME UPDATE_RULE DELETE_RULE"
+    ), _foreign_rows),
+    "INDEXES": SystemView(_columns(
+        "SCHEMA_NAME TABLE_NAME TABLE_OID:b INDEX_NAME INDEX_OID:b INDEX_TYPE CONSTRAINT"
+    ), _index_rows),
+    "INDEX_COLUMNS": SystemView(_columns(
+        "SCHEMA_NAME TABLE_NAME TABLE_OID:b INDEX_NAME COLUMN_NAME POSITION:i ASCENDING_ORDER CONSTRAINT"
+    ), _index_column_rows),
+    "SEQUENCES": SystemView(_columns(
+        "SCHEMA_NAME SEQUENCE_NAME SEQUENCE_OID:b START_NUMBER MIN_VALUE MAX_VALUE INCREMENT_BY IS_CYCLED"
+    ), _sequence_rows),
+    "M_DATABASE": SystemView(_columns(
+        "SYSTEM_ID DATABASE_NAME HOST START_TIME VERSION CLOUD_VERSION USAGE"
+    ), _database),
+    "M_SYSTEM_OVERVIEW": SystemView(_columns("SECTION NAME STATUS VALUE:s"), _overview),
+    "DATA_TYPES": SystemView(_columns("TYPE_ID:i DATA_TYPE_ID:i TYPE_NAME COLUMN_SIZE:i"), _data_types),
+    "AFL_FUNCTIONS": SystemView(_columns("SCHEMA_NAME AREA_NAME PACKAGE_NAME FUNCTION_NAME"), _no_rows),
+    "AFL_PACKAGES": SystemView(_columns("SCHEMA_NAME AREA_NAME PACKAGE_NAME"), _no_rows),
+    "AFL_AREAS": SystemView(_columns("SCHEMA_NAME AREA_NAME"), _no_rows),
+    "PROCEDURES": SystemView(_columns("SCHEMA_NAME PROCEDURE_NAME PROCEDURE_OID:b"), _no_rows),
+    "FUNCTIONS": SystemView(_columns("SCHEMA_NAME FUNCTION_NAME FUNCTION_OID:b"), _no_rows),
+    "SYNONYMS": SystemView(_columns("SCHEMA_NAME SYNONYM_NAME OBJECT_SCHEMA OBJECT_NAME"), _no_rows),
+    "TRIGGERS": SystemView(_columns("SCHEMA_NAME TRIGGER_NAME SUBJECT_TABLE_SCHEMA SUBJECT_TABLE_NAME"), _no_rows),
+    "REMOTE_SOURCES": SystemView(_columns("REMOTE_SOURCE_NAME ADAPTER_NAME"), _no_rows),
+    "ST_GEOMETRY_COLUMNS": SystemView(_columns("SCHEMA_NAME TABLE_NAME COLUMN_NAME SRS_ID:i"), _no_rows),
+    "M_TEMPORARY_TABLES": SystemView(_columns(
+        "SCHEMA_NAME TABLE_NAME TABLE_OID:b CONNECTION_ID TEMPORARY_TABLE_TYPE TABLE_TYPE"
+    ), _temporary_rows),
+    "M_TABLES": SystemView(_columns(
+        "SCHEMA_NAME TABLE_NAME TABLE_OID:b TABLE_TYPE RECORD_COUNT:b TABLE_SIZE:b"
+    ), _table_statistics),
+    "M_CS_TABLES": SystemView(_columns(
+        "SCHEMA_NAME TABLE_NAME TABLE_OID:b TABLE_TYPE RECORD_COUNT:b MEMORY_SIZE_IN_TOTAL:b"
+    ), _table_statistics),
+    "USERS": SystemView(_columns("USER_ID:b USER_NAME CREATOR USER_DEACTIVATED"), _users),
+    "M_CONNECTIONS": SystemView(_columns(
+        "CONNECTION_ID:i USER_NAME CURRENT_SCHEMA_NAME CONNECTION_STATUS CONNECTION_TYPE CLIENT_HOST OWN"
+    ), _connections),
+    "M_SESSION_CONTEXT": SystemView(_columns("CONNECTION_ID:i KEY VALUE:s SECTION"), _session_context),
+    "GRANTED_PRIVILEGES": SystemView(_columns(
+        "GRANTEE GRANTEE_TYPE GRANTOR OBJECT_TYPE SCHEMA_NAME OBJECT_NAME PRIVILEGE IS_GRANTABLE IS_VALID"
+    ), _granted),
+    "LOOPBACK_MODELS": SystemView(_columns("MODEL_NAME MODEL_TYPE DIMENSION:i STANDS_FOR:s NOTE:s"), _models),
+}  # fmt: skip
+
+
+def _cell(value: Cell, kind: SqlType) -> str:
+    if value is None:
+        return f"CAST(NULL AS {types.storage(kind)})"
+    if isinstance(value, int):
+        return str(value)
+    return literal(value)
+
+
+def system_view(name: str, environment: Environment) -> tuple[list[OutColumn], str]:
+    """Columns and DuckDB SQL of a system view, with the rows that the user may see."""
+    view = SYSTEM_VIEWS[name]
+    if name == "DUMMY":
+        return [OutColumn("DUMMY", view.columns[0][1], "s0", False)], "SELECT 'X' AS s0"
+    columns = [OutColumn(column, kind, f"s{index}") for index, (column, kind) in enumerate(view.columns)]
+    rows = list(view.rows(environment))
+    names = ", ".join(column.sql for column in columns)
+    casts = ", ".join(
+        f"CAST({column.sql} AS {types.storage(kind)}) AS {column.sql}"
+        for column, (_, kind) in zip(columns, view.columns, strict=True)
+    )
+    if not rows:
+        nothing = ", ".join(
+            f"CAST(NULL AS {types.storage(kind)}) AS {c.sql}"
+            for c, (_, kind) in zip(columns, view.columns, strict=True)
+        )
+        return columns, f"SELECT {nothing} WHERE FALSE"
+    values = ", ".join(
+        "(" + ", ".join(_cell(value, kind) for value, (_, kind) in zip(row, view.columns, strict=True)) + ")"
+        for row in rows
+    )
+    return columns, f"SELECT {casts} FROM (VALUES {values}) AS s({names})"

@@ -1,0 +1,1 @@
+"""Together's HTTP API: its routes, bodies, replies and catalogue."""

@@ -1,0 +1,1 @@
+"""The engines that answer with real models: llama.cpp and WordLlama."""

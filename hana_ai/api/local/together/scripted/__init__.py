@@ -1,0 +1,1 @@
+"""The engine that answers by script, and the faults it can put on the wire."""
