@@ -1,1 +1,1 @@
-"""Speed of the provider beside langchain-together's: ``python -m benchmarks``."""
+"""Speed of the provider beside its peers, and its distance to the floor: ``python -m benchmarks``."""

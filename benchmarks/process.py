@@ -1,7 +1,8 @@
-"""The servers of the benchmarks, each in a process of its own."""
+"""Processes beside the benchmarks: servers and contestants."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,3 +23,29 @@ def running(module: str, *arguments: str) -> Iterator[str]:
         finally:
             process.stdin.close()
             process.wait(10)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Run the server that answers with bytes made beforehand; gives its address."""
+    with running("benchmarks.server") as url:
+        yield url
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without the user's keys and settings, which take no part.
+
+    pip compiles what it installs; a checkout is compiled by its first import, so that must be allowed.
+    """
+    left_out = ("TOGETHER_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_", "HANA_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    # litellm fetches its table of prices from the internet unless it is told to use the one that it brings.
+    kept["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    return kept
+
+
+def interpreter(checkout: Path) -> str:
+    """The Python of a checkout's own environment; this one where it has none."""
+    own = checkout / ".venv" / "bin" / "python"
+    return str(own) if own.exists() and checkout != ROOT else sys.executable

@@ -1,7 +1,7 @@
 """A server on 127.0.0.1 that answers at once with bytes made beforehand, so that the client's cost is what counts.
 
 It runs in a process of its own: ``python -m benchmarks.server`` prints the port it listens on, and ends when
-its standard input is closed.
+its standard input is closed. It reads of a request only what decides the answer.
 """
 
 from __future__ import annotations
@@ -10,20 +10,26 @@ import asyncio
 import random
 import sys
 import threading
+from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import orjson
 
+CHAT_PATH = "/v1/chat/completions"
+EMBEDDINGS_PATH = "/v1/embeddings"
+QUESTION = "Hello"
 DIMENSIONS = 1024
+FAST = "bench/fast"
 SLOW = "bench/slow"
 """Name of the model that answers after `LATENCY`; every other one answers at once."""
 LATENCY = 0.020
 """Seconds."""
 CHUNKS = 1000
-"""Chunks of a streamed answer."""
+"""Chunks of a streamed answer; a longer one has `max_tokens`, rounded down to thousands."""
 
 _MODEL = {
-    "id": "bench/fast",
+    "id": FAST,
     "object": "model",
     "type": "chat",
     "context_length": 32768,
@@ -91,11 +97,28 @@ def _chat_reply() -> bytes:
     return _plain(orjson.dumps(_ANSWER))
 
 
+_STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
 @cache
-def _stream_reply() -> bytes:
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+def _stream_end() -> bytes:
+    """The last thousand chunks of a stream and its end."""
     events = [_event(_chunk(f" word{number}")) for number in range(CHUNKS - 1)]
-    return b"".join([head, *events, _event(_chunk("", "stop")), _event(b"[DONE]"), b"0\r\n\r\n"])
+    return b"".join([*events, _event(_chunk("", "stop")), _event(b"[DONE]"), b"0\r\n\r\n"])
+
+
+@cache
+def _lean_chunks() -> bytes:
+    """A thousand chunks of which all but the text is left out that can be."""
+    words = (orjson.dumps({"choices": [{"index": 0, "delta": {"content": f" word{n}"}}]}) for n in range(CHUNKS))
+    return b"".join(map(_event, words))
+
+
+def _stream_reply(chunks: int) -> Iterator[bytes]:
+    yield _STREAM_HEAD
+    for _ in range(chunks // CHUNKS - 1):
+        yield _lean_chunks()
+    yield _stream_end()
 
 
 @cache
@@ -121,6 +144,8 @@ class _Connection(asyncio.Protocol):
         self._loop = loop
         self._received = b""
         self._transport: asyncio.Transport | None = None
+        self._waiting: Iterator[bytes] = iter(())
+        self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -128,38 +153,47 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        while True:
-            head, separator, rest = self._received.partition(b"\r\n\r\n")
-            if not separator:
+        while (end := self._received.find(b"\r\n\r\n")) >= 0:
+            head = self._received[:end].lower()
+            _, named, length = head.partition(b"content-length:")
+            whole = end + 4 + (int(length.split(b"\r\n", 1)[0]) if named else 0)
+            if len(self._received) < whole:
                 return
-            fields = dict(
-                line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:]
-            )  # header names and values; none here needs its case
-            length = int(fields.get(b"content-length", b"0"))
-            if len(rest) < length:
-                return
-            self._received = rest[length:]
-            self._answer(head.split(b" ", 2)[1], rest[:length])
+            body, self._received = self._received[end + 4 : whole], self._received[whole:]
+            self._answer(head.split(b" ", 2)[1].decode(), orjson.loads(body) if body else {})
 
-    def _answer(self, path: bytes, raw: bytes) -> None:
-        body = orjson.loads(raw) if raw else {}
-        if path == b"/v1/embeddings":
+    def _answer(self, path: str, body: dict[str, Any]) -> None:
+        if path == EMBEDDINGS_PATH:
             given = body["input"]
-            reply = _embedding_reply(1 if isinstance(given, str) else len(given))
-        elif path == b"/v1/models":
-            reply = _plain(orjson.dumps([_MODEL]))
-        elif path == b"/v1/chat/completions":
-            reply = _stream_reply() if body.get("stream") else _chat_reply()
+            reply = iter([_embedding_reply(1 if isinstance(given, str) else len(given))])
+        elif path == "/v1/models":
+            reply = iter([_plain(orjson.dumps([_MODEL]))])
+        elif path != CHAT_PATH:
+            reply = iter([b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"])
+        elif body.get("stream"):
+            reply = _stream_reply(max(CHUNKS, body.get("max_tokens") or 0))
         else:
-            reply = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
+            reply = iter([_chat_reply()])
         if body.get("model") == SLOW:
             self._loop.call_later(LATENCY, self._write, reply)
         else:
             self._write(reply)
 
-    def _write(self, reply: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(reply)
+    def _write(self, parts: Iterator[bytes]) -> None:
+        assert self._transport is not None
+        self._waiting = parts
+        while not self._paused and not self._transport.is_closing():
+            part = next(parts, None)
+            if part is None:
+                return
+            self._transport.write(part)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._write(self._waiting)
 
 
 async def _serve() -> None:

@@ -7,9 +7,6 @@ Garbage is collected before each line, and glibc is told to give free memory bac
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
-import os
 import sys
 import threading
 import time
@@ -19,19 +16,13 @@ from typing import Any
 
 import orjson
 
-from benchmarks.__main__ import FAST, server
+from benchmarks.memory import resident
+from benchmarks.process import server
+from benchmarks.server import FAST
 
 ROUND = 1000
 WORKERS = 64
 THREADS = 8
-
-
-def memory() -> float:
-    """Resident memory in MiB."""
-    gc.collect()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def sockets() -> int:
@@ -86,7 +77,7 @@ async def soak(url: str, calls: int) -> None:
                         {
                             "calls": done,
                             "seconds": round(time.monotonic() - started, 1),
-                            "memory": round(memory(), 1),
+                            "memory": round(resident() / 2**20, 1),
                             "sockets": sockets(),
                             "threads": threading.active_count(),
                             "tasks": len(asyncio.all_tasks()),

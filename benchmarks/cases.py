@@ -1,0 +1,12 @@
+"""All cases, by name, in the order in which they are run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from benchmarks import chat, embeddings, imports, memory, streams
+from benchmarks.case import Case
+
+CASES: Mapping[str, Case] = {
+    case.name: case for module in (chat, streams, embeddings, imports, memory) for case in module.CASES
+}
