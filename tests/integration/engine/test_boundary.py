@@ -139,7 +139,9 @@ async def test_a_caller_that_gives_up_sees_its_own_error_without_the_key(
     await eventually(lambda: _in_use(transport) == 0 and together.statistics.open_connections == 0)
 
 
-@pytest.mark.parametrize("reply", [Reply(status=500), Reply(drop=True), Reply(stall=True)], ids=["500", "drop", "stall"])
+@pytest.mark.parametrize(
+    "reply", [Reply(status=500), Reply(drop=True), Reply(stall=True)], ids=["500", "drop", "stall"]
+)
 @pytest.mark.parametrize("way", ["sync", "async"])
 async def test_an_error_holds_no_frame_of_the_engine_and_no_key(
     transport: Transport, together: ScriptedTogether, reply: Reply, way: str
@@ -229,7 +231,9 @@ async def test_a_slow_reader_bounds_what_waits_for_it(transport: Transport, toge
     first = await anext(stream)
     await asyncio.sleep(0.5)
     rest = [chunk async for chunk in stream]
-    text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in [first, *rest] if chunk["choices"])
+    text = "".join(
+        chunk["choices"][0]["delta"].get("content") or "" for chunk in [first, *rest] if chunk["choices"]
+    )
     assert text.split() == ["word"] * 8_000
 
 
