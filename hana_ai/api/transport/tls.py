@@ -9,6 +9,8 @@ import ssl
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import certifi
+
 from hana_ai.api.errors import TogetherAISettingsError
 from hana_ai.api.transport.native_threads import start_thread
 
@@ -34,8 +36,6 @@ def ssl_context() -> ssl.SSLContext:
 @lru_cache(maxsize=4)
 def _ssl_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     if not file and not folder:
-        import certifi
-
         return ssl.create_default_context(cafile=certifi.where())
     try:
         return ssl.create_default_context(cafile=file, capath=folder)

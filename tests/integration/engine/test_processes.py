@@ -56,6 +56,8 @@ FORKS = (
     + """
 import os, sys, threading, time
 forks = int(sys.argv[1])
+# Warm: a child whose parent was just importing a module, in another thread, can't import it.
+chat.invoke("hello"), list(chat.stream("hello"))
 done = threading.Event()
 def ask():
     while not done.is_set():
