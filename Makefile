@@ -9,7 +9,7 @@ UV := $(BIN)/uv
 # Bytecode is kept, whatever the shell says: the tests start hundreds of processes that import the same modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all test-newest test-oldest lint bench docs lock clean FORCE
+.PHONY: demo test test-all test-newest test-oldest lint bench docs dist wheels lock clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -40,6 +40,15 @@ bench: $(VENV)/.bench
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
+
+# The sdist and the wheel, built by the locked tools.
+dist: $(STAMP)
+	@rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+# Whether every locked version has a wheel for each supported Python and platform; asks the package index.
+wheels: $(STAMP)
+	$(BIN)/python .ci/wheels.py
 
 clean:
 	rm -rf $(VENV) .venv-newest .venv-oldest build dist site *.egg-info
@@ -86,3 +95,5 @@ lock: $(VENV)/.uv
 	$(COMPILE) setup.cfg --extra docs -c $(LOCKS)/test.txt -o $(LOCKS)/docs.txt
 	$(COMPILE) $(LOCKS)/bench.in -c $(LOCKS)/test.txt -o $(LOCKS)/bench.txt
 	$(COMPILE) setup.cfg --extra test --resolution lowest-direct -o $(LOCKS)/oldest.txt
+	$(MAKE) --no-print-directory $(STAMP)
+	$(BIN)/python .ci/compatibility.py

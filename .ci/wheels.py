@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+import locks
+
 PLATFORMS = {
     "Linux x86-64": "x86_64-manylinux_2_28",
     "Linux ARM": "aarch64-manylinux_2_28",
@@ -32,23 +32,13 @@ PURE = {"pydotplus", "overloading"}
 """Pure Python, published as source alone."""
 
 
-def entries(lock: Path) -> dict[str, str]:
-    """Each package of a lock with its lines; a package that is locked twice has both."""
-    found: dict[str, str] = {}
-    for block in re.findall(r"^[A-Za-z0-9].*(?:\n .*)*", lock.read_text(), re.MULTILINE):
-        name = re.match(r"[A-Za-z0-9._-]+", block)
-        assert name is not None
-        found[name[0]] = f"{found.get(name[0], '')}{block}\n"
-    return found
-
-
 def without_wheel(lock: Path, python: str, platform: str) -> set[str]:
     """The packages of a lock that have no wheel there."""
-    wanted, missing = entries(lock), set[str]()
+    wanted, missing = locks.read(lock), set[str]()
     while True:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "requirements.txt"
-            file.write_text("".join(lines for name, lines in wanted.items() if name not in missing))
+            file.write_text("".join(f"{one.text}\n" for one in wanted if one.name not in missing))
             command = [_uv(), "pip", "install", "-q", "--dry-run", "--no-build", "--no-deps", "--require-hashes"]
             command += ["--python", sys.executable, "--python-version", python, "--python-platform", platform]
             done = subprocess.run(
@@ -60,7 +50,7 @@ def without_wheel(lock: Path, python: str, platform: str) -> set[str]:
             )
         if done.returncode == 0:
             return missing
-        named = set(re.findall(r"Wheels are (?:required|available) for `([^`]+)`", done.stderr)) & wanted.keys()
+        named = set(re.findall(r"Wheels are (?:required|available) for `([^`]+)`", done.stderr))
         if not named - missing:
             raise SystemExit(f"uv failed:\n{done.stderr}")
         missing |= named
@@ -75,8 +65,8 @@ def _uv() -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Print the gaps; 1 if a required platform has any."""
-    locks = [Path(argument) for argument in arguments] or sorted((ROOT / "requirements").glob("*.txt"))
-    cases = [(lock, name, python) for lock in locks for name in PLATFORMS for python in PYTHONS]
+    files = [Path(argument) for argument in arguments] or sorted(locks.FOLDER.glob("*.txt"))
+    cases = [(lock, name, python) for lock in files for name in PLATFORMS for python in locks.PYTHONS]
     failed = False
     with ThreadPoolExecutor(2) as threads:
         gaps = threads.map(lambda case: without_wheel(case[0], case[2], PLATFORMS[case[1]]) - PURE, cases)
@@ -84,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
             if missing:
                 failed = failed or name == REQUIRED
                 print(f"{lock.stem}, Python {python}, {name}: no wheel of {', '.join(sorted(missing))}")
-    print(f"Looked at {len(locks)} locks, Python {', '.join(PYTHONS)}, {', '.join(PLATFORMS)}.")
+    print(f"Looked at {len(files)} locks, Python {', '.join(locks.PYTHONS)}, {', '.join(PLATFORMS)}.")
     return failed
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import configparser
+import importlib
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -16,7 +19,6 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ROOT / "requirements"
 OURS = canonicalize_name("hana-ai-together")
 ALWAYS = ("test", "build", "uv")
 LATER = ("docs", "bench")
@@ -28,23 +30,25 @@ of_the_lock = pytest.mark.skipif(
 )
 
 
-def entries(lock: str) -> Iterator[tuple[Requirement, list[str]]]:
-    """The requirements of a lock, each with its hashes."""
-    text = (LOCKS / f"{lock}.txt").read_text().replace("\\\n", " ")
-    for line in text.splitlines():
-        if line and not line.lstrip().startswith("#"):
-            requirement, *hashes = line.split("--hash=")
-            yield Requirement(requirement), [one.strip() for one in hashes]
+def load(name: str) -> ModuleType:
+    """A script of .ci."""
+    sys.path.insert(0, str(ROOT / ".ci"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.pop(0)
 
 
-def locked(*locks: str) -> dict[NormalizedName, Version]:
+locks: Any = load("locks")
+
+
+def held(lock: str) -> Any:
+    return locks.read(locks.FOLDER / f"{lock}.txt")
+
+
+def locked(*needs: str) -> dict[NormalizedName, Version]:
     """The versions that the locks hold for this interpreter."""
-    return {
-        canonicalize_name(requirement.name): Version(next(iter(requirement.specifier)).version)
-        for lock in locks
-        for requirement, _ in entries(lock)
-        if requirement.marker is None or requirement.marker.evaluate()
-    }
+    return {name: version for lock in needs for name, version in locks.versions(held(lock)).items()}
 
 
 def installed() -> dict[NormalizedName, Version]:
@@ -96,10 +100,23 @@ def test_the_locks_agree_with_each_other() -> None:
 
 @pytest.mark.parametrize(("lock", "requirement"), [pytest.param(*one, id=str(one[1])) for one in asked_for()])
 def test_the_lock_is_within_the_bounds_of_setup_cfg(lock: str, requirement: Requirement) -> None:
-    held = [one for one, _ in entries(lock) if canonicalize_name(one.name) == canonicalize_name(requirement.name)]
-    assert held, "not locked: make lock"
-    for one in held:
-        assert requirement.specifier.contains(next(iter(one.specifier)).version, prereleases=True), "make lock"
+    found = [one.version for one in held(lock) if one.name == canonicalize_name(requirement.name)]
+    assert found, "not locked: make lock"
+    for version in found:
+        assert requirement.specifier.contains(version, prereleases=True), "make lock"
+
+
+@pytest.mark.parametrize(
+    "requirement", [pytest.param(one, id=str(one)) for lock, one in asked_for() if lock == "test"]
+)
+def test_every_requirement_has_a_lower_bound_which_is_what_the_oldest_tests_run_with(
+    requirement: Requirement,
+) -> None:
+    (bound,) = [one.version for one in requirement.specifier if one.operator == ">="]
+    version = locks.versions(held("oldest"), locks.PYTHONS[0])[canonicalize_name(requirement.name)]
+    assert version.release[: len(Version(bound).release)] == Version(bound).release, (
+        "raise the bound, or make lock"
+    )
 
 
 def test_the_build_s_bound_holds_the_locked_tool() -> None:
@@ -108,18 +125,34 @@ def test_the_build_s_bound_holds_the_locked_tool() -> None:
     assert bound.specifier.contains(locked("build")[canonicalize_name(bound.name)])
 
 
-@pytest.mark.parametrize("lock", sorted(file.stem for file in LOCKS.glob("*.txt")))
+@pytest.mark.parametrize("lock", sorted(file.stem for file in locks.FOLDER.glob("*.txt")))
 def test_a_lock_fixes_every_version_by_hash_and_names_no_place(lock: str) -> None:
-    held = list(entries(lock))
-    assert held
-    for requirement, hashes in held:
-        assert re.fullmatch(r"==[^*,]+", str(requirement.specifier)), requirement
-        assert hashes, requirement
-        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", one) for one in hashes), requirement
-    text = (LOCKS / f"{lock}.txt").read_text()
-    assert not re.search(r"://|--(extra-)?index|--find-links|--trusted-host|(^|\s)(/|[A-Za-z]:\\)", text)
-    assert not re.search(r"(?<![\w.-])(/|~/)\w", text)
+    assert held(lock)
+    for one in held(lock):
+        assert re.fullmatch(r"==[^*,]+", str(one.requirement.specifier)), one.requirement
+        assert one.hashes, one.requirement
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", digest) for digest in one.hashes), one.requirement
+    text = (locks.FOLDER / f"{lock}.txt").read_text()
+    assert not re.search(r"://|--(extra-)?index|--find-links|--trusted-host", text)
+    assert not re.search(r"(?<![\w.-])(~?/|[A-Za-z]:\\)\w", text)
 
 
-def test_every_lock_is_installed_by_some_target() -> None:
-    assert {file.stem for file in LOCKS.glob("*.txt")} == {*ALWAYS, *LATER}
+def test_every_lock_has_a_need() -> None:
+    assert {file.stem for file in locks.FOLDER.glob("*.txt")} == {*ALWAYS, *LATER, "oldest"}
+
+
+def test_the_supported_versions_of_python_are_named_alike_everywhere() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    named = re.findall(r"Python :: (3\.\d+)", config["metadata"]["classifiers"])
+    assert tuple(named) == locks.PYTHONS
+    assert config["options"]["python_requires"] == f">={named[0]}"
+    assert config["mypy"]["python_version"] == named[0]
+    assert f"py{named[0].replace('.', '')}" in (ROOT / "ruff.toml").read_text()
+    for page in ("README.md", "docs/getting-started.md", "docs/compatibility.md"):
+        assert f"Python {named[0]} to {named[-1]}" in (ROOT / page).read_text(), page
+
+
+def test_the_table_of_tested_versions_is_that_of_the_locks() -> None:
+    compatibility: Any = load("compatibility")
+    assert compatibility.table() in compatibility.PAGE.read_text(), "make lock"
