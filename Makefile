@@ -9,17 +9,26 @@ UV := $(BIN)/uv
 # Bytecode is kept, whatever the shell says: the tests start hundreds of processes that import the same modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all test-newest test-oldest lint bench docs dist wheels lock clean FORCE
+# A worker a core; a worker with nothing left takes over what another has not begun.
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+
+.PHONY: demo test test-fast test-all coverage test-newest test-oldest lint bench docs dist wheels lock clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
 	@$(BIN)/hana-ai-together demo $(DEMO_ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-fast: $(STAMP)
+	$(PYTEST) -m fast $(PYTEST_ARGS)
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
+	$(PYTEST) -m "" $(PYTEST_ARGS)
+
+coverage: $(STAMP)
+	$(PYTEST) --cov --cov-report=term $(PYTEST_ARGS)
 
 # The newest versions within the bounds of setup.cfg, as of now, in an environment of their own.
 test-newest:

@@ -142,8 +142,19 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     leaks = [*_of_the_session, *_leaks]
-    if leaks:
+    worker: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if worker is not None:
+        # Only the process that started the worker has an exit status and a terminal.
+        worker["keys_shown"] = leaks
+    elif leaks:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.write_line(f"A key is shown, in: {', '.join(leaks)}.", red=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Note what a worker of pytest-xdist found."""
+    output: dict[str, list[str]] = getattr(node, "workeroutput", {})
+    _of_the_session.update(dict.fromkeys(output.get("keys_shown", [])))

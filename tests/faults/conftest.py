@@ -1,4 +1,4 @@
-"""Servers for the faults, and the matrix at the end of the run."""
+"""Servers for the faults."""
 
 from __future__ import annotations
 
@@ -7,15 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import ScriptedTogether
-from tests.faults import board
 from tests.faults.server import FaultyServer
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if board.CELLS:
-        terminalreporter.section("faults")
-        for line in board.report():
-            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

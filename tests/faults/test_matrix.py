@@ -172,12 +172,12 @@ def run_row(name: str, cells: list[tuple[Face, Callable[[], str]]]) -> None:
     def one(cell: tuple[Face, Callable[[], str]]) -> board.Cell:
         begin = time.monotonic()
         problem = cell[1]()
-        return board.Cell(name, cell[0], problem, time.monotonic() - begin)
+        return board.Cell(name, cell[0].name, problem, time.monotonic() - begin)
 
     with nothing_left(), ThreadPoolExecutor(WORKERS) as pool:
         done = list(pool.map(one, cells))
     board.CELLS.extend(done)
-    wrong = [f"{cell.face.name}: {cell.problem}" for cell in done if cell.problem]
+    wrong = [f"{cell.face}: {cell.problem}" for cell in done if cell.problem]
     assert not wrong, "\n".join(wrong)
 
 
