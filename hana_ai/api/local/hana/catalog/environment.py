@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from hana_ai.api.local.hana.catalog.objects import Catalog, SequenceInfo, TableInfo, ViewInfo
-from hana_ai.api.local.hana.errors import no_privilege, unknown_table
+from hana_ai.api.local.hana.errors import no_privilege, unknown_table, unsupported
 from hana_ai.api.local.hana.interface import HanaError
 
 PUBLIC = "SYS"
@@ -25,7 +25,7 @@ class SessionState:
     """Local temporary tables by name; their schema does not matter."""
     global_temporary: set[str] = field(default_factory=set)
     """Physical names of global temporary tables that this connection already has."""
-    now: datetime = field(default_factory=lambda: datetime.now(timezone.utc).replace(tzinfo=None))
+    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
     """When the running statement began, in UTC."""
     last_identity: int | None = None
     sequences_used: set[str] = field(default_factory=set)
@@ -79,8 +79,6 @@ class Environment:
         HanaError
             362 for an unknown schema, 259 for an unknown table.
         """
-        from hana_ai.api.local.hana.translation.system_views import SYSTEM_VIEWS
-
         if name in self.state.temporary and (schema is None or name.startswith("#") or schema == self.schema):
             return self.state.temporary[name]
         home = schema or self.schema
@@ -88,7 +86,9 @@ class Environment:
         if found is not None:
             self.depends.append((home, name))
             return found
-        if (schema is None or schema in {PUBLIC, "PUBLIC", "_SYS_STATISTICS"}) and name in SYSTEM_VIEWS:
+        if (
+            schema is None or schema in {PUBLIC, "PUBLIC", "_SYS_STATISTICS"}
+        ) and name in self.catalog.system_views:
             return name
         if schema is not None and schema not in {PUBLIC, "PUBLIC"} and self.catalog.schema(schema) is None:
             raise HanaError(362, f"invalid schema name: {schema}", position)
@@ -100,7 +100,7 @@ class Environment:
         if isinstance(found, str):
             raise no_privilege()
         if isinstance(found, ViewInfo):
-            raise HanaError(7, f"feature not supported by the loopback server: changing the view {name}", position)
+            raise unsupported(f"changing the view {name}", position)
         self.check(privilege, found)
         return found
 

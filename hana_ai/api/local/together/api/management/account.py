@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -49,7 +49,7 @@ class AccountHandlers:
             raise Refusal(404, "Not found.", code="not_found")
         if query.get("organization_id", ORGANIZATION) != ORGANIZATION:
             raise Refusal(403, "The key belongs to another organization.", code="permission_denied")
-        month = query.get("month") or datetime.now(timezone.utc).strftime("%Y-%m")
+        month = query.get("month") or datetime.now(UTC).strftime("%Y-%m")
         if not re.match(r"\d{4}-\d{2}\Z", month):
             raise Refusal(400, f"month must be YYYY-MM, not {month!r}.", param="month")
         if query.get("granularity", "day") != "day":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from ...engine import JSON
 from ..hardware import PUBLIC_PROJECT
@@ -59,7 +59,7 @@ def new_id(prefix: str) -> str:
 
 def stamp(seconds_ago: float = 0.0) -> str:
     """A point in time as the API writes it."""
-    moment = datetime.now(timezone.utc) - timedelta(seconds=seconds_ago)
+    moment = datetime.now(UTC) - timedelta(seconds=seconds_ago)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
