@@ -20,17 +20,8 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-from ..engine import (
-    EngineBase,
-    FinishReason,
-    LocalModel,
-    Piece,
-    Refusal,
-    TokenLogprob,
-    ToolCallDelta,
-    Usage,
-    context_overflow,
-)
+from ..engine import EngineBase, FinishReason, LocalModel, Piece, TokenLogprob, ToolCallDelta, Usage
+from ..refusal import Refusal, context_overflow
 from ..replies import tool_call_id
 from ..requests import ChatBody, CompletionBody, RegexFormat, Tool
 from .prompts import (

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..engine import Embedded, EngineBase, LocalModel, Ranked, context_overflow
+from ..engine import Embedded, EngineBase, LocalModel, Ranked
+from ..refusal import context_overflow
 
 if TYPE_CHECKING:
     from wordllama.inference import WordLlamaInference  # type: ignore[import-untyped]
