@@ -32,9 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Heavy modules only now, so that --help and a wrong option answer at once.
     import duckdb
 
+    from hana_ai.api.local.hana.credentials import derive
     from hana_ai.api.local.hana.engine.engine import DuckDBEngine
     from hana_ai.api.local.hana.interface import HanaError
-    from hana_ai.api.local.hana.protocol.auth import canonical_user, derive
+    from hana_ai.api.local.hana.protocol.auth import canonical_user
     from hana_ai.api.local.hana.protocol.server import HanaServer, server_context
 
     given = options.password or os.environ.get(PASSWORD_VARIABLE)

@@ -11,7 +11,7 @@ import re
 import duckdb
 
 from hana_ai.api.local.hana.interface import HanaError
-from hana_ai.api.local.hana.names import decode
+from hana_ai.api.local.hana.names import decode, literal
 
 MARK = "HANA:"
 """Start of an error text that carries its own code: ``HANA:304:division by zero``."""
@@ -44,8 +44,7 @@ def no_privilege(what: str = "Not authorized") -> HanaError:
 
 def raising(code: int, text: str) -> str:
     """A DuckDB expression that raises this error when it is evaluated."""
-    escaped = text.replace("'", "''")
-    return f"error('{MARK}{code}:{escaped}')"
+    return f"error({literal(f'{MARK}{code}:{text}')})"
 
 
 _RULES: tuple[tuple[str, int, str], ...] = (
@@ -81,14 +80,20 @@ _RULES: tuple[tuple[str, int, str], ...] = (
 _COMPILED = tuple((re.compile(pattern, re.DOTALL), code, text) for pattern, code, text in _RULES)
 
 
+# Only at the start: further on, DuckDB may quote a text of the user's that looks the same.
+_OWN = re.compile(
+    rf"Invalid Input Error: (?:Python exception occurred while executing the UDF: ValueError: )?"
+    rf"{MARK}(?P<code>\d+):(?P<detail>[^\n]*)"
+)
+
+
 def from_duckdb(error: duckdb.Error) -> HanaError:
     """The HANA error that says what this DuckDB error says."""
     # What follows quotes the statement, whose own texts must not be taken for the error's.
     text = str(error).partition("\n\nLINE ")[0]
-    at = text.find(MARK)
-    if at >= 0:
-        number, _, detail = text[at + len(MARK) :].partition(":")
-        return HanaError(int(number), detail.split("\n")[0])
+    own = _OWN.match(text)
+    if own is not None:
+        return HanaError(int(own["code"]), own["detail"])
     if isinstance(error, duckdb.TransactionException) and "onflict" in text:
         return HanaError(138, f"transaction serialization failure: {text}")
     for pattern, code, message in _COMPILED:

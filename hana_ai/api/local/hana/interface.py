@@ -1,8 +1,8 @@
 """What the wire side and the engine side of the loopback HANA agree on; neither imports the other.
 
-The wire side (`wire`, `auth`, `values`, `session`, `server`) turns messages into calls of `EngineSession` and
-its results into messages. The engine side (`dialect`, `catalog`, `engine`) turns HANA SQL into DuckDB SQL and
-DuckDB's values into the Python values listed at `Value`.
+The wire side (`protocol`) turns messages into calls of `EngineSession` and its results into messages. The engine
+side (`language`, `catalog`, `translation`, `engine`) turns HANA SQL into DuckDB SQL and DuckDB's values into the
+Python values listed at `Value`.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class HanaError(Exception):
 class Credentials:
     """What a server keeps of a password: enough to check both SCRAM methods, not enough to read it.
 
-    `hana_ai.api.local.hana.protocol.auth.derive(password)` makes one.
+    `hana_ai.api.local.hana.credentials.derive(password)` makes one.
     """
 
     salt: bytes

@@ -44,13 +44,15 @@ def decode(name: str) -> str:
     return "".join(out)
 
 
+def quote(name: str) -> str:
+    """A DuckDB name in quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def literal(text: str) -> str:
-    """A DuckDB string literal."""
+    """A DuckDB expression for exactly this text."""
     if "\x00" in text:
+        # A statement ends for DuckDB at a NUL.
         parts = text.split("\x00")
         return "(" + " || chr(0) || ".join(literal(part) for part in parts) + ")"
-    if "$" in text and not text.startswith("$."):
-        # Not to be taken for the name of a parameter.
-        parts = text.split("$")
-        return "(" + " || chr(36) || ".join("'" + part.replace("'", "''") + "'" for part in parts) + ")"
     return "'" + text.replace("'", "''") + "'"

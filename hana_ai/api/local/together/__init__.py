@@ -17,10 +17,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .engine import Engine, EngineBase, LocalModel, Piece, Refusal, Usage
+    from .engine import Engine, EngineBase, LocalModel, Piece, Usage
     from .engines.llama import LlamaCppEngine
     from .engines.wordllama_engine import WordLlamaEngine
     from .process import TogetherProcess
+    from .refusal import Refusal
     from .scripted.engine import ScriptedEngine
     from .scripted.script import Call, Received, Reply
     from .server import LocalTogether
@@ -34,7 +35,7 @@ _HOME = {
     "LocalTogether": "server",
     "Piece": "engine",
     "Received": "scripted.script",
-    "Refusal": "engine",
+    "Refusal": "refusal",
     "Reply": "scripted.script",
     "ScriptedEngine": "scripted.engine",
     "TogetherProcess": "process",

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkabl
 
 import orjson
 
+from .refusal import JSON, Refusal
+from .requests import ChatBody, CompletionBody
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from starlette.types import ASGIApp
 
-    from .requests import ChatBody, CompletionBody
-
     Vectors: TypeAlias = NDArray[np.float32]
 
 ModelType: TypeAlias = Literal["chat", "language", "embedding", "rerank"]
 FinishReason: TypeAlias = Literal["stop", "eos", "length", "tool_calls"]
-JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
 
 
 @dataclass(frozen=True)
@@ -136,52 +136,6 @@ class Ranked:
 
     scores: Sequence[float]
     tokens: int
-
-
-class Refusal(Exception):  # noqa: N818 - an answer of the API, not a fault of the server
-    """An answer in Together's error shape.
-
-    Parameters
-    ----------
-    status
-        The HTTP status.
-    message, type, param, code
-        The fields of Together's `error` object.
-    headers
-        More headers of the answer, such as `retry-after`.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        type: str = "invalid_request_error",
-        param: str | None = None,
-        code: str | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.type = type
-        self.param = param
-        self.code = code
-        self.headers = headers or {}
-
-    def error(self) -> dict[str, JSON]:
-        """The `error` object."""
-        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-
-
-def context_overflow(context_length: int, prompt_tokens: int, max_tokens: int) -> Refusal:
-    """The refusal of a request whose prompt and answer do not fit into the model's context."""
-    return Refusal(
-        400,
-        f"Input validation error: `inputs` tokens + `max_new_tokens` must be <= {context_length}. "
-        f"Given: {prompt_tokens} `inputs` tokens and {max_tokens} `max_new_tokens`",
-        param="max_tokens",
-    )
 
 
 class Engine(Protocol):

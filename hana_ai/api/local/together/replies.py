@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from .engine import JSON, FinishReason, Piece, TokenLogprob, ToolCallDelta, Usage
+from .engine import FinishReason, Piece, TokenLogprob, ToolCallDelta, Usage
+from .refusal import JSON
 
 Chunk: TypeAlias = "dict[str, JSON]"
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from .engine import JSON, Refusal
+from .refusal import JSON, Refusal
 
 
 class _Body(BaseModel):

@@ -12,7 +12,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .engine import JSON
+from .refusal import JSON
 
 Exchange: TypeAlias = Callable[[str, JSON, int, Any], None]
 """Called after every request with path, request body, status, and the answer's body or a stream's chunks.

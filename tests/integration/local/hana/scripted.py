@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from hana_ai.api.local.hana.credentials import derive
 from hana_ai.api.local.hana.interface import (
     Column,
     Credentials,
@@ -41,7 +42,6 @@ from hana_ai.api.local.hana.interface import (
     Value,
 )
 from hana_ai.api.local.hana.protocol import auth
-from hana_ai.api.local.hana.protocol.auth import derive
 from hana_ai.api.local.hana.protocol.server import HanaServer, server_context
 
 USER = "TESTER"

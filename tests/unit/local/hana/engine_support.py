@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from hana_ai.api.local.hana.credentials import derive
 from hana_ai.api.local.hana.engine.connection import DuckDBSession
 from hana_ai.api.local.hana.engine.engine import DuckDBEngine
 from hana_ai.api.local.hana.interface import HanaError, Result
-from hana_ai.api.local.hana.protocol.auth import derive
 
 
 class Sql:

@@ -18,8 +18,9 @@ import hana_ai.api.local.together as package
 from hana_ai.api.local.together import EngineBase, LocalModel
 from hana_ai.api.local.together import __main__ as command
 from hana_ai.api.local.together.api.app import build_app
-from hana_ai.api.local.together.engine import Embedded, Piece, Refusal, Usage
+from hana_ai.api.local.together.engine import Embedded, Piece, Usage
 from hana_ai.api.local.together.engines.llama import _checked, _merged, _Reader
+from hana_ai.api.local.together.refusal import Refusal
 from hana_ai.api.local.together.requests import ChatBody, parse
 from hana_ai.api.local.together.wire import cut_connection
 

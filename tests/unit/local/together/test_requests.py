@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hana_ai.api.local.together.engine import Refusal
+from hana_ai.api.local.together.refusal import Refusal
 from hana_ai.api.local.together.requests import ChatBody, CompletionBody, EmbeddingsBody, RerankBody, parse
 from tests.openapi import check_request
 from tests.recordings import recording

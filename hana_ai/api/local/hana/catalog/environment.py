@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from hana_ai.api.local.hana.catalog.objects import Catalog, SequenceInfo, TableInfo, ViewInfo
-from hana_ai.api.local.hana.errors import no_privilege, unknown_table
+from hana_ai.api.local.hana.errors import no_privilege, unknown_table, unsupported
 from hana_ai.api.local.hana.interface import HanaError
 
 PUBLIC = "SYS"
@@ -79,8 +79,6 @@ class Environment:
         HanaError
             362 for an unknown schema, 259 for an unknown table.
         """
-        from hana_ai.api.local.hana.translation.system_views import SYSTEM_VIEWS
-
         if name in self.state.temporary and (schema is None or name.startswith("#") or schema == self.schema):
             return self.state.temporary[name]
         home = schema or self.schema
@@ -88,7 +86,9 @@ class Environment:
         if found is not None:
             self.depends.append((home, name))
             return found
-        if (schema is None or schema in {PUBLIC, "PUBLIC", "_SYS_STATISTICS"}) and name in SYSTEM_VIEWS:
+        if (
+            schema is None or schema in {PUBLIC, "PUBLIC", "_SYS_STATISTICS"}
+        ) and name in self.catalog.system_views:
             return name
         if schema is not None and schema not in {PUBLIC, "PUBLIC"} and self.catalog.schema(schema) is None:
             raise HanaError(362, f"invalid schema name: {schema}", position)
@@ -100,7 +100,7 @@ class Environment:
         if isinstance(found, str):
             raise no_privilege()
         if isinstance(found, ViewInfo):
-            raise HanaError(7, f"feature not supported by the loopback server: changing the view {name}", position)
+            raise unsupported(f"changing the view {name}", position)
         self.check(privilege, found)
         return found
 

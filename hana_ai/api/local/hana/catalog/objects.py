@@ -8,7 +8,7 @@ never disagree. In memory the catalog holds committed objects only: DDL commits,
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
@@ -17,6 +17,7 @@ import orjson
 
 from hana_ai.api.local.hana.errors import unknown_table
 from hana_ai.api.local.hana.interface import Credentials, HanaError, SqlType, TypeCode
+from hana_ai.api.local.hana.names import quote
 
 STORE = "hana.main.objects"
 """The table that holds the catalog, in the database's own file."""
@@ -40,6 +41,11 @@ class ColumnInfo:
     comment: str | None = None
     physical: str = ""
     """The DuckDB name, unquoted."""
+
+    @property
+    def quoted(self) -> str:
+        """The DuckDB name in quotes."""
+        return quote(self.physical)
 
 
 @dataclass(slots=True)
@@ -90,7 +96,7 @@ class TableInfo:
     def sql(self) -> str:
         """The table in DuckDB SQL."""
         place = "temp.main" if self.temporary else "hana.main"
-        return f'{place}."{self.physical.replace(chr(34), chr(34) * 2)}"'
+        return f"{place}.{quote(self.physical)}"
 
     def column(self, name: str) -> ColumnInfo | None:
         """The column of this name."""
@@ -225,9 +231,16 @@ class Change:
 
 
 class Catalog:
-    """All committed objects. Readers take `lock` only for what must fit together."""
+    """All committed objects. Readers take `lock` only for what must fit together.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    system_views : collection of str
+        The names that mean a system view when no object has them.
+    """
+
+    def __init__(self, system_views: Collection[str] = ()) -> None:
+        self.system_views = system_views
         self.lock = threading.RLock()
         self.entries: dict[tuple[str, str, str], Entry] = {}
         self.version = 0

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
 
 from hana_ai.api.local.hana.catalog.environment import Environment
 from hana_ai.api.local.hana.catalog.objects import Change, GrantInfo, SchemaInfo, UserInfo, key_of
+from hana_ai.api.local.hana.credentials import derive
 from hana_ai.api.local.hana.errors import no_privilege, unsupported
 from hana_ai.api.local.hana.interface import HanaError
 from hana_ai.api.local.hana.language import syntax
-
-if TYPE_CHECKING:
-    from hana_ai.api.local.hana.engine.connection import DuckDBSession
 
 OBJECT_PRIVILEGES = frozenset(
     {
@@ -38,7 +35,9 @@ OBJECT_PRIVILEGES = frozenset(
 SYSTEM_PRIVILEGES = frozenset({"CREATE SCHEMA", "USER ADMIN", "CATALOG READ", "DATA ADMIN", "CREATE R SCRIPT"})
 
 
-def run_user_statement(session: DuckDBSession, statement: syntax.Statement) -> Change:
+def run_user_statement(
+    environment: Environment, statement: syntax.CreateUser | syntax.AlterUser | syntax.Grant
+) -> Change:
     """CREATE, ALTER and DROP USER, GRANT and REVOKE; gives the change of the catalog.
 
     Raises
@@ -46,30 +45,21 @@ def run_user_statement(session: DuckDBSession, statement: syntax.Statement) -> C
     HanaError
         258 without the privilege, 331 for a user that exists, 332 for one that does not.
     """
-    environment = Environment(session.engine.catalog, session.state)
     if isinstance(statement, syntax.CreateUser):
-        return _create(session, environment, statement)
+        return _create(environment, statement)
     if isinstance(statement, syntax.AlterUser):
         return _alter(environment, statement)
-    if isinstance(statement, syntax.Grant):
-        return _grant(environment, statement)
-    raise unsupported(type(statement).__name__)
+    return _grant(environment, statement)
 
 
-def _derive(user: UserInfo, password: str) -> None:
-    from hana_ai.api.local.hana.protocol.auth import derive
-
-    user.set_credentials(derive(password))
-
-
-def _create(session: DuckDBSession, environment: Environment, statement: syntax.CreateUser) -> Change:
+def _create(environment: Environment, statement: syntax.CreateUser) -> Change:
     catalog = environment.catalog
     if not catalog.allowed(environment.user, "USER ADMIN", ""):
         raise no_privilege()
     if catalog.user(statement.name) is not None:
         raise HanaError(331, f"user name already exists: {statement.name}")
     user = UserInfo(statement.name, catalog.new_oid())
-    _derive(user, statement.password)
+    user.set_credentials(derive(statement.password))
     change = Change([user])
     if catalog.schema(statement.name) is None:
         change.put.append(SchemaInfo(statement.name, statement.name))
@@ -84,7 +74,7 @@ def _alter(environment: Environment, statement: syntax.AlterUser) -> Change:
     if found is None:
         raise HanaError(332, f"invalid user name: {statement.name}")
     changed = copy.copy(found)
-    _derive(changed, statement.password)
+    changed.set_credentials(derive(statement.password))
     return Change([changed])
 
 
@@ -140,9 +130,8 @@ def _may_grant(environment: Environment, privilege: str, schema: str, name: str)
     )  # fmt: skip
 
 
-def drop_user(session: DuckDBSession, statement: syntax.Drop) -> Change:
+def drop_user(environment: Environment, statement: syntax.Drop) -> Change:
     """DROP USER; CASCADE takes the user's grants, the schema goes by itself when it is empty."""
-    environment = Environment(session.engine.catalog, session.state)
     catalog = environment.catalog
     name = statement.name.name
     if not catalog.allowed(environment.user, "USER ADMIN", ""):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.interface import SqlType, TypeCode
+from hana_ai.api.local.hana.translation.scope import Parameters
 
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -212,3 +213,14 @@ def _microseconds(value: datetime) -> int:
 
 def _of_day(value: time) -> int:
     return (value.hour * 3600 + value.minute * 60 + value.second) * 1_000_000 + value.microsecond
+
+
+def batch_table(parameters: Parameters, rows: Sequence[Sequence[object]], numbers: range) -> Table:
+    """Converted parameter rows as a table that DuckDB scans: p0, p1 ... and the row number `rid`."""
+    columns: list[tuple[str, SqlType, Sequence[object]]] = []
+    for index, kind in enumerate(parameters.types):
+        assert kind is not None
+        stored = types.vector() if index in parameters.vectors else kind
+        columns.append((f"p{index}", stored, [row[index] for row in rows]))
+    columns.append(("rid", types.BIGINT, numbers))
+    return Table(columns)

@@ -2,69 +2,63 @@
 
 from __future__ import annotations
 
-import re
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 import duckdb
 
-from hana_ai.api.local.hana.catalog.environment import Environment, SessionState
-from hana_ai.api.local.hana.catalog.objects import Change, TableInfo
-from hana_ai.api.local.hana.catalog.users import drop_user, run_user_statement
-from hana_ai.api.local.hana.engine import constraints, inputs, planning
-from hana_ai.api.local.hana.engine.ddl import DdlRunner
-from hana_ai.api.local.hana.engine.dml import Run, batch_table, run_delete, run_insert, run_update, run_upsert
+from hana_ai.api.local.hana.catalog.environment import SessionState
+from hana_ai.api.local.hana.catalog.objects import Catalog, TableInfo
+from hana_ai.api.local.hana.engine import ddl, inputs, planning
+from hana_ai.api.local.hana.engine.arrow import batch_table
+from hana_ai.api.local.hana.engine.ddl_context import Ddl
 from hana_ai.api.local.hana.engine.journal import Effect, Transaction
-from hana_ai.api.local.hana.engine.merge import run_merge
-from hana_ai.api.local.hana.engine.planning import Plan
-from hana_ai.api.local.hana.engine.tables import create_physical
-from hana_ai.api.local.hana.errors import from_duckdb, is_conflict, no_privilege, unsupported
+from hana_ai.api.local.hana.engine.planning import CompiledChange, CompiledQuery, Plan
+from hana_ai.api.local.hana.engine.reading import OpenResult
+from hana_ai.api.local.hana.engine.work import Execution, RowNumbers, Work
+from hana_ai.api.local.hana.errors import from_duckdb, is_conflict, unsupported
 from hana_ai.api.local.hana.interface import FunctionCode, HanaError, Prepared, Result, Value
 from hana_ai.api.local.hana.language import syntax
-from hana_ai.api.local.hana.translation.scope import Parameters
 
-if TYPE_CHECKING:
-    from hana_ai.api.local.hana.engine.engine import DuckDBEngine
-
-_NAMES = re.compile(r"\$([ph]\d+|rids?)\b")
-_CHUNK = 10_000
 _PLANS = 256
+"""Plans that a session keeps."""
 _SEARCHED = 2_000
 """Up to so many rows of a failed batch are tried to find the wrong one."""
-_USER_STATEMENTS = (syntax.CreateUser, syntax.AlterUser, syntax.Grant)
-_CHANGES = (syntax.Insert, syntax.Update, syntax.Delete, syntax.Merge)
 
 
-@dataclass(slots=True)
-class _Open:
-    """A result whose rows are still in DuckDB: read them all before the connection runs something else."""
+class Database(RowNumbers, Protocol):
+    """What a session needs of the engine."""
 
-    fetch: Callable[[int], list[tuple[Any, ...]]]
-    rest: list[tuple[Any, ...]] | None = None
-    buffered: list[list[tuple[Any, ...]]] = field(default_factory=list)
+    catalog: Catalog
+    ddl_lock: threading.RLock
 
-    def drain(self) -> None:
-        while self.rest is None:
-            rows = self.fetch(_CHUNK)
-            if not rows:
-                self.rest = []
-                return
-            self.buffered.append(rows)
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A DuckDB connection of its own."""
+
+    def lock_deadline(self) -> float:
+        """Until when a change may wait for a row, by `time.monotonic`."""
+
+    def transaction_ended(self) -> None:
+        """Wake those who wait for a row."""
+
+    def wait_for_ending(self, deadline: float) -> bool:
+        """Wait a moment for another transaction to end; False when the deadline has passed."""
 
 
 class DuckDBSession:
     """See `interface.EngineSession`."""
 
-    def __init__(self, engine: DuckDBEngine, user: str, connection_id: int) -> None:
+    def __init__(self, engine: Database, user: str, connection_id: int) -> None:
         self.engine = engine
         self.connection = engine.cursor()
         self.state = SessionState(user, user, connection_id)
         self.transaction = Transaction(self.connection)
+        self.work = Work(self.connection, engine.catalog, self.state, engine)
         self._plans: OrderedDict[str, Plan] = OrderedDict()
-        self._open: _Open | None = None
+        self._open: OpenResult | None = None
         self._batch: object | None = None
         self._closed = False
 
@@ -75,7 +69,7 @@ class DuckDBSession:
         if known is not None and known.made_for == self._version():
             self._plans.move_to_end(sql)
             return known
-        plan = planning.make_plan(self, sql, self._version())
+        plan = planning.make_plan(self.work.environment(), sql, self._version())
         self._plans[sql] = plan
         if len(self._plans) > _PLANS:
             self._plans.popitem(last=False)
@@ -88,12 +82,13 @@ class DuckDBSession:
         self._drain()
         self.state.now = datetime.now(UTC).replace(tzinfo=None)
         converted = self._converted(plan, rows)
-        statement = plan.statement
-        if isinstance(statement, syntax.Query):
-            return self._query(plan, converted[0])
-        if isinstance(statement, _CHANGES):
-            return self._change(plan, converted)
-        return self._other(statement)
+        for table in plan.temporary:
+            self.work.ensure_temporary(table)
+        if plan.query is not None:
+            return self._query(plan, plan.query, converted[0])
+        if plan.change is not None:
+            return Result(plan.function_code, rows_affected=self._change(plan, plan.change, converted))
+        return self._other(plan.statement)
 
     def commit(self) -> None:
         """Make the changes permanent and visible to others."""
@@ -138,7 +133,7 @@ class DuckDBSession:
     def _version(self) -> tuple[object, ...]:
         return (self.engine.catalog.version, self.state.temporary_version, self.state.schema)
 
-    def _converted(self, plan: Plan, rows: Sequence[Sequence[Value]]) -> list[list[Any]]:
+    def _converted(self, plan: Plan, rows: Sequence[Sequence[Value]]) -> list[list[object]]:
         converters = self._at_once(plan, rows) if len(rows) > 1 and plan.vectors else plan.converters
         width = len(converters)
         converted = []
@@ -154,64 +149,37 @@ class DuckDBSession:
         return converted
 
     @staticmethod
-    def _at_once(plan: Plan, rows: Sequence[Sequence[Value]]) -> list[Callable[[Any], Any]]:
+    def _at_once(plan: Plan, rows: Sequence[Sequence[Value]]) -> list[Callable[[Value], object]]:
         """The converters, those of vector columns replaced by what was converted for all rows at once."""
         converters = list(plan.converters)
+
+        def in_turn(vectors: Iterator[object]) -> Callable[[Value], object]:
+            return lambda _: next(vectors)
+
         for place, dimension in plan.vectors.items():
             found = inputs.vectors_of([row[place] if place < len(row) else None for row in rows], dimension)
             if found is not None:
-                vectors = iter(found)
-                converters[place] = lambda _, vectors=vectors: next(vectors)  # type: ignore[misc]
+                converters[place] = in_turn(iter(found))
         return converters
 
-    def named(
-        self, sql: str, values: Mapping[str, Any], parameters: Parameters, extra: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """The values that generated SQL names: parameters, session values, row numbers."""
-        found: dict[str, Any] = {}
-        for name in set(_NAMES.findall(sql)):
-            if name in extra:
-                found[name] = extra[name]
-            elif name in values:
-                found[name] = values[name]
-            elif name[0] == "h" and int(name[1:]) < len(parameters.hidden):
-                hidden = parameters.hidden[int(name[1:])]
-                found[name] = hidden(self.state) if callable(hidden) else hidden
-        return found
-
-    def _query(self, plan: Plan, row: Sequence[Any]) -> Result:
-        assert plan.query_sql is not None and plan.columns is not None
-        for table in plan.temporary:
-            self.ensure_temporary(table)
-        if plan.lock is not None:
-            self._change(plan.lock, [list(row)])
+    def _query(self, plan: Plan, query: CompiledQuery, row: Sequence[object]) -> Result:
+        if query.lock is not None:
+            self._change(plan, query.lock, [list(row)])
         if self.transaction.active:
             self.transaction.prepare_for_failure()
-        values = {f"p{index}": inputs.for_duckdb(value) for index, value in enumerate(row)}
-        plan.executions += 1
-        if plan.executions == 2:
-            plan.parsed = self.connection.extract_statements(plan.query_sql)[0]
-        named = self.named(plan.query_sql, values, plan.parameters_bound, {})
+        query.executions += 1
+        if query.executions == 2:
+            query.parsed = self.connection.extract_statements(query.sql.text)[0]
+        named = self.work.named(query.sql, query.parameters.hidden, _by_name(row))
         try:
-            running = self.connection.execute(plan.parsed or plan.query_sql, named)
-            first = running.fetchmany(_CHUNK)
-            opened = _Open(running.fetchmany)
-            if len(first) < _CHUNK:
-                # DuckDB calls a result unfinished until a fetch has given nothing.
-                running.fetchmany(1)
-                opened.rest = []
-            elif self.transaction.active or plan.uses_sequence:
+            opened = OpenResult.started(self.connection.execute(query.parsed or query.sql.text, named))
+            if self.transaction.active or query.uses_sequence:
                 opened.drain()
         except duckdb.Error as exc:
             self._undo()
             raise from_duckdb(exc) from exc
-        self._open = opened if opened.rest is None else None
-        code = (
-            FunctionCode.SELECT_FOR_UPDATE
-            if plan.function_code == FunctionCode.SELECT_FOR_UPDATE
-            else FunctionCode.SELECT
-        )
-        return Result(code, plan.columns, _rows(first, opened, plan.outputs))
+        self._open = None if opened.complete else opened
+        return Result(plan.function_code, plan.columns, opened.rows(query.outputs))
 
     def _drain(self) -> None:
         if self._open is not None:
@@ -229,19 +197,18 @@ class DuckDBSession:
         self._release_batch()
 
     # --- changing ---
-    def _change(self, plan: Plan, rows: list[list[Any]]) -> Result:
+    def _change(self, plan: Plan, change: CompiledChange, rows: list[list[object]]) -> list[int]:
         if not rows:
-            return Result(plan.function_code, rows_affected=[])
+            return []
         deadline = self.engine.lock_deadline()
         while True:
             try:
-                counts = self._attempt(plan, rows)
-                return Result(plan.function_code, rows_affected=counts)
+                return self._attempt(plan, change, rows)
             except duckdb.Error as exc:
                 self._undo()
                 if not is_conflict(exc):
                     error = from_duckdb(exc)
-                    error.rows_affected = self._failing_row(plan, rows)
+                    error.rows_affected = self._failing_row(change, rows)
                     raise error from exc
                 # HANA waits for the row's lock; so wait until some transaction has ended, then try again.
                 if not self.engine.wait_for_ending(deadline):
@@ -251,7 +218,7 @@ class DuckDBSession:
                 self._undo()
                 raise
 
-    def _failing_row(self, plan: Plan, rows: list[list[Any]]) -> list[int] | None:
+    def _failing_row(self, change: CompiledChange, rows: list[list[object]]) -> list[int] | None:
         """Which row of a batch was wrong, found by trying them one after the other; nothing is kept of it."""
         if len(rows) == 1:
             return None
@@ -261,45 +228,37 @@ class DuckDBSession:
         failing = len(rows)
         try:
             for failing, row in enumerate(rows):  # noqa: B007
-                self._single(plan, row, Environment(self.engine.catalog, self.state))
+                self._single(change, row)
         except (duckdb.Error, HanaError):
             return [-3 if index == failing else 0 for index in range(len(rows))]
         finally:
             self._undo()
         return [-3] * len(rows)
 
-    def _single(self, plan: Plan, row: list[Any], environment: Environment) -> tuple[list[int], list[Effect]]:
-        values = {f"p{index}": inputs.for_duckdb(value) for index, value in enumerate(row)}
-        run = Run(self, plan.fresh_parameters(), values, compiled=plan.compiled)
-        return self._run(run, plan.statement, environment)
-
-    def _attempt(self, plan: Plan, rows: list[list[Any]]) -> list[int]:
+    def _attempt(self, plan: Plan, change: CompiledChange, rows: list[list[object]]) -> list[int]:
         self.transaction.begin()
         self.transaction.prepare_for_failure()
-        environment = Environment(self.engine.catalog, self.state)
-        parameters = plan.fresh_parameters()
         if len(rows) > 1 and plan.bulk:
-            counts, effects = self._bulk(plan, parameters, rows, environment)
+            counts, effects = self._bulk(plan, rows)
         else:
             counts, effects = [], []
             for row in rows:
-                done, new = self._single(plan, row, environment)
+                done, new = self._single(change, row)
                 counts += done
                 effects += new
         self.transaction.record(*effects)
         return counts
 
-    def _bulk(
-        self, plan: Plan, parameters: Parameters, rows: list[list[Any]], environment: Environment
-    ) -> tuple[list[int], list[Effect]]:
-        parameters.rows = "p"
-        first = self.engine.reserve_rids(len(rows))
-        # Named, because DuckDB reads its memory until the statement has ended.
-        table = batch_table(parameters, rows, first)
-        self.connection.register("batch_rows", table)
-        self._batch = table
-        run = Run(self, parameters, {}, len(rows), True, first, plan.compiled)
-        done = self._run(run, plan.statement, environment)
+    def _single(self, change: CompiledChange, row: list[object]) -> tuple[list[int], list[Effect]]:
+        return change.program.run(Execution(self.work, change.parameters, _by_name(row)))
+
+    def _bulk(self, plan: Plan, rows: list[list[object]]) -> tuple[list[int], list[Effect]]:
+        change = planning.batch_change(plan, self.work.environment())
+        numbers = self.work.new_rows(len(rows))
+        # Kept, because DuckDB reads its memory until the statement has ended.
+        self._batch = batch_table(plan.bound, rows, numbers)
+        self.connection.register("batch_rows", self._batch)
+        done = change.program.run(Execution(self.work, change.parameters, {}, numbers))
         self._release_batch()
         return done
 
@@ -308,35 +267,6 @@ class DuckDBSession:
         if self._batch is not None:
             self.connection.unregister("batch_rows")
             self._batch = None
-
-    @staticmethod
-    def _run(run: Run, statement: syntax.Statement, environment: Environment) -> tuple[list[int], list[Effect]]:
-        if isinstance(statement, syntax.Insert):
-            return (
-                run_upsert(run, statement, environment)
-                if statement.upsert
-                else run_insert(run, statement, environment)
-            )
-        if isinstance(statement, syntax.Update):
-            return run_update(run, statement, environment)
-        if isinstance(statement, syntax.Delete):
-            return run_delete(run, statement, environment)
-        assert isinstance(statement, syntax.Merge)
-        return run_merge(run, statement, environment)
-
-    def check_foreign_keys(self, table: TableInfo, condition: str, rids: list[int] | None = None) -> None:
-        """See `constraints.check_foreign_keys`."""
-        constraints.check_foreign_keys(self, table, condition, rids)
-
-    def cascade(self, table: TableInfo) -> list[Effect]:
-        """See `constraints.cascade`."""
-        return constraints.cascade(self, table)
-
-    def ensure_temporary(self, table: TableInfo) -> None:
-        """Make this connection's part of a global temporary table on first use."""
-        if table.temporary == "GLOBAL" and table.physical not in self.state.global_temporary:
-            create_physical(self.connection, table, Environment(self.engine.catalog, self.state))
-            self.state.global_temporary.add(table.physical)
 
     def _cleared_on_commit(self) -> Iterator[TableInfo]:
         for table in (*self.engine.catalog.tables(), *self.state.temporary.values()):
@@ -372,18 +302,11 @@ class DuckDBSession:
     def _ddl(self, statement: syntax.Statement) -> Result:
         self.commit()
         with self.engine.ddl_lock:
-            runner = DdlRunner(self)
+            running = Ddl(self.work, self.work.environment())
             self.transaction.begin()
-            rows = 0
             try:
-                if isinstance(statement, _USER_STATEMENTS):
-                    change: Change = run_user_statement(self, statement)
-                elif isinstance(statement, syntax.Drop) and statement.kind == "USER":
-                    change = drop_user(self, statement)
-                else:
-                    rows = runner.run(statement)
-                    change = runner.change
-                self.engine.catalog.store(self.connection, change)
+                rows = ddl.run(running, statement)
+                self.engine.catalog.store(self.connection, running.change)
                 self.transaction.commit()
             except duckdb.Error as exc:
                 self.transaction.rollback()
@@ -393,44 +316,11 @@ class DuckDBSession:
                 raise
             finally:
                 self.engine.transaction_ended()
-            self.engine.catalog.apply(change)
-            for action in runner.after:
+            self.engine.catalog.apply(running.change)
+            for action in running.after:
                 action()
         return Result(FunctionCode.DDL, rows_affected=[rows] if rows else [])
 
 
-def _rows(
-    first: list[tuple[Any, ...]], opened: _Open, outputs: list[tuple[int, Callable[[Any], Any]]]
-) -> Iterator[Sequence[Value]]:
-    def chunks() -> Iterator[list[tuple[Any, ...]]]:
-        yield first
-        while opened.rest is None or opened.buffered:
-            if opened.buffered:
-                yield opened.buffered.pop(0)
-                continue
-            try:
-                rows = opened.fetch(_CHUNK)
-            except duckdb.Error as exc:
-                raise from_duckdb(exc) from exc
-            if not rows:
-                opened.rest = []
-                return
-            yield rows
-
-    try:
-        for chunk in chunks():
-            if not outputs:
-                yield from chunk
-                continue
-            for row in chunk:
-                changed = list(row)
-                for index, convert in outputs:
-                    changed[index] = convert(changed[index])
-                yield changed
-    finally:
-        # Whoever stops reading does not want the rest: it must not be drained for them.
-        opened.rest = []
-        opened.buffered.clear()
-
-
-__all__ = ["DuckDBSession", "no_privilege"]
+def _by_name(row: Sequence[object]) -> dict[str, object]:
+    return {f"p{index}": inputs.for_duckdb(value) for index, value in enumerate(row)}

@@ -14,6 +14,7 @@ from hana_ai.api.local.hana.engine.connection import DuckDBSession
 from hana_ai.api.local.hana.engine.embedding import CrossEncodeFunction, EmbeddingFunction, WordLlamaModel
 from hana_ai.api.local.hana.interface import Credentials, HanaError
 from hana_ai.api.local.hana.names import literal
+from hana_ai.api.local.hana.translation.system_views import SYSTEM_VIEWS
 
 
 class DuckDBEngine:
@@ -39,9 +40,6 @@ class DuckDBEngine:
     [(1,)]
     """
 
-    reserve = 2**31
-    """Row numbers set aside for a statement that does not know how many rows it will add."""
-
     def __init__(
         self,
         path: str | None = None,
@@ -50,7 +48,7 @@ class DuckDBEngine:
         cross_encode: CrossEncodeFunction | None = None,
         lock_timeout: float = 10.0,
     ) -> None:
-        self.catalog = Catalog()
+        self.catalog = Catalog(SYSTEM_VIEWS)
         self.ddl_lock = threading.RLock()
         self._lock_timeout = lock_timeout
         self._ended = threading.Condition()

@@ -15,7 +15,7 @@ import numpy as np
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.interface import HanaError, SqlType, TypeCode, Value
 from hana_ai.api.local.hana.translation.conversions import utf16_length
-from hana_ai.api.local.hana.translation.functions_data import vector_of_text
+from hana_ai.api.local.hana.translation.functions.vectors import vector_of_text
 
 _RANGES = {
     TypeCode.TINYINT: (0, 255),

@@ -21,6 +21,7 @@ import duckdb
 from hana_ai.api.local.hana.errors import from_duckdb, is_conflict
 from hana_ai.api.local.hana.interface import HanaError
 from hana_ai.api.local.hana.names import literal
+from hana_ai.api.local.hana.translation.fragments import Sql
 
 _SMALL = 64
 """Up to so many rows are kept in memory, more go to a file."""
@@ -33,7 +34,7 @@ class Effect:
     table: str
     """The table in DuckDB SQL."""
     removed: list[int] = field(default_factory=list)
-    added: str | None = None
+    added: Sql | None = None
     """A condition that finds the added rows until the next statement; ``$rids`` are those of `removed`."""
     everything: bool = False
     """All rows were removed (TRUNCATE)."""
@@ -83,8 +84,8 @@ class Transaction:
                 effect.before = _fingerprint(others, effect)
         if effect.added is None:
             return
-        query = f"SELECT * FROM {effect.table} WHERE {effect.added}"
-        values = {"rids": effect.removed} if "$rids" in query else {}
+        query = f"SELECT * FROM {effect.table} WHERE {effect.added.text}"
+        values = {"rids": effect.removed} if effect.added.names else {}
         rows = self._connection.execute(f"{query} LIMIT {_SMALL + 1}", values).fetchall()
         if len(rows) <= _SMALL:
             effect.rows = rows

@@ -1,10 +1,9 @@
-"""Prepare a statement: parse it, translate or check it, find the types of its parameters and columns."""
+"""Prepare a statement: parse it, translate it, find the types of its parameters and columns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import duckdb
 from sqlglot import exp
@@ -13,19 +12,45 @@ from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.catalog.environment import Environment
 from hana_ai.api.local.hana.catalog.objects import TableInfo
 from hana_ai.api.local.hana.engine import inputs
-from hana_ai.api.local.hana.engine.dml import Run, run_delete, run_insert, run_update, run_upsert
-from hana_ai.api.local.hana.engine.journal import Effect
-from hana_ai.api.local.hana.engine.merge import run_merge
+from hana_ai.api.local.hana.engine.dml import compile_delete, compile_insert, compile_update
+from hana_ai.api.local.hana.engine.merge import compile_merge
+from hana_ai.api.local.hana.engine.upsert import compile_upsert
+from hana_ai.api.local.hana.engine.work import Program
 from hana_ai.api.local.hana.errors import unsupported
-from hana_ai.api.local.hana.interface import Column, FunctionCode, Parameter, SqlType, TypeCode
+from hana_ai.api.local.hana.interface import Column, FunctionCode, Parameter, SqlType, TypeCode, Value
 from hana_ai.api.local.hana.language import syntax
 from hana_ai.api.local.hana.language.statements import parse
-from hana_ai.api.local.hana.translation.expressions import name_of
+from hana_ai.api.local.hana.translation.binding import name_of
+from hana_ai.api.local.hana.translation.fragments import Sql
 from hana_ai.api.local.hana.translation.queries import Binder
-from hana_ai.api.local.hana.translation.scope import Parameters
+from hana_ai.api.local.hana.translation.scope import BoundQuery, Parameters
 
-if TYPE_CHECKING:
-    from hana_ai.api.local.hana.engine.connection import DuckDBSession
+BATCH = "p"
+"""The alias under which generated SQL reads the rows of a batch."""
+
+
+@dataclass(slots=True)
+class CompiledQuery:
+    """A query as DuckDB runs it."""
+
+    sql: Sql
+    parameters: Parameters
+    outputs: list[tuple[int, Callable[[Value], Value]]]
+    """Columns whose values need a conversion, and which."""
+    uses_sequence: bool = False
+    lock: CompiledChange | None = None
+    """The change that takes the row locks of FOR UPDATE."""
+    parsed: duckdb.Statement | None = None
+    """DuckDB's parse of the query, kept from the second execution on."""
+    executions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledChange:
+    """A change as DuckDB runs it."""
+
+    program: Program
+    parameters: Parameters
 
 
 @dataclass(slots=True)
@@ -37,84 +62,28 @@ class Plan:
     function_code: FunctionCode
     made_for: tuple[object, ...]
     """Versions of the catalog and the session that the plan is valid for."""
+    bound: Parameters
+    """The parameters with the types found for them."""
     parameters: tuple[Parameter, ...] = ()
     columns: tuple[Column, ...] | None = None
-    query_sql: str | None = None
-    parameters_bound: Parameters = field(default_factory=lambda: Parameters({}))
-    converters: list[Callable[[Any], Any]] = field(default_factory=list)
+    converters: list[Callable[[Value], object]] = field(default_factory=list)
     vectors: dict[int, int] = field(default_factory=dict)
     """Parameters that are vectors of a fixed dimension: their place, and the dimension."""
-    outputs: list[tuple[int, Callable[[Any], Any]]] = field(default_factory=list)
-    bulk: bool = False
-    """Whether many parameter rows run as one statement."""
-    lock: Plan | None = None
-    """The change that takes the row locks of FOR UPDATE."""
     temporary: list[TableInfo] = field(default_factory=list)
-    uses_sequence: bool = False
-    parsed: duckdb.Statement | None = None
-    """DuckDB's parse of the query, kept from the second execution on."""
-    executions: int = 0
-    compiled: dict[str, Any] = field(default_factory=dict)
-    """Translated changes, kept between executions."""
+    """The global temporary tables that the statement reads or writes."""
+    query: CompiledQuery | None = None
+    change: CompiledChange | None = None
+    batch: CompiledChange | None = None
+    """The change for many parameter rows as one statement, compiled when it is first needed."""
 
-    def fresh_parameters(self) -> Parameters:
-        """Parameters with known types and no hidden values yet."""
-        fresh = Parameters(self.parameters_bound.positions)
-        fresh.types = list(self.parameters_bound.types)
-        fresh.vectors = dict(self.parameters_bound.vectors)
-        return fresh
+    @property
+    def bulk(self) -> bool:
+        """Whether many parameter rows can run as one statement."""
+        statement = self.statement
+        return isinstance(statement, syntax.Insert) and statement.values is not None and statement.where is None
 
 
-class _Nothing:
-    """Answers every generated statement with nothing: planning binds, it does not run."""
-
-    def execute(self, sql: str, values: object = None) -> _Nothing:
-        return self
-
-    def fetchall(self) -> list[Any]:
-        return []
-
-    def fetchnumpy(self) -> dict[str, Any]:
-        import numpy as np
-
-        return {"_rid": np.zeros(0, dtype=np.int64)}
-
-
-class _DryEngine:
-    reserve = 1
-
-    @staticmethod
-    def reserve_rids(count: int) -> int:
-        return 0
-
-
-class _DrySession:
-    """Stands in for the session while a change is only checked."""
-
-    def __init__(self, session: DuckDBSession) -> None:
-        self.connection = _Nothing()
-        self.engine = _DryEngine()
-        self.state = _DryState()
-        self.real = session
-
-    def named(self, *ignored: object) -> dict[str, object]:
-        return {}
-
-    def ensure_temporary(self, table: TableInfo) -> None:
-        return None
-
-    def check_foreign_keys(self, table: TableInfo, condition: str, rids: list[int] | None = None) -> None:
-        return None
-
-    def cascade(self, table: TableInfo) -> list[Effect]:
-        return []
-
-
-class _DryState:
-    last_identity: int | None = None
-
-
-_CODES: dict[type[syntax.Statement], FunctionCode] = {
+_CHANGES: dict[type[syntax.Statement], FunctionCode] = {
     syntax.Insert: FunctionCode.INSERT,
     syntax.Update: FunctionCode.UPDATE,
     syntax.Delete: FunctionCode.DELETE,
@@ -122,91 +91,104 @@ _CODES: dict[type[syntax.Statement], FunctionCode] = {
 }
 
 
-def make_plan(session: DuckDBSession, sql: str, made_for: tuple[object, ...]) -> Plan:
-    """Parse and check a statement for this session."""
+def make_plan(environment: Environment, sql: str, made_for: tuple[object, ...]) -> Plan:
+    """Parse and translate a statement.
+
+    Raises
+    ------
+    HanaError
+        257 for wrong syntax, 7 for what is refused, 258 without the privilege, 259 and 260 for unknown names.
+    """
     statement, marks = parse(sql)
-    parameters = Parameters(marks)
-    environment = Environment(session.engine.catalog, session.state)
+    code = _CHANGES.get(type(statement), FunctionCode.DDL)
+    plan = Plan(sql, statement, code, made_for, Parameters(marks))
     if isinstance(statement, syntax.Query):
-        plan = Plan(sql, statement, FunctionCode.SELECT, made_for, parameters_bound=parameters)
-        return _query_plan(session, plan, statement, environment)
-    plan = Plan(
-        sql, statement, _CODES.get(type(statement), FunctionCode.DDL), made_for, parameters_bound=parameters
-    )
-    if type(statement) in _CODES:
-        _check_change(session, statement, parameters, environment)
-        plan.bulk = (
-            isinstance(statement, syntax.Insert) and statement.values is not None and statement.where is None
-        )
-    _finish_parameters(plan)
+        _plan_query(plan, statement, environment)
+    elif type(statement) in _CHANGES:
+        # The first translation finds the types of the parameters, which the second one needs to know.
+        compile_change(statement, environment, plan.bound)
+        _finish_parameters(plan)
+        plan.change = _compiled(statement, environment, plan.bound.typed())
+    else:
+        _finish_parameters(plan)
+    plan.temporary = [
+        table
+        for schema, name in dict.fromkeys(environment.depends)
+        if (table := environment.catalog.table(schema, name)) is not None and table.temporary == "GLOBAL"
+    ]
     return plan
 
 
-def _check_change(
-    session: DuckDBSession, statement: syntax.Statement, parameters: Parameters, environment: Environment
-) -> None:
-    run = Run(_DrySession(session), parameters, {})  # type: ignore[arg-type]
-    if isinstance(statement, syntax.Insert):
-        (run_upsert if statement.upsert else run_insert)(run, statement, environment)
-    elif isinstance(statement, syntax.Update):
-        run_update(run, statement, environment)
-    elif isinstance(statement, syntax.Delete):
-        run_delete(run, statement, environment)
-    elif isinstance(statement, syntax.Merge):
-        run_merge(run, statement, environment)
+def batch_change(plan: Plan, environment: Environment) -> CompiledChange:
+    """The plan's change for many parameter rows at once."""
+    if plan.batch is None:
+        plan.batch = _compiled(plan.statement, environment, plan.bound.typed(BATCH))
+    return plan.batch
 
 
-def _query_plan(session: DuckDBSession, plan: Plan, statement: syntax.Query, environment: Environment) -> Plan:
-    binder = Binder(environment, plan.parameters_bound)
+def _compiled(statement: syntax.Statement, environment: Environment, parameters: Parameters) -> CompiledChange:
+    return CompiledChange(compile_change(statement, environment, parameters), parameters)
+
+
+def compile_change(statement: syntax.Statement, environment: Environment, parameters: Parameters) -> Program:
+    """Translate INSERT, UPSERT, UPDATE, DELETE or MERGE."""
+    match statement:
+        case syntax.Insert():
+            compile_rows = compile_upsert if statement.upsert else compile_insert
+            return compile_rows(statement, environment, parameters)
+        case syntax.Update():
+            return compile_update(statement, environment, parameters)
+        case syntax.Delete():
+            return compile_delete(statement, environment, parameters)
+        case syntax.Merge():
+            return compile_merge(statement, environment, parameters)
+        case _:
+            raise unsupported(type(statement).__name__)
+
+
+def _plan_query(plan: Plan, statement: syntax.Query, environment: Environment) -> None:
+    binder = Binder(environment, plan.bound)
     query = binder.top_query(statement.query)
+    columns = _columns(query)
+    plan.columns = tuple(columns)
+    outputs = inputs.output_converters([column.type for column in columns])
+    plan.query = CompiledQuery(query.sql, plan.bound, outputs, binder.uses_sequence)
+    plan.function_code = FunctionCode.SELECT
+    _finish_parameters(plan)
     if statement.for_update:
         plan.function_code = FunctionCode.SELECT_FOR_UPDATE
-    columns = []
+        plan.query.lock = _compiled(_locking(statement.query), environment, plan.bound.typed())
+
+
+def _columns(query: BoundQuery) -> list[Column]:
+    found = []
     for out in query.columns:
         home, table = out.origin or (None, None)
-        columns.append(Column(out.name, out.type or types.nvarchar(), out.nullable, table, home))
-    plan.columns = tuple(columns)
-    plan.query_sql = query.sql
-    plan.uses_sequence = binder.uses_sequence
-    plan.outputs = inputs.output_converters([column.type for column in columns])
-    plan.temporary = [
-        found
-        for schema, name in environment.depends
-        if (found := session.engine.catalog.table(schema, name)) is not None and found.temporary == "GLOBAL"
-    ]
-    _finish_parameters(plan)
-    if statement.for_update:
-        plan.lock = _lock_plan(plan, statement.query)
-    return plan
+        found.append(Column(out.name, out.type or types.nvarchar(), out.nullable, table, home))
+    return found
 
 
-def _lock_plan(plan: Plan, query: exp.Expr) -> Plan:
+def _locking(query: exp.Expr) -> syntax.Update:
     """An UPDATE that changes nothing, for the rows of a simple query."""
     source = query.args.get("from_")
     table = source.this if source is not None else None
-    simple = isinstance(query, exp.Select) and isinstance(table, exp.Table) and not query.args.get("joins")
+    simple = isinstance(query, exp.Select) and not query.args.get("joins")
     if not simple or any(query.args.get(key) for key in ("group", "distinct", "limit")):
+        table = None
+    if not isinstance(table, exp.Table):
         raise unsupported("FOR UPDATE of anything but one table")
-    assert table is not None
-    schema = name_of(table.args["db"]) if table.args.get("db") else None
-    alias = table.args.get("alias")
-    where = query.args.get("where")
-    statement = syntax.Update(
-        syntax.Name(name_of(table.this), schema),
+    alias, where = table.args.get("alias"), query.args.get("where")
+    return syntax.Update(
+        syntax.Name(name_of(table.this), name_of(table.args["db"]) if table.args.get("db") else None),
         name_of(alias.this) if alias is not None else None,
         [],
         None,
         where.this if where is not None else None,
     )
-    locking = Plan(
-        plan.sql, statement, FunctionCode.UPDATE, plan.made_for, parameters_bound=plan.fresh_parameters()
-    )
-    _finish_parameters(locking)
-    return locking
 
 
 def _finish_parameters(plan: Plan) -> None:
-    bound = plan.parameters_bound
+    bound = plan.bound
     kinds: list[SqlType] = [kind or types.nvarchar() for kind in bound.types]
     bound.types = list(kinds)
     plan.parameters = tuple(Parameter(kind) for kind in kinds)

@@ -13,7 +13,8 @@ import duckdb
 import numpy as np
 from duckdb.func import NATIVE
 
-from hana_ai.api.local.hana.engine.embedding import CrossEncodeFunction, EmbeddingFunction, known_model
+from hana_ai.api.local.hana.catalog.models import known_model
+from hana_ai.api.local.hana.engine.embedding import CrossEncodeFunction, EmbeddingFunction
 from hana_ai.api.local.hana.errors import MARK
 
 _CONTEXT = decimal.Context(prec=50)

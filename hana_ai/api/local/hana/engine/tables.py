@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import duckdb
 
@@ -12,14 +11,20 @@ from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.catalog.environment import Environment
 from hana_ai.api.local.hana.catalog.objects import Catalog, ColumnInfo, ConstraintInfo, TableInfo
 from hana_ai.api.local.hana.engine import inputs
-from hana_ai.api.local.hana.engine.dml import Target, clean, expression_binder, parse_expression
 from hana_ai.api.local.hana.errors import unknown_column, unsupported
 from hana_ai.api.local.hana.interface import HanaError, SqlType
 from hana_ai.api.local.hana.language import syntax
 from hana_ai.api.local.hana.names import encode
 from hana_ai.api.local.hana.translation.conversions import assign
-from hana_ai.api.local.hana.translation.queries import quoted
-from hana_ai.api.local.hana.translation.scope import OutColumn, Relation, Scope
+from hana_ai.api.local.hana.translation.fragments import Sql, compose, listed
+from hana_ai.api.local.hana.translation.rows import (
+    Target,
+    Values,
+    expression_binder,
+    parse_expression,
+    table_scope,
+)
+from hana_ai.api.local.hana.translation.scope import Scope
 
 
 def physical_name(schema: str, name: str, number: int) -> str:
@@ -78,11 +83,10 @@ class TableBuilder:
             if column.default is None:
                 continue
             try:
-                bound = assign(
-                    binder, binder.bind(parse_expression(column.default), Scope()), column.type, column.name
-                )
-                if bound.type is not None and bound.type.code in types.NUMBERS and column.default.startswith("'"):
-                    inputs.converter(column.type)(column.default.strip("'"))
+                given = binder.bind(parse_expression(column.default), Scope())
+                bound = assign(binder, given, column.type, column.name)
+                if types.is_number(bound.type) and given.text is not None:
+                    inputs.converter(column.type)(given.text)
             except HanaError as exc:
                 raise HanaError(336, f"invalid default value: {column.name}: {exc.message}") from exc
 
@@ -155,9 +159,9 @@ class TableBuilder:
                 463, f"foreign key: {parent.name}({', '.join(referenced)}) is no primary or unique key"
             )
         if constraint.on_update != "RESTRICT":
-            raise HanaError(7, "feature not supported by the loopback server: ON UPDATE other than RESTRICT")
+            raise unsupported("ON UPDATE other than RESTRICT")
         if constraint.on_delete == "SET DEFAULT":
-            raise HanaError(7, "feature not supported by the loopback server: ON DELETE SET DEFAULT")
+            raise unsupported("ON DELETE SET DEFAULT")
         table.constraints.append(
             ConstraintInfo(
                 constraint.name or f"_SYS_CONSTRAINT_{table.oid}_#{number + 1}_#F0",
@@ -180,19 +184,13 @@ class TableBuilder:
         return column
 
 
-def table_scope(table: TableInfo) -> Scope:
-    """The columns of a table under their bare DuckDB names, as in a CHECK."""
-    columns = [OutColumn(column.name, column.type, quoted(column), column.nullable) for column in table.columns]
-    return Scope([Relation("", columns, table.name, table.schema)])
-
-
 def create_physical(connection: duckdb.DuckDBPyConnection, table: TableInfo, environment: Environment) -> None:
     """Make DuckDB's table."""
     items = []
     for column in table.columns:
-        items.append(f"{quoted(column)} {types.storage(column.type)}{'' if column.nullable else ' NOT NULL'}")
+        items.append(f"{column.quoted} {types.storage(column.type)}{'' if column.nullable else ' NOT NULL'}")
     items.append("_rid BIGINT NOT NULL")
-    by_name = {column.name: quoted(column) for column in table.columns}
+    by_name = {column.name: column.quoted for column in table.columns}
     unique = [item for item in table.constraints if item.kind in {"PRIMARY", "UNIQUE"}]
     for item in unique:
         word = "PRIMARY KEY" if item.kind == "PRIMARY" else "UNIQUE"
@@ -203,10 +201,10 @@ def create_physical(connection: duckdb.DuckDBPyConnection, table: TableInfo, env
     for item in table.constraints:
         if item.kind == "CHECK" and item.condition is not None:
             binder = expression_binder(environment)
-            condition = clean(binder.condition(parse_expression(item.condition), table_scope(table)))
+            condition = binder.condition(parse_expression(item.condition), table_scope(table))
             if binder.parameters.hidden:
                 raise unsupported("a CHECK that depends on the session or the time")
-            items.append(f"CHECK ({condition})")
+            items.append(f"CHECK ({condition.text})")
     word = "TEMP TABLE" if table.temporary else "TABLE"
     connection.execute(f"CREATE {word} {table.sql} ({', '.join(items)})")
 
@@ -244,12 +242,12 @@ def rebuild(
     new: TableInfo,
     environment: Environment,
     *,
-    values: dict[str, str],
-    named: Callable[[str], dict[str, Any]] | None = None,
+    values: Values | None = None,
+    named: Callable[[Sql], dict[str, object]] | None = None,
 ) -> TableInfo:
-    """Copy a table into its new shape; `values` are SQL expressions of columns that are not simply copied.
+    """Copy a table into its new shape; `values` are those of columns that are not simply copied.
 
-    `named` gives the session's values that they name.
+    `named` gives what the values refer to.
 
     DuckDB cannot alter a table that has constraints in the way that HANA can.
     """
@@ -258,9 +256,9 @@ def rebuild(
     items = []
     for column in fresh.columns:
         before = old.column(column.name)
-        items.append(values.get(column.name) or (quoted(before) if before is not None else "NULL"))
-    items.append("_rid")
-    sql = f"INSERT INTO {fresh.sql} SELECT {', '.join(items)} FROM {old.sql}"
-    connection.execute(sql, named(sql) if named is not None else {})
+        copied = Sql(before.quoted if before is not None else "NULL")
+        items.append((values or {}).get(column.name, copied))
+    copy = compose("INSERT INTO {} SELECT {}, _rid FROM {}", fresh.sql, listed(items), old.sql)
+    connection.execute(copy.text, named(copy) if named is not None else {})
     connection.execute(f"DROP TABLE {old.sql}")
     return fresh

@@ -11,14 +11,11 @@ import hmac
 import secrets
 from dataclasses import dataclass
 
+from hana_ai.api.local.hana.credentials import PBKDF2_ROUNDS, SALT_BYTES
 from hana_ai.api.local.hana.interface import Credentials, Engine, HanaError
 from hana_ai.api.local.hana.protocol.fields import decode_fields, encode_fields
 from hana_ai.api.local.hana.protocol.wire import ProtocolError
 
-PBKDF2_ROUNDS = 15_000
-"""Rounds of PBKDF2; open clients refuse fewer."""
-
-_SALT_BYTES = 16
 _CHALLENGE_BYTES = 48
 _CLIENT_CHALLENGE_BYTES = 64
 _PROOF_BYTES = 32
@@ -28,24 +25,6 @@ _AUTHENTICATION_FAILED = 10
 
 METHODS = (_PBKDF2, _SHA256)
 """What the server accepts, the method it likes best first."""
-
-
-def derive(password: str) -> Credentials:
-    """Make what a server keeps of a password, under a fresh salt.
-
-    Parameters
-    ----------
-    password : str
-        The password in clear; it is not kept.
-    """
-    secret = password.encode()
-    salt = secrets.token_bytes(_SALT_BYTES)
-    return Credentials(
-        salt=salt,
-        rounds=PBKDF2_ROUNDS,
-        salted_sha256=_hmac(secret, salt),
-        salted_pbkdf2=hashlib.pbkdf2_hmac("sha256", secret, salt, PBKDF2_ROUNDS, _PROOF_BYTES),
-    )
 
 
 def canonical_user(name: str) -> str:
@@ -106,7 +85,7 @@ class Authenticator:
     def _decoy(self, user: str) -> Credentials:
         name = user.encode("utf-8", "replace")
         return Credentials(
-            salt=_hmac(self._secret, b"salt", name)[:_SALT_BYTES],
+            salt=_hmac(self._secret, b"salt", name)[:SALT_BYTES],
             rounds=PBKDF2_ROUNDS,
             salted_sha256=_hmac(self._secret, b"sha256", name),
             salted_pbkdf2=_hmac(self._secret, b"pbkdf2", name),

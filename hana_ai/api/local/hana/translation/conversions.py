@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.errors import raising
 from hana_ai.api.local.hana.interface import HanaError, SqlType, TypeCode
+from hana_ai.api.local.hana.translation.binding import Binding
+from hana_ai.api.local.hana.translation.fragments import Sql, cast_to, compose
 from hana_ai.api.local.hana.translation.scope import Bound
 from hana_ai.api.local.hana.types import DECIMAL, DOUBLE, INTEGER, TIMESTAMP
-
-if TYPE_CHECKING:
-    from hana_ai.api.local.hana.translation.expressions import ExpressionBinder
 
 VECTOR_TEXT = (
     "('[' || array_to_string(list_transform({0}, "
@@ -29,13 +27,19 @@ def utf16_length(text: str) -> int:
 
 
 def convert(bound: Bound, target: SqlType) -> Bound:
-    """Convert implicitly; raises 266 where HANA would not."""
+    """Convert implicitly.
+
+    Raises
+    ------
+    HanaError
+        266 where HANA would not.
+    """
     source = bound.type
     if source == target and bound.exact:
         return bound
     sql = bound.sql
     if source is None:
-        return Bound(f"CAST({sql} AS {types.storage(target)})", target, bound.nullable, exact=True)
+        return Bound(cast_to(sql, types.storage(target)), target, bound.nullable, exact=True)
     if types.is_string(target):
         return _to_text(bound, target)
     if types.is_vector(source) != types.is_vector(target) and not types.is_string(source):
@@ -44,7 +48,7 @@ def convert(bound: Bound, target: SqlType) -> Bound:
         return _to_vector(bound, target)
     if target.code in types.BINARIES:
         if types.is_string(source):
-            return Bound(f"encode({sql})", target, bound.nullable, exact=True)
+            return Bound(compose("encode({})", sql), target, bound.nullable, exact=True)
         if source.code in types.BINARIES:
             return Bound(sql, target, bound.nullable, exact=True)
         raise HanaError(266, f"inconsistent datatype: {source.name} cannot become {target.name}")
@@ -66,38 +70,39 @@ def _to_scalar(bound: Bound, target: SqlType) -> Bound:
     if target.code == TypeCode.SECONDDATE:
         if types.is_string(source):
             sql = timestamp_of_text(sql)
-        return Bound(f"date_trunc('second', CAST({sql} AS TIMESTAMP))", target, bound.nullable, exact=True)
+        sql = compose("date_trunc('second', CAST({} AS TIMESTAMP))", sql)
+        return Bound(sql, target, bound.nullable, exact=True)
     if types.is_string(source):
         if target.code in types.INTEGERS:
             # '12.7' becomes 12: HANA truncates, DuckDB rounds.
-            return Bound(
-                f"CAST(trunc(CAST({sql} AS DECIMAL(38, 12))) AS {stored})", target, bound.nullable, exact=True
-            )
-        if target.code == TypeCode.LONGDATE:
+            sql = compose("trunc(CAST({} AS DECIMAL(38, 12)))", sql)
+        elif target.code == TypeCode.LONGDATE:
             sql = timestamp_of_text(sql)
         elif target.code == TypeCode.DAYDATE:
             sql = date_of_text(sql)
         elif target.code == TypeCode.BOOLEAN:
-            sql = f"trim({sql})"
+            sql = compose("trim({})", sql)
     elif target.code in types.INTEGERS and source.code not in types.INTEGERS and types.is_number(source):
-        return Bound(f"CAST(trunc({sql}) AS {stored})", target, bound.nullable, exact=True)
-    return Bound(f"CAST({sql} AS {stored})", target, bound.nullable, exact=True)
+        sql = compose("trunc({})", sql)
+    return Bound(cast_to(sql, stored), target, bound.nullable, exact=True)
 
 
-def date_of_text(sql: str) -> str:
+def date_of_text(sql: Sql) -> Sql:
     """Text in HANA's default forms, 'YYYY-MM-DD' and 'YYYYMMDD', with or without a time."""
-    return (
-        f"(CASE WHEN regexp_full_match(trim({sql}), '\\d{{8}}') THEN "
-        f"CAST(strptime(trim({sql}), '%Y%m%d') AS DATE) ELSE CAST(CAST(trim({sql}) AS TIMESTAMP) AS DATE) END)"
+    return compose(
+        "(CASE WHEN regexp_full_match(trim({0}), '\\d{{8}}') THEN CAST(strptime(trim({0}), '%Y%m%d') AS DATE) "
+        "ELSE CAST(CAST(trim({0}) AS TIMESTAMP) AS DATE) END)",
+        sql,
     )
 
 
-def timestamp_of_text(sql: str) -> str:
+def timestamp_of_text(sql: Sql) -> Sql:
     """Text in HANA's default forms, 'YYYY-MM-DD HH24:MI:SS.FF7' and 'YYYYMMDDHH24MISS'."""
-    return (
-        f"(CASE WHEN regexp_full_match(trim({sql}), '\\d{{14}}') THEN strptime(trim({sql}), '%Y%m%d%H%M%S') "
-        f"WHEN regexp_full_match(trim({sql}), '\\d{{8}}') THEN strptime(trim({sql}), '%Y%m%d') "
-        f"ELSE CAST(trim({sql}) AS TIMESTAMP) END)"
+    return compose(
+        "(CASE WHEN regexp_full_match(trim({0}), '\\d{{14}}') THEN strptime(trim({0}), '%Y%m%d%H%M%S') "
+        "WHEN regexp_full_match(trim({0}), '\\d{{8}}') THEN strptime(trim({0}), '%Y%m%d') "
+        "ELSE CAST(trim({0}) AS TIMESTAMP) END)",
+        sql,
     )
 
 
@@ -108,24 +113,24 @@ def _to_text(bound: Bound, target: SqlType) -> Bound:
         return bound
     sql = bound.sql
     if types.is_vector(source):
-        text, length = VECTOR_TEXT.format(sql), types.LOB_LENGTH
+        text, length = compose(VECTOR_TEXT, sql), types.LOB_LENGTH
     elif source.code in types.FLOATS:
-        text, length = f"regexp_replace(CAST({sql} AS VARCHAR), '\\.0$', '')", 30
+        text, length = compose("regexp_replace(CAST({} AS VARCHAR), '\\.0$', '')", sql), 30
     elif source.code in types.DECIMALS and source.scale == types.FLOATING:
-        text = f"regexp_replace(CAST(CAST({sql} AS DECIMAL(38, 12)) AS VARCHAR), '\\.?0+$', '')"
+        text = compose("regexp_replace(CAST(CAST({} AS DECIMAL(38, 12)) AS VARCHAR), '\\.?0+$', '')", sql)
         length = 40
     elif source.code in types.DECIMALS:
-        text, length = f"CAST(CAST({sql} AS {types.storage(source)}) AS VARCHAR)", source.length + 2
+        text, length = compose("CAST(CAST({} AS {}) AS VARCHAR)", sql, types.storage(source)), source.length + 2
     elif source.code == TypeCode.BOOLEAN:
-        text, length = f"upper(CAST({sql} AS VARCHAR))", 5
+        text, length = compose("upper(CAST({} AS VARCHAR))", sql), 5
     elif source.code == TypeCode.LONGDATE:
-        text, length = f"(strftime({sql}, '%Y-%m-%d %H:%M:%S.%f') || '0')", 27
+        text, length = compose("(strftime({}, '%Y-%m-%d %H:%M:%S.%f') || '0')", sql), 27
     elif source.code == TypeCode.SECONDDATE:
-        text, length = f"strftime({sql}, '%Y-%m-%d %H:%M:%S')", 19
+        text, length = compose("strftime({}, '%Y-%m-%d %H:%M:%S')", sql), 19
     elif source.code in types.BINARIES:
-        text, length = f"hex({sql})", min(source.length * 2, 5000)
+        text, length = compose("hex({})", sql), min(source.length * 2, 5000)
     else:
-        text, length = f"CAST({sql} AS VARCHAR)", 20
+        text, length = cast_to(sql, "VARCHAR"), 20
     kind = target if target.code in types.LOBS else types.nvarchar(min(length, 5000))
     return Bound(text, kind, bound.nullable, exact=True)
 
@@ -133,23 +138,48 @@ def _to_text(bound: Bound, target: SqlType) -> Bound:
 def _to_vector(bound: Bound, target: SqlType) -> Bound:
     source = bound.type
     assert source is not None
-    sql = f"CAST({bound.sql} AS FLOAT[])" if types.is_string(source) else bound.sql
+    sql = cast_to(bound.sql, "FLOAT[]") if types.is_string(source) else bound.sql
     length = source.length if types.is_vector(source) else 0
     half = target.code == TypeCode.HALF_VECTOR
     if half and source.code != TypeCode.HALF_VECTOR:
-        sql = f"hana_half({sql})"
+        sql = compose("hana_half({})", sql)
     kind = types.vector(length or target.length, half)
     if target.length and length != target.length:
         sql = checked_dimension(sql, target.length, source.length if types.is_vector(source) else 0)
     return Bound(sql, kind, bound.nullable, exact=True)
 
 
-def checked_dimension(sql: str, expected: int, known: int = 0) -> str:
+def checked_dimension(sql: Sql, expected: int, known: int = 0) -> Sql:
     """The vector, or an error when its dimension is another."""
     if known and known != expected:
         raise HanaError(2048, f"column store error: vector dimension mismatch: expected {expected}, got {known}")
     problem = raising(2048, f"column store error: vector dimension mismatch: expected {expected}")
-    return f"(CASE WHEN len({sql}) <> {expected} THEN {problem} ELSE {sql} END)"
+    return compose("(CASE WHEN len({0}) <> {1} THEN {2} ELSE {0} END)", sql, expected, problem)
+
+
+def comparable(binder: Binding, left: Bound, right: Bound) -> tuple[Bound, Bound]:
+    """Bring two sides to one type for a comparison.
+
+    Raises
+    ------
+    HanaError
+        266 when no type can hold both.
+    """
+    if left.type is not None and right.type is not None and left.type.code == right.type.code:
+        return left, right
+    if types.is_vector(left.type) or types.is_vector(right.type):
+        raise HanaError(266, "inconsistent datatype: vectors cannot be compared")
+    if types.is_string(left.type) and types.is_number(right.type):
+        return _number_beside(binder, left, right), right
+    if types.is_number(left.type) and types.is_string(right.type):
+        return left, _number_beside(binder, right, left)
+    (first, second), _ = binder.unify(left, right)
+    return first, second
+
+
+def _number_beside(binder: Binding, text: Bound, number: Bound) -> Bound:
+    floating = number.type is not None and number.type.code in types.FLOATS
+    return binder.coerce(text, DOUBLE if floating else DECIMAL)
 
 
 def to_number(bound: Bound) -> Bound:
@@ -169,7 +199,7 @@ def to_number(bound: Bound) -> Bound:
     raise HanaError(266, f"inconsistent datatype: {bound.type.name} is not a number")
 
 
-def cast(binder: ExpressionBinder, bound: Bound, target: SqlType) -> Bound:
+def cast(binder: Binding, bound: Bound, target: SqlType) -> Bound:
     """CAST: as the implicit conversion, but a text is cut to its new length."""
     if bound.type is None:
         return binder.coerce(bound, target)
@@ -179,12 +209,13 @@ def cast(binder: ExpressionBinder, bound: Bound, target: SqlType) -> Bound:
         known = text.type.length if text.type is not None else types.LOB_LENGTH
         sql = text.sql
         if target.code not in types.LOBS and known > target.length:
-            sql = f"left({sql}, {target.length})"
+            sql = compose("left({}, {})", sql, target.length)
         return Bound(sql, target, bound.nullable, exact=True)
     if types.is_datetime(source) and target.code == TypeCode.SECONDTIME:
-        return Bound(f"CAST(date_trunc('second', {bound.sql}) AS TIME)", target, bound.nullable, exact=True)
+        seconds = compose("date_trunc('second', {})", bound.sql)
+        return Bound(cast_to(seconds, "TIME"), target, bound.nullable, exact=True)
     if target.code == TypeCode.DAYDATE and types.is_datetime(source):
-        return Bound(f"CAST({bound.sql} AS DATE)", target, bound.nullable, exact=True)
+        return Bound(cast_to(bound.sql, "DATE"), target, bound.nullable, exact=True)
     if source.code == TypeCode.SECONDTIME and types.is_datetime(target):
         raise HanaError(266, f"inconsistent datatype: {source.name} cannot become {target.name}")
     return convert(bound, target)
@@ -200,7 +231,7 @@ def concatenated(kinds: Sequence[SqlType | None]) -> SqlType:
     return types.nvarchar(min(total, 5000))
 
 
-def arithmetic(binder: ExpressionBinder, operator: str, left: Bound, right: Bound) -> Bound:
+def arithmetic(binder: Binding, operator: str, left: Bound, right: Bound) -> Bound:
     """`left operator right` with HANA's result type."""
     if types.is_datetime(left.type) and operator in "+-":
         return _date_arithmetic(binder, operator, left, right)
@@ -217,21 +248,21 @@ def arithmetic(binder: ExpressionBinder, operator: str, left: Bound, right: Boun
         return divide(left, right)
     if left.type.code in types.FLOATS or right.type.code in types.FLOATS:
         a, b = convert(left, DOUBLE), convert(right, DOUBLE)
-        return Bound(f"({a.sql} {operator} {b.sql})", DOUBLE, nullable, exact=True)
+        return Bound(compose("({} {} {})", a.sql, operator, b.sql), DOUBLE, nullable, exact=True)
     if left.type.code in types.INTEGERS and right.type.code in types.INTEGERS:
         wide = types.common(types.common(left.type, right.type), INTEGER)
         assert wide is not None
         a, b = convert(left, wide), convert(right, wide)
-        return Bound(f"({a.sql} {operator} {b.sql})", wide, nullable, exact=True)
+        return Bound(compose("({} {} {})", a.sql, operator, b.sql), wide, nullable, exact=True)
     kind = _decimal_result(operator, left.type, right.type)
     if kind.scale == types.FLOATING:
-        first, second = (f"CAST({side.sql} AS {types.STORED_FLOATING})" for side in (left, right))
+        first, second = (cast_to(side.sql, types.STORED_FLOATING) for side in (left, right))
         if operator == "*":
-            return Bound(f"hana_multiply({first}, {second})", DECIMAL, nullable, exact=True)
-        sql = f"CAST({first} {operator} {second} AS {types.STORED_FLOATING})"
-        return Bound(sql, DECIMAL, nullable, exact=True)
-    first, second = (_as_decimal(side).sql for side in (left, right))
-    return Bound(f"CAST({first} {operator} {second} AS {types.storage(kind)})", kind, nullable, exact=True)
+            return Bound(compose("hana_multiply({}, {})", first, second), DECIMAL, nullable, exact=True)
+    else:
+        first, second = (_as_decimal(side).sql for side in (left, right))
+    result = compose("{} {} {}", first, operator, second)
+    return Bound(cast_to(result, types.storage(kind)), kind, nullable, exact=True)
 
 
 def _as_decimal(bound: Bound) -> Bound:
@@ -259,29 +290,32 @@ def divide(left: Bound, right: Bound) -> Bound:
     integers = left.type.code in types.INTEGERS and right.type.code in types.INTEGERS
     floating = left.type.code in types.FLOATS or right.type.code in types.FLOATS
     if not integers and not floating:
-        a, b = (f"CAST({side.sql} AS {types.STORED_FLOATING})" for side in (left, right))
-        return Bound(f"hana_divide({a}, {b})", DECIMAL, nullable, exact=True)
-    quotient = f"CAST({left.sql} AS DOUBLE) / CAST({right.sql} AS DOUBLE)"
+        a, b = (cast_to(side.sql, types.STORED_FLOATING) for side in (left, right))
+        return Bound(compose("hana_divide({}, {})", a, b), DECIMAL, nullable, exact=True)
+    quotient = compose("CAST({} AS DOUBLE) / CAST({} AS DOUBLE)", left.sql, right.sql)
     if integers:
-        quotient = f"CAST(round({quotient}, 6) AS {types.STORED_FLOATING})"
+        quotient = compose("CAST(round({}, 6) AS {})", quotient, types.STORED_FLOATING)
     kind = DECIMAL if integers else DOUBLE
     guard = raising(304, "division by zero undefined: the right-hand value of the division is zero")
-    return Bound(f"(CASE WHEN {right.sql} = 0 THEN {guard} ELSE {quotient} END)", kind, nullable, exact=True)
+    guarded = compose("(CASE WHEN {} = 0 THEN {} ELSE {} END)", right.sql, guard, quotient)
+    return Bound(guarded, kind, nullable, exact=True)
 
 
-def _date_arithmetic(binder: ExpressionBinder, operator: str, left: Bound, right: Bound) -> Bound:
+def _date_arithmetic(binder: Binding, operator: str, left: Bound, right: Bound) -> Bound:
     if types.is_datetime(right.type):
         if operator == "+":
             raise HanaError(266, "inconsistent datatype: two dates cannot be added")
-        days = f"(epoch(CAST({left.sql} AS TIMESTAMP)) - epoch(CAST({right.sql} AS TIMESTAMP))) / 86400"
-        return Bound(f"CAST({days} AS BIGINT)", types.BIGINT, exact=True)
+        days = compose(
+            "(epoch(CAST({} AS TIMESTAMP)) - epoch(CAST({} AS TIMESTAMP))) / 86400", left.sql, right.sql
+        )
+        return Bound(cast_to(days, "BIGINT"), types.BIGINT, exact=True)
     amount = binder.coerce(right, INTEGER) if right.type is None else to_number(right)
-    span = f"to_microseconds(CAST({amount.sql} * 86400000000 AS BIGINT))"
-    sql = f"CAST(CAST({left.sql} AS TIMESTAMP) {operator} {span} AS {types.storage(left.type or TIMESTAMP)})"
-    return Bound(sql, left.type, exact=True)
+    span = compose("to_microseconds(CAST({} * 86400000000 AS BIGINT))", amount.sql)
+    moment = compose("CAST({} AS TIMESTAMP) {} {}", left.sql, operator, span)
+    return Bound(cast_to(moment, types.storage(left.type or TIMESTAMP)), left.type, exact=True)
 
 
-def assign(binder: ExpressionBinder, bound: Bound, target: SqlType, column: str) -> Bound:
+def assign(binder: Binding, bound: Bound, target: SqlType, column: str) -> Bound:
     """Convert to a column's type and check that the value fits, as INSERT and UPDATE do."""
     if bound.parameter is not None and binder.parameters.types[bound.parameter] in {None, target}:
         # The session checks a parameter's length when it reads it: no need to do it again.
@@ -296,11 +330,14 @@ def assign(binder: ExpressionBinder, bound: Bound, target: SqlType, column: str)
         if known == 0 or known > target.length:
             if bound.text is not None:
                 raise HanaError(274, f"inserted value too large for column: {column}")
-            problem = raising(274, f"inserted value too large for column: {column}")
-            checked = f"(CASE WHEN length({checked}) > {target.length} THEN {problem} ELSE {checked} END)"
+            checked = _checked_length("length", checked, target.length, column)
     elif target.code in {TypeCode.BINARY, TypeCode.VARBINARY}:
-        problem = raising(274, f"inserted value too large for column: {column}")
-        checked = f"(CASE WHEN octet_length({checked}) > {target.length} THEN {problem} ELSE {checked} END)"
+        checked = _checked_length("octet_length", checked, target.length, column)
     elif types.is_vector(target) and target.length and converted.type is not None and not converted.type.length:
         checked = checked_dimension(checked, target.length)
     return Bound(checked, target, bound.nullable, exact=True)
+
+
+def _checked_length(measure: str, value: Sql, longest: int, column: str) -> Sql:
+    problem = raising(274, f"inserted value too large for column: {column}")
+    return compose("(CASE WHEN {0}({1}) > {2} THEN {3} ELSE {1} END)", measure, value, longest, problem)

@@ -3,86 +3,77 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
 from hana_ai.api.local.hana import types
-from hana_ai.api.local.hana.errors import unsupported
 from hana_ai.api.local.hana.names import literal
-from hana_ai.api.local.hana.translation.expressions import name_of
-from hana_ai.api.local.hana.translation.functions import constant_text
-from hana_ai.api.local.hana.translation.functions_data import json_access, json_path
+from hana_ai.api.local.hana.translation.binding import Binding, name_of
+from hana_ai.api.local.hana.translation.fragments import Sql, compose, joined, listed
+from hana_ai.api.local.hana.translation.functions.json_values import Access, json_access, json_path
+from hana_ai.api.local.hana.translation.functions.signatures import constant_text
 from hana_ai.api.local.hana.translation.scope import OutColumn, Relation, Scope
 
-if TYPE_CHECKING:
-    from hana_ai.api.local.hana.translation.queries import Binder
+_ROWS = "SELECT unnest(l) AS v, generate_subscripts(l, 1) AS o FROM (SELECT {} AS l)"
 
 
-def _elements(document: str, path: str) -> str:
+def _path(node: exp.Expr | None) -> str:
+    return json_path(constant_text(node or exp.Null(), "a JSON path that is no constant"))
+
+
+def _elements(document: Sql, path: str) -> Sql:
     """A DuckDB list of the JSON values that a path selects."""
-    marked = literal(path)
     if "*" in path:
-        return f"json_extract({document}, {marked})"
-    return f"(CASE WHEN json_exists({document}, {marked}) THEN [json_extract({document}, {marked})] ELSE [] END)"
+        return compose("json_extract({}, {})", document, literal(path))
+    return compose(
+        "(CASE WHEN json_exists({0}, {1}) THEN [json_extract({0}, {1})] ELSE [] END)", document, literal(path)
+    )
 
 
 @dataclass(slots=True)
 class _Parts:
     """What the columns of a JSON_TABLE add to the generated SELECT."""
 
-    items: list[str] = field(default_factory=list)
-    joins: list[str] = field(default_factory=list)
+    items: list[Sql] = field(default_factory=list)
+    joins: list[Sql] = field(default_factory=list)
     rows: list[str] = field(default_factory=list)
     out: list[OutColumn] = field(default_factory=list)
 
 
-def _columns(binder: Binder, nodes: list[exp.Expr], row: str, scope: Scope, parts: _Parts) -> None:
+def _columns(binder: Binding, nodes: list[exp.Expr], row: str, scope: Scope, parts: _Parts) -> None:
     parts.rows.append(row)
     for node in nodes:
         nested = node.args.get("nested")
-        path_node = node.args.get("path") or exp.Null()
         if nested is not None:
             inner = binder.alias()
-            elements = _elements(f"{row}.v", json_path(constant_text(path_node)))
-            parts.joins.append(
-                f" LEFT JOIN LATERAL (SELECT unnest(l) AS v, generate_subscripts(l, 1) AS o "
-                f"FROM (SELECT {elements} AS l)) AS {inner} ON TRUE"
-            )
+            rows = compose(_ROWS, _elements(Sql(f"{row}.v"), _path(node.args.get("path"))))
+            parts.joins.append(compose(" LEFT JOIN LATERAL ({}) AS {} ON TRUE", rows, inner))
             _columns(binder, nested, inner, scope, parts)
             continue
-        name, sql_name = name_of(node.args["name"]), f"c{len(parts.out) + 1}"
-        if node.args.get("ordinality"):
-            parts.items.append(f"CAST({row}.o AS BIGINT) AS {sql_name}")
-            parts.out.append(OutColumn(name, types.BIGINT, sql_name))
-            continue
-        kind = node.args["to"]
-        value = json_access(
-            binder,
-            f"CAST({row}.v AS VARCHAR)",
-            literal(json_path(constant_text(path_node))),
-            scope,
-            query=bool(node.args.get("format_json")),
-            returning=kind,
-            wrapper=None,
-            on_empty=node.args.get("on_empty"),
-            on_error=node.args.get("on_error"),
-        )
-        parts.items.append(f"{value.sql} AS {sql_name}")
-        parts.out.append(OutColumn(name, kind, sql_name))
+        kind = types.BIGINT
+        value = Sql(f"CAST({row}.o AS BIGINT)")
+        if not node.args.get("ordinality"):
+            kind = node.args["to"]
+            access = Access(
+                _path(node.args.get("path")), kind, bool(node.args.get("format_json")), None,
+                node.args.get("on_empty"), node.args.get("on_error"),
+            )  # fmt: skip
+            value = json_access(binder, Sql(f"CAST({row}.v AS VARCHAR)"), access, scope).sql
+        out = Sql(f"c{len(parts.out) + 1}")
+        parts.items.append(compose("{} AS {}", value, out))
+        parts.out.append(OutColumn(name_of(node.args["name"]), kind, out))
 
 
-def json_table(binder: Binder, node: exp.Expr, scope: Scope, alias: str, name: str | None) -> str:
+def json_table(binder: Binding, node: exp.Expr, scope: Scope, alias: str, name: str | None) -> Sql:
     """Translate JSON_TABLE in FROM; the document may come from a table before it."""
     document = binder.coerce(binder.bind(node.this, scope), types.nvarchar()).sql
-    path_node = node.args["path"]
-    if not isinstance(path_node, exp.Literal):
-        raise unsupported("a JSON path that is no constant")
-    elements = _elements(document, json_path(constant_text(path_node)))
+    rows = compose(_ROWS, _elements(document, _path(node.args["path"])))
     row = binder.alias()
     parts = _Parts()
     _columns(binder, node.args["columns"], row, scope, parts)
     scope.relations.append(Relation(alias, parts.out, name))
-    source = f"(SELECT unnest(l) AS v, generate_subscripts(l, 1) AS o FROM (SELECT {elements} AS l)) AS {row}"
-    order = ", ".join(f"{name}.o" for name in parts.rows)
-    return f"(SELECT {', '.join(parts.items)} FROM {source}{''.join(parts.joins)} ORDER BY {order}) AS {alias}"
+    return compose(
+        "(SELECT {} FROM ({}) AS {}{} ORDER BY {}) AS {}",
+        listed(parts.items), rows, row, joined("", parts.joins), ", ".join(f"{one}.o" for one in parts.rows),
+        alias,
+    )  # fmt: skip

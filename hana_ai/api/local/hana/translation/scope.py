@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from hana_ai.api.local.hana.errors import unknown_column
 from hana_ai.api.local.hana.interface import HanaError, SqlType
-
-AGGREGATE_END = "\x01"
-"""Stands behind an aggregate's call in generated SQL, where OVER (...) belongs; removed when there is none."""
+from hana_ai.api.local.hana.translation.fragments import Sql, compose
 
 
 @dataclass(slots=True)
 class Bound:
     """A HANA expression translated to DuckDB SQL, with its HANA type."""
 
-    sql: str
+    sql: Sql
     type: SqlType | None
     """None for NULL and for a parameter whose type is not known yet."""
     nullable: bool = True
@@ -25,13 +24,34 @@ class Bound:
     """Whether DuckDB's own type is already the one that stores `type`."""
     text: str | None = None
     """The value of a string literal."""
+    number: int | None = None
+    """The value of an integer literal."""
     origin: tuple[str, str] | None = None
     """Schema and table of a plain column."""
     literal: bool = False
+    windowed: Callable[[Sql], Sql] | None = None
+    """For the call of an aggregate: the same with an OVER clause."""
 
-    def with_sql(self, sql: str) -> Bound:
+    def with_sql(self, changed: Sql) -> Bound:
         """The same type, other SQL."""
-        return replace(self, sql=sql, parameter=None, exact=False, text=None, origin=None, literal=False)
+        return replace(
+            self, sql=changed, parameter=None, exact=False, text=None, number=None, origin=None, literal=False,
+            windowed=None,
+        )  # fmt: skip
+
+
+def aggregated(
+    call: Sql,
+    kind: SqlType | None,
+    *,
+    nullable: bool = True,
+    exact: bool = False,
+    finish: Callable[[Sql], Sql] = lambda call: call,
+) -> Bound:
+    """The call of an aggregate; `finish` is what stands around it, OVER included."""
+    return Bound(
+        finish(call), kind, nullable, exact=exact, windowed=lambda over: finish(compose("{} {}", call, over))
+    )
 
 
 @dataclass(slots=True)
@@ -40,11 +60,10 @@ class OutColumn:
 
     name: str
     type: SqlType | None
-    sql: str
+    sql: Sql
     """The quoted DuckDB name inside its relation."""
     nullable: bool = True
     origin: tuple[str, str] | None = None
-    parameter: int | None = None
 
 
 @dataclass(slots=True)
@@ -60,11 +79,16 @@ class Relation:
     nullable: bool = False
     """Whether an outer join can fill its columns with NULL."""
     row_id: bool = False
+    one_row: bool = False
+    """Whether it is DUMMY, which a query that reads none of its columns needs not at all."""
+    used: bool = False
+    """Whether an expression refers to one of its columns."""
     by_name: dict[str, list[OutColumn]] = field(default_factory=dict)
 
-    def reference(self, column: OutColumn) -> str:
+    def reference(self, column: OutColumn) -> Sql:
         """How SQL names a column; without an alias the columns are expressions of their own."""
-        return f"{self.alias}.{column.sql}" if self.alias else column.sql
+        self.used = True
+        return compose("{}.{}", self.alias, column.sql) if self.alias else column.sql
 
     def __post_init__(self) -> None:
         for column in self.columns:
@@ -75,7 +99,7 @@ class Relation:
 class BoundQuery:
     """A translated query."""
 
-    sql: str
+    sql: Sql
     columns: list[OutColumn]
 
 
@@ -87,8 +111,6 @@ class Scope:
     parent: Scope | None = None
     ctes: dict[str, tuple[str, list[OutColumn]]] = field(default_factory=dict)
     outputs: dict[str, Bound] = field(default_factory=dict)
-    grouped: bool = False
-    correlated: bool = False
 
     def cte(self, name: str) -> tuple[str, list[OutColumn]] | None:
         """A common table expression by name, in this query or around it."""
@@ -125,7 +147,7 @@ class Scope:
                 continue
             named = True
             if name == "$rowid$" and relation.row_id:
-                return Bound(f'{relation.alias}."_rid"', None)
+                return Bound(Sql(f'{relation.alias}."_rid"'), None)
             hits += [(relation, column) for column in relation.by_name.get(name, ())]
         if len(hits) > 1:
             raise HanaError(268, f"column ambiguously defined: {name}", position)
@@ -156,17 +178,21 @@ class Parameters:
     """Values, or functions of the session that give one."""
     rows: str | None = None
     """The alias of the relation that holds a batch's rows, None when values are passed one by one."""
-    used: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.types = [None] * len(self.positions)
+        if not self.types:
+            self.types = [None] * len(self.positions)
 
-    def reference(self, index: int) -> str:
+    def typed(self, rows: str | None = None) -> Parameters:
+        """The same parameters with the types found so far, for another translation of the statement."""
+        return Parameters(self.positions, list(self.types), dict(self.vectors), rows=rows)
+
+    def reference(self, index: int) -> Sql:
         """How DuckDB SQL names this `?`."""
-        self.used.add(index)
-        return f"{self.rows}.p{index}" if self.rows else f"$p{index}"
+        return Sql(f"{self.rows}.p{index}") if self.rows else Sql(f"$p{index}", frozenset({f"p{index}"}))
 
-    def hide(self, value: object) -> str:
+    def hide(self, value: object) -> Sql:
         """Pass a value, or what a function of the session gives, beside the statement's own parameters."""
         self.hidden.append(value)
-        return f"$h{len(self.hidden) - 1}"
+        name = f"h{len(self.hidden) - 1}"
+        return Sql(f"${name}", frozenset({name}))

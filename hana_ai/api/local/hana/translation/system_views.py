@@ -12,10 +12,11 @@ from typing import TypeAlias
 
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.catalog.environment import Environment
+from hana_ai.api.local.hana.catalog.models import MODELS
 from hana_ai.api.local.hana.catalog.objects import ColumnInfo, TableInfo
-from hana_ai.api.local.hana.engine.embedding import MODELS
 from hana_ai.api.local.hana.interface import SqlType
 from hana_ai.api.local.hana.names import literal
+from hana_ai.api.local.hana.translation.fragments import Sql
 from hana_ai.api.local.hana.translation.scope import OutColumn
 from hana_ai.api.local.hana.types import BIGINT, INTEGER, NCLOB, SMALLINT, nvarchar
 
@@ -24,6 +25,8 @@ Rows: TypeAlias = "Iterator[Sequence[Cell]]"
 
 VERSION = "4.00.000.00.1730000000"
 CLOUD_VERSION = "2025.40.0"
+DUMMY = "DUMMY"
+"""HANA's table of one row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,26 +377,19 @@ def _cell(value: Cell, kind: SqlType) -> str:
     return literal(value)
 
 
-def system_view(name: str, environment: Environment) -> tuple[list[OutColumn], str]:
+def system_view(name: str, environment: Environment) -> tuple[list[OutColumn], Sql]:
     """Columns and DuckDB SQL of a system view, with the rows that the user may see."""
     view = SYSTEM_VIEWS[name]
-    if name == "DUMMY":
-        return [OutColumn("DUMMY", view.columns[0][1], "s0", False)], "SELECT 'X' AS s0"
-    columns = [OutColumn(column, kind, f"s{index}") for index, (column, kind) in enumerate(view.columns)]
-    rows = list(view.rows(environment))
-    names = ", ".join(column.sql for column in columns)
+    if name == DUMMY:
+        return [OutColumn(DUMMY, view.columns[0][1], Sql("s0"), False)], Sql("SELECT 'X' AS s0")
+    columns = [OutColumn(column, kind, Sql(f"s{index}")) for index, (column, kind) in enumerate(view.columns)]
+    kinds = [kind for _, kind in view.columns]
+    rows = [f"({', '.join(map(_cell, row, kinds))})" for row in view.rows(environment)]
     casts = ", ".join(
-        f"CAST({column.sql} AS {types.storage(kind)}) AS {column.sql}"
-        for column, (_, kind) in zip(columns, view.columns, strict=True)
+        f"CAST({f's{index}' if rows else 'NULL'} AS {types.storage(kind)}) AS s{index}"
+        for index, kind in enumerate(kinds)
     )
     if not rows:
-        nothing = ", ".join(
-            f"CAST(NULL AS {types.storage(kind)}) AS {c.sql}"
-            for c, (_, kind) in zip(columns, view.columns, strict=True)
-        )
-        return columns, f"SELECT {nothing} WHERE FALSE"
-    values = ", ".join(
-        "(" + ", ".join(_cell(value, kind) for value, (_, kind) in zip(row, view.columns, strict=True)) + ")"
-        for row in rows
-    )
-    return columns, f"SELECT {casts} FROM (VALUES {values}) AS s({names})"
+        return columns, Sql(f"SELECT {casts} WHERE FALSE")
+    names = ", ".join(f"s{index}" for index in range(len(kinds)))
+    return columns, Sql(f"SELECT {casts} FROM (VALUES {', '.join(rows)}) AS s({names})")

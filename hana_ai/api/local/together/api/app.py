@@ -20,7 +20,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..engine import JSON, Engine, LocalModel, Piece, Refusal, WireWrapper
+from ..engine import Engine, LocalModel, Piece, WireWrapper
+from ..refusal import JSON, Refusal
 from ..replies import ChatStream, Chunk, Collected, completion_chunks, request_id, seed_of
 from ..requests import ChatBody, CompletionBody, EmbeddingsBody, RerankBody, message_text, parse
 from ..wire import client_left

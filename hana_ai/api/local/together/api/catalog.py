@@ -6,7 +6,8 @@ import base64
 import binascii
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..engine import JSON, LocalModel, Refusal
+from ..engine import LocalModel
+from ..refusal import JSON, Refusal
 from .hardware import PUBLIC_PROJECT, profile
 
 _CREATED = 1_735_689_600

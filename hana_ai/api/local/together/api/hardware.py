@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..engine import JSON
+from ..refusal import JSON
 
 PUBLIC_PROJECT = "proj_public"
 PUBLIC_REVISION = "rv_public"

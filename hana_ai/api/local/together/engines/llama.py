@@ -21,17 +21,8 @@ import orjson
 
 from hana_ai.api.local.weights import SMOLLM2, find
 
-from ..engine import (
-    EngineBase,
-    FinishReason,
-    LocalModel,
-    Piece,
-    Refusal,
-    TokenLogprob,
-    ToolCallDelta,
-    Usage,
-    context_overflow,
-)
+from ..engine import EngineBase, FinishReason, LocalModel, Piece, TokenLogprob, ToolCallDelta, Usage
+from ..refusal import Refusal, context_overflow
 from ..replies import tool_call_id
 from ..requests import ChatBody, CompletionBody, RegexFormat, Tool
 from .prompts import (

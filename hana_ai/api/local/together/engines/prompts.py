@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from ..engine import Refusal
+from ..refusal import Refusal
 from ..requests import (
     AssistantMessage,
     ChatBody,

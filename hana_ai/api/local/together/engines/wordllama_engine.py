@@ -14,7 +14,8 @@ import numpy as np
 
 from hana_ai.api.local.word_vectors import DIMENSIONS, WordVectors
 
-from ..engine import Embedded, EngineBase, LocalModel, Ranked, context_overflow
+from ..engine import Embedded, EngineBase, LocalModel, Ranked
+from ..refusal import context_overflow
 
 if TYPE_CHECKING:
     from ..engine import Vectors

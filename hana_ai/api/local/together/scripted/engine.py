@@ -30,9 +30,9 @@ from ..engine import (
     TokenLogprob,
     ToolCallDelta,
     Usage,
-    context_overflow,
 )
 from ..engines.hashing import hashed_json, word_overlap
+from ..refusal import context_overflow
 from ..replies import tool_call_id
 from ..requests import ChatBody, CompletionBody, JsonObjectFormat, JsonSchemaFormat, UserMessage, message_text
 from .faults import ScriptedWire

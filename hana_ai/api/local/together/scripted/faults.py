@@ -9,7 +9,7 @@ import orjson
 from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..engine import JSON
+from ..refusal import JSON
 from ..replies import request_id
 from ..wire import client_left, cut_connection
 from .script import CURRENT, Received, Reply

@@ -7,7 +7,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from ..engine import JSON, FinishReason, Usage
+from ..engine import FinishReason, Usage
+from ..refusal import JSON
 
 
 @dataclass(frozen=True)

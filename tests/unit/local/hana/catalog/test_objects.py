@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hana_ai.api.local.hana.credentials import derive
 from hana_ai.api.local.hana.engine.engine import DuckDBEngine
 from hana_ai.api.local.hana.names import decode, encode
-from hana_ai.api.local.hana.protocol.auth import derive
 from hana_ai.api.local.hana.translation.system_views import SYSTEM_VIEWS
 from tests.unit.local.hana.engine_support import Sql, engine, other, sql
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hana_ai.api.local.hana.credentials import derive
 from hana_ai.api.local.hana.engine.engine import DuckDBEngine
-from hana_ai.api.local.hana.protocol.auth import derive
 from tests.unit.local.hana.engine_support import Sql, engine, other, sql
 
 __all__ = ["engine", "other", "sql"]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from hana_ai.api.local.hana.credentials import derive
 from hana_ai.api.local.hana.engine.engine import DuckDBEngine
 from hana_ai.api.local.hana.interface import EngineSession, HanaError
-from hana_ai.api.local.hana.protocol.auth import derive
 
 
 @pytest.fixture

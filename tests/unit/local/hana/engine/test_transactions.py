@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hana_ai.api.local.hana.credentials import derive
 from hana_ai.api.local.hana.engine.engine import DuckDBEngine
 from hana_ai.api.local.hana.interface import HanaError
-from hana_ai.api.local.hana.protocol.auth import derive
 from tests.unit.local.hana.engine_support import Sql, engine, other, sql
 
 __all__ = ["engine", "other", "sql"]
@@ -216,7 +216,7 @@ def test_closing_drops_temporary_tables_and_rolls_back(engine: DuckDBEngine, tab
 
 _CHILD = """
 import os, sys
-from hana_ai.api.local.hana.protocol.auth import derive
+from hana_ai.api.local.hana.credentials import derive
 from hana_ai.api.local.hana.engine.engine import DuckDBEngine
 engine = DuckDBEngine(sys.argv[1])
 engine.ensure_user("DBADMIN", derive("x"), admin=True)

@@ -9,8 +9,9 @@ import time
 
 import pytest
 
+from hana_ai.api.local.hana.credentials import derive
 from hana_ai.api.local.hana.interface import Credentials, EngineSession, HanaError
-from hana_ai.api.local.hana.protocol.auth import Authenticator, canonical_user, derive
+from hana_ai.api.local.hana.protocol.auth import Authenticator, canonical_user
 from hana_ai.api.local.hana.protocol.fields import decode_fields, encode_fields
 from hana_ai.api.local.hana.protocol.wire import ProtocolError
 

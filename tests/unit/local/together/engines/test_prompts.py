@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 import pytest
 
-from hana_ai.api.local.together.engine import Refusal
 from hana_ai.api.local.together.engines.prompts import (
     ask_for_arguments,
     ask_for_choice,
@@ -20,6 +19,7 @@ from hana_ai.api.local.together.engines.prompts import (
     tool_text,
     turns,
 )
+from hana_ai.api.local.together.refusal import Refusal
 from hana_ai.api.local.together.requests import ChatBody, parse
 
 TOOL = {

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from hana_ai.api.local.together.api.catalog import supported_page
-from hana_ai.api.local.together.engine import LocalModel, Refusal
+from hana_ai.api.local.together.engine import LocalModel
 from hana_ai.api.local.together.engines.hashing import hashed_json, hashed_vectors, word_overlap
+from hana_ai.api.local.together.refusal import Refusal
 from hana_ai.api.local.together.scripted.schemas import example
 
 scalars = st.sampled_from(

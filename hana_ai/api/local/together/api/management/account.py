@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...engine import JSON, Refusal
+from ...refusal import JSON, Refusal
 from ..catalog import page
 from ..http import reply
 from .records import ORGANIZATION, PROJECT, SLUG

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from ...engine import Refusal
+from ...refusal import Refusal
 from ..hardware import PUBLIC_PROJECT
 from .account import AccountHandlers
 from .endpoints import EndpointHandlers

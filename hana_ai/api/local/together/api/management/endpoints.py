@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...engine import JSON, Refusal
+from ...refusal import JSON, Refusal
 from ..catalog import page
 from ..hardware import PUBLIC_PROJECT, PUBLIC_REVISION, instance_types
 from ..http import reply

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from ...engine import Refusal
+from ...refusal import Refusal
 from ...requests import decode
 from .records import SLUG, Record
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...engine import JSON, Refusal
+from ...refusal import JSON, Refusal
 from ..catalog import page
 from ..hardware import PUBLIC_PROJECT
 from ..http import reply

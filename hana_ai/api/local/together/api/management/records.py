@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from ...engine import JSON
+from ...refusal import JSON
 from ..hardware import PUBLIC_PROJECT
 
 PROJECT = "proj_local"

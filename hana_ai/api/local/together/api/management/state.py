@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ...engine import JSON, LocalModel, Refusal
+from ...engine import LocalModel
+from ...refusal import JSON, Refusal
 from ..catalog import model_id
 from ..hardware import PUBLIC_PROJECT, config_id, instance_types
 from .records import PROJECT, SLUG, STATE, Deployment, Dials, Endpoint, RegisteredModel, RemoteUpload

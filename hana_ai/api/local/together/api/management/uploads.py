@@ -15,7 +15,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...engine import JSON, Refusal
+from ...refusal import JSON, Refusal
 from ..http import reply
 from .fields import body_of, text, whole
 from .records import RegisteredModel, Revision, StoredFile, new_id

@@ -1,0 +1,111 @@
+"""One DDL statement at work: what it reads, and what it has changed so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import duckdb
+
+from hana_ai.api.local.hana.catalog.environment import Environment
+from hana_ai.api.local.hana.catalog.objects import Catalog, Change, ConstraintInfo, TableInfo
+from hana_ai.api.local.hana.engine import tables
+from hana_ai.api.local.hana.engine.work import Work
+from hana_ai.api.local.hana.errors import no_privilege
+from hana_ai.api.local.hana.interface import HanaError
+from hana_ai.api.local.hana.language import syntax
+from hana_ai.api.local.hana.translation.fragments import Sql
+from hana_ai.api.local.hana.translation.rows import Values
+
+
+@dataclass(slots=True)
+class Ddl:
+    """One DDL statement in a transaction of its own.
+
+    Parameters
+    ----------
+    work : Work
+        The session; its connection has an open transaction that ends right after.
+    environment : Environment
+        Whose names and privileges count.
+    """
+
+    work: Work
+    environment: Environment
+    change: Change = field(default_factory=Change)
+    after: list[Callable[[], None]] = field(default_factory=list)
+    """What to do in memory once the commit has succeeded."""
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The session's connection."""
+        return self.work.connection
+
+    @property
+    def catalog(self) -> Catalog:
+        """All committed objects."""
+        return self.work.catalog
+
+    def require_free_name(self, schema: str, name: str) -> None:
+        """Raise 288 when a table or view has the name."""
+        if self.catalog.table(schema, name) or self.catalog.view(schema, name):
+            raise HanaError(288, f"cannot use duplicate table name: {name}")
+
+    def home(self, name: syntax.Name, privilege: str = "CREATE ANY") -> str:
+        """The schema of a new object, with the privilege checked."""
+        schema = name.schema or self.environment.schema
+        if schema in {"SYS", "PUBLIC"}:
+            raise no_privilege()
+        self.catalog.require_schema(schema)
+        if not self.catalog.allowed(self.environment.user, privilege, schema):
+            raise no_privilege()
+        return schema
+
+    def put_table(self, table: TableInfo) -> None:
+        """Put the table into the catalog, or into the session when it is a local temporary one."""
+        if table.temporary == "LOCAL":
+            state = self.work.state
+
+            def remember() -> None:
+                state.temporary[table.name] = table
+                state.temporary_version += 1
+
+            self.after.append(remember)
+        else:
+            self.change.put.append(table)
+
+    def existing(self, name: syntax.Name, privilege: str) -> TableInfo:
+        """The table of this name, with the privilege checked."""
+        found = self.environment.table(name.schema, name.name, name.position)
+        if not isinstance(found, TableInfo):
+            raise HanaError(259, f"invalid table name: {name.name} is no table", name.position)
+        if found.temporary != "LOCAL" and not self.catalog.allowed(
+            self.environment.user, privilege, found.schema, found.name
+        ):
+            raise no_privilege()
+        return found
+
+    def require(self, privilege: str, schema: str, name: str = "") -> None:
+        """Raise 258 unless the user has the privilege."""
+        if not self.catalog.allowed(self.environment.user, privilege, schema, name):
+            raise no_privilege()
+
+    def children(self, table: TableInfo) -> list[ConstraintInfo]:
+        """The foreign keys of other tables that refer to this one."""
+        return [
+            item
+            for other in self.catalog.tables()
+            for item in other.constraints
+            if item.kind == "FOREIGN" and (item.ref_schema, item.ref_table) == (table.schema, table.name)
+            and (other.schema, other.name) != (table.schema, table.name)
+        ]  # fmt: skip
+
+    def rebuild(
+        self, old: TableInfo, new: TableInfo, values: Values | None = None, hidden: Sequence[object] = ()
+    ) -> TableInfo:
+        """Copy a table into its new shape; see `tables.rebuild`."""
+
+        def named(sql: Sql) -> dict[str, object]:
+            return self.work.named(sql, hidden, {})
+
+        return tables.rebuild(self.connection, old, new, self.environment, values=values, named=named)

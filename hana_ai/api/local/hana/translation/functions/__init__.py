@@ -1,0 +1,1 @@
+"""HANA's functions: how each is typed and written in DuckDB SQL."""

@@ -1,0 +1,175 @@
+"""FROM: tables, views, subqueries, functions that give rows, and joins."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sqlglot import exp
+
+from hana_ai.api.local.hana import types
+from hana_ai.api.local.hana.catalog.objects import TableInfo, ViewInfo
+from hana_ai.api.local.hana.errors import syntax, unsupported
+from hana_ai.api.local.hana.interface import HanaError
+from hana_ai.api.local.hana.language import nodes
+from hana_ai.api.local.hana.language.unsupported import REFUSED_FUNCTIONS
+from hana_ai.api.local.hana.translation.binding import Binding, name_of, position_of
+from hana_ai.api.local.hana.translation.fragments import Sql, compose, joined
+from hana_ai.api.local.hana.translation.jsontable import json_table
+from hana_ai.api.local.hana.translation.scope import BoundQuery, OutColumn, Relation, Scope
+from hana_ai.api.local.hana.translation.system_views import DUMMY, system_view
+
+
+class QueryBinding(Binding, Protocol):
+    """What FROM needs beside the translation of expressions."""
+
+    def view_query(self, view: ViewInfo) -> BoundQuery:
+        """Translate a view's definition."""
+
+    def ordered(self, node: exp.Expr, query: BoundQuery) -> BoundQuery:
+        """Add the ORDER BY, LIMIT and OFFSET that stand behind a query in parentheses."""
+
+
+def from_clause(binder: QueryBinding, from_node: exp.Expr, joins: list[exp.Expr], scope: Scope) -> Sql:
+    """Translate a whole FROM and add its relations to the scope.
+
+    Raises
+    ------
+    HanaError
+        271 when two of them have the same name.
+    """
+    parts = [source(binder, from_node.this, scope), *(_join(binder, join, scope) for join in joins)]
+    names = [(item.name, item.schema) for item in scope.relations if item.name is not None]
+    duplicate = next((name for name, schema in names if names.count((name, schema)) > 1), None)
+    if duplicate is not None:
+        raise HanaError(271, f"duplicate alias: {duplicate}")
+    return joined("", parts)
+
+
+def _join(binder: QueryBinding, join: exp.Expr, scope: Scope) -> Sql:
+    if join.args.get("using") or join.args.get("method"):
+        raise unsupported("JOIN ... USING and NATURAL JOIN")
+    side, kind = str(join.args.get("side") or "").upper(), str(join.args.get("kind") or "").upper()
+    before = list(scope.relations)
+    joining = source(binder, join.this, scope)
+    if side in {"LEFT", "FULL"}:
+        for relation in scope.relations[len(before) :]:
+            relation.nullable = True
+    if side in {"RIGHT", "FULL"}:
+        for relation in before:
+            relation.nullable = True
+    on = join.args.get("on")
+    if on is None:
+        if side or kind in {"INNER", "OUTER"}:
+            raise syntax("end of statement: ON is missing", position_of(join))
+        return compose(" CROSS JOIN {}", joining)
+    word = f"{side} JOIN" if side else "JOIN"
+    return compose(" {} {} ON {}", word, joining, binder.condition(on, scope))
+
+
+def source(binder: QueryBinding, node: exp.Expr, scope: Scope) -> Sql:
+    """Translate one entry of FROM and add its relation to the scope."""
+    alias_node = node.args.get("alias")
+    name = name_of(alias_node.this) if alias_node is not None and alias_node.this is not None else None
+    alias = binder.alias()
+    joins = node.args.get("joins") or []
+    if isinstance(node, exp.Subquery) and isinstance(node.this, exp.Table | exp.Subquery) and name is None:
+        parts = [source(binder, node.this, scope), *(_join(binder, join, scope) for join in joins)]
+        grouped = node.this.args.get("joins") or joins
+        return compose("({})" if grouped else "{}", joined("", parts))
+    if isinstance(node, exp.Subquery):
+        query = binder.ordered(node, binder.bind_query(node.this, scope.parent))
+        scope.relations.append(Relation(alias, renamed(query.columns, alias_node), name))
+        found = compose("({}) AS {}", query.sql, alias)
+    elif isinstance(node, exp.Table):
+        found = _table(binder, node, scope, alias, name)
+    elif isinstance(node, nodes.JsonTable):
+        found = json_table(binder, node, scope, alias, name)
+    elif isinstance(node, nodes.TableFunction):
+        found = _series(binder, node, scope, alias, name)
+    elif isinstance(node, exp.Lateral):
+        query = binder.bind_query(node.this, scope)
+        scope.relations.append(Relation(alias, renamed(query.columns, alias_node), name))
+        found = compose("LATERAL ({}) AS {}", query.sql, alias)
+    else:
+        raise syntax(f'"{node.key}"', position_of(node))
+    return joined("", [found, *(_join(binder, join, scope) for join in joins)])
+
+
+def renamed(columns: list[OutColumn], alias: exp.Expr | None) -> list[OutColumn]:
+    """The columns under the names that an alias gives them: ``AS t (a, b)``."""
+    names = alias.args.get("columns") if alias is not None else None
+    if not names:
+        return columns
+    if len(names) != len(columns):
+        raise HanaError(269 if len(columns) > len(names) else 270, "the number of columns does not match")
+    return [
+        OutColumn(name_of(name), column.type, column.sql, column.nullable, column.origin)
+        for name, column in zip(names, columns, strict=True)
+    ]
+
+
+def _table(binder: QueryBinding, node: exp.Expr, scope: Scope, alias: str, name: str | None) -> Sql:
+    identifier = node.this
+    if not isinstance(identifier, exp.Identifier):
+        raise syntax(f'"{identifier.key}"', position_of(node))
+    table = name_of(identifier)
+    schema = name_of(node.args["db"]) if node.args.get("db") else None
+    cte = scope.cte(table) if schema is None else None
+    if cte is not None:
+        scope.relations.append(Relation(alias, renamed(cte[1], node.args.get("alias")), name or table))
+        return compose("{} AS {}", cte[0], alias)
+    found = binder.environment.table(schema, table, position_of(node))
+    if isinstance(found, TableInfo):
+        binder.environment.check("SELECT", found)
+        scope.relations.append(table_relation(found, alias, name))
+        return compose("{} AS {}", found.sql, alias)
+    if isinstance(found, ViewInfo):
+        return _view(binder, found, scope, alias, name)
+    columns, rows = system_view(found, binder.environment)
+    scope.relations.append(Relation(alias, columns, name or found, "SYS", one_row=found == DUMMY))
+    return compose("({}) AS {}", rows, alias)
+
+
+def _view(binder: QueryBinding, view: ViewInfo, scope: Scope, alias: str, name: str | None) -> Sql:
+    binder.environment.check("SELECT", view)
+    query = binder.view_query(view)
+    columns = [
+        OutColumn(info.name, info.type, column.sql, column.nullable, (view.schema, view.name))
+        for info, column in zip(view.columns, query.columns, strict=True)
+    ]
+    scope.relations.append(Relation(alias, columns, name or view.name, view.schema))
+    return compose("({}) AS {}", query.sql, alias)
+
+
+def table_relation(table: TableInfo, alias: str, name: str | None = None) -> Relation:
+    """A table as an entry of FROM."""
+    columns = [
+        OutColumn(column.name, column.type, Sql(column.quoted), column.nullable, (table.schema, table.name))
+        for column in table.columns
+    ]
+    return Relation(alias, columns, name or table.name, table.schema, row_id=True)
+
+
+_SERIES = {"SERIES_GENERATE_INTEGER": types.INTEGER, "SERIES_GENERATE_BIGINT": types.BIGINT}
+
+
+def _series(binder: Binding, node: exp.Expr, scope: Scope, alias: str, name: str | None) -> Sql:
+    function = node.args["name"]
+    if function in REFUSED_FUNCTIONS:
+        raise unsupported(REFUSED_FUNCTIONS[function])
+    kind = _SERIES.get(function)
+    if kind is None or len(node.expressions) != 3:
+        raise HanaError(328, f"invalid name of function or procedure: {function}", position_of(node))
+    step, low, high = (binder.coerce(binder.bind(item, Scope()), types.BIGINT).sql for item in node.expressions)
+    columns = [
+        OutColumn("GENERATED_PERIOD_START", kind, Sql("c1")),
+        OutColumn("GENERATED_PERIOD_END", kind, Sql("c2")),
+        OutColumn("ELEMENT_NUMBER", types.BIGINT, Sql("c3")),
+        OutColumn("FRACTION_OF_MIN_MAX_RANGE", types.DOUBLE, Sql("c4")),
+    ]
+    scope.relations.append(Relation(alias, columns, name))
+    return compose(
+        "(SELECT CAST(v AS {0}) AS c1, CAST(v + {1} AS {0}) AS c2, CAST((v - {2}) // {1} + 1 AS BIGINT) AS c3, "
+        "CAST({1} AS DOUBLE) / ({3} - {2}) AS c4 FROM range({2}, {3}, {1}) AS t(v)) AS {4}",
+        types.storage(kind), step, low, high, alias,
+    )  # fmt: skip
