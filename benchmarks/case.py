@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.figures import Bar, Unit
@@ -49,5 +49,7 @@ class Case:
     """Multiplied by the command's `--rounds`."""
     fresh: bool = False
     """Whether every round needs a new process, such as where its peak of memory is measured."""
-    heavy: bool = field(default=False, kw_only=True)
+    heavy: bool = False
     """Whether it runs only if asked for."""
+    wall_only: bool = False
+    """Whether the CPU time of a contestant's process says nothing of what is measured."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Self
 
 Unit = Literal["us", "ms", "s", "MB"]
@@ -88,12 +88,14 @@ class Result:
     labels: Mapping[str, str]
     """What each contestant is, for the table."""
     rounds: Mapping[str, Sequence[Round]]
-    bars: Sequence[Bar] = field(default_factory=tuple)
+    bars: Sequence[Bar] = ()
+    wall_only: bool = False
+    """Whether there is no CPU time worth showing; then `clock` makes no difference."""
 
     def values(self, contestant: str, clock: Clock = "wall") -> list[float]:
-        """A contestant's figures, round by round; memory has but one kind."""
-        rounds = self.rounds[contestant]
-        return [each.cpu if clock == "cpu" and self.unit != "MB" else each.value for each in rounds]
+        """A contestant's figures, round by round."""
+        by_cpu = clock == "cpu" and not self.wall_only
+        return [each.cpu if by_cpu else each.value for each in self.rounds[contestant]]
 
     def spread(self, contestant: str, clock: Clock = "wall") -> Spread:
         """A contestant's figures, summarized."""

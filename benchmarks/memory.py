@@ -98,6 +98,7 @@ CASES = (
         (Bar(1.05),),
         fresh=True,
         heavy=True,
+        wall_only=True,
     ),
     Case(
         "stalled-stream",
@@ -107,5 +108,6 @@ CASES = (
         (Bar(32e6, None),),
         fresh=True,
         heavy=True,
+        wall_only=True,
     ),
 )

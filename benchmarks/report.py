@@ -36,7 +36,7 @@ def _row(result: Result, contestant: str) -> str:
         f"{_ratio(result, contestant, FLOOR):>{_RATIO}}",
         f"{_ratio(result, contestant, OURS):>{_RATIO}}",
     ]
-    if result.unit != "MB":
+    if not result.wall_only:
         cells.append(f"{number(result.spread(contestant, 'cpu').median * scale):>{_NUMBER}}")
         cells.append(f"{_ratio(result, contestant, FLOOR, 'cpu'):>{_RATIO}}")
     return "".join(cells).rstrip()
@@ -92,7 +92,7 @@ def _case(result: Result, clock: Clock) -> dict[str, Any]:
 
 def _contestant(result: Result, name: str) -> dict[str, Any]:
     told: dict[str, Any] = {"label": result.labels[name]}
-    clocks: tuple[Clock, ...] = ("wall", "cpu") if result.unit != "MB" else ("wall",)
+    clocks: tuple[Clock, ...] = ("wall",) if result.wall_only else ("wall", "cpu")
     for clock in clocks:
         told[clock] = {**asdict(result.spread(name, clock)), "rounds": result.values(name, clock)}
         if FLOOR in result.rounds:

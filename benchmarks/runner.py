@@ -105,4 +105,4 @@ def run_case(case: Case, url: str, rounds: int, baseline: Path | None = None, on
                     found[name].append(workers[name].round())
     labels = {name: case.contestants[name].label for name in taking_part if name != BASELINE}
     labels[BASELINE] = "the provider of the other checkout"
-    return Result(case.name, case.title, case.unit, labels, found, case.bars)
+    return Result(case.name, case.title, case.unit, labels, found, case.bars, case.wall_only)
