@@ -19,16 +19,17 @@ from langchain_core.messages.ai import UsageMetadata
 from pydantic import SecretStr
 
 from hana_ai.api.addresses.targets import targets_from
-from hana_ai.api.catalog.catalog import expect
 from hana_ai.api.catalog.preflight import check_defaults
+from hana_ai.api.catalog.retiring import expect
 from hana_ai.api.errors import TogetherAIError
 from hana_ai.api.langchain.client_fields import default_model
 from hana_ai.api.langchain.messages import chat_result, usage_from_wire
-from hana_ai.api.service import get_transport
+from hana_ai.api.service import catalog_of, get_transport
 from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.transport.call import Reply
 from hana_ai.api.transport.transport import Transport
 from hana_ai.api.usage.key import UsageKey, usage_key
+from hana_ai.api.wire.token_counts import read_tokens
 
 if TYPE_CHECKING:
     from hana_ai.api.cache.caches import TogetherAICache, TogetherAIEmbeddingCache
@@ -343,11 +344,11 @@ class TogetherAIClient:
         TogetherAIRequestError
             The catalogue can't be read.
         """
-        return _of_kind(self.transport.catalog.models(), kind)
+        return _of_kind(catalog_of(self.settings).models(), kind)
 
     async def aget_available_models(self, kind: str | None = None) -> list[ModelInfo]:
         """List the models of this address, from a coroutine; see `get_available_models`."""
-        return _of_kind(await self.transport.catalog.amodels(), kind)
+        return _of_kind(await catalog_of(self.settings).amodels(), kind)
 
     @cached_property
     def _chat(self) -> ChatTogetherAI:
@@ -369,7 +370,7 @@ class TogetherAIClient:
 
     def _info(self, *names: str) -> ModelInfo | None:
         """What the catalogue says of a model; an answer is not lost because its price can't be found."""
-        catalog = self.transport.catalog
+        catalog = catalog_of(self.settings)
         try:
             models = catalog.models()
         except TogetherAIError:
@@ -385,7 +386,7 @@ class TogetherAIClient:
         return reply.fallback["model"], _answering(reply.data)
 
     async def _ainfo(self, *names: str) -> ModelInfo | None:
-        catalog = self.transport.catalog
+        catalog = catalog_of(self.settings)
         try:
             models = await catalog.amodels()
         except TogetherAIError:
@@ -449,7 +450,7 @@ def get_together_ai_client(settings: TogetherAISettings | None = None) -> Togeth
         client = _clients.get(settings)
         if client is None:
             client = _clients[settings] = TogetherAIClient(settings)
-    check_defaults(client)
+    check_defaults(settings, catalog_of(settings))
     return client
 
 
@@ -491,31 +492,27 @@ def _texts(texts: str | Sequence[str]) -> Sequence[str]:
 
 
 def _embedded(result: EmbeddingResult, info: ModelInfo | None, seconds: float) -> Embedded:
-    usage = usage_from_wire(result.usage)
     return Embedded(
         vectors=result.vectors,
         model=result.model,
-        usage=usage,
-        cost_usd=_cost(info, usage),
+        usage=usage_from_wire(result.usage),
+        cost_usd=_cost(info, result.usage),
         latency_ms=seconds * 1000,
     )
 
 
 def _made(text: str, reason: str | None, reply: Reply, info: ModelInfo | None, model: str) -> Completion:
-    usage = usage_from_wire(reply.data.get("usage"))
+    usage = reply.data.get("usage")
     return Completion(
         text=text,
         model=_answering(reply.data) or model,
         finish_reason=reason,
-        usage=usage,
+        usage=usage_from_wire(usage),
         cost_usd=_cost(info, usage),
         latency_ms=reply.latency * 1000,
         raw=reply.data,
     )
 
 
-def _cost(info: ModelInfo | None, usage: UsageMetadata | None) -> Decimal | None:
-    if info is None or usage is None:
-        return None
-    cached = usage.get("input_token_details", {}).get("cache_read", 0)
-    return info.cost(usage["input_tokens"], usage["output_tokens"], cached)
+def _cost(info: ModelInfo | None, usage: object) -> Decimal | None:
+    return None if info is None else info.cost_of(read_tokens(usage))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import (
@@ -22,6 +21,7 @@ from hana_ai.api.addresses.targets import FallbackTarget, targets_from, targets_
 from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError
 from hana_ai.api.transport.call import Call, OnRetry
 from hana_ai.api.usage.key import IN_MEMORY, UsageKey, usage_key
+from hana_ai.api.usage.tags import own_tags
 
 if TYPE_CHECKING:
     from hana_ai.api.settings import TogetherAISettings
@@ -48,7 +48,7 @@ class ClientFields(BaseModel):
 
     model: str | None = Field(default=None, validation_alias=AliasChoices("model", "model_name"))
     """Name of a model, or of an endpoint of your own. Default: the environment variable for this kind of model,
-    else a living model from the catalogue, chosen at the first call."""
+    else an available one from the catalogue, chosen at the first call."""
     api_key: SecretStr | None = Field(default=None, validation_alias=AliasChoices("api_key", "together_api_key"))
     """Default: TOGETHER_API_KEY. Not needed for an address on this machine."""
     base_url: str | None = Field(
@@ -128,7 +128,7 @@ class ClientFields(BaseModel):
         if self.model is None:
             self.model = default_model(settings, self.kind)
             if self.model is not None:
-                from hana_ai.api.catalog.catalog import expect
+                from hana_ai.api.catalog.retiring import expect
 
                 expect(self.base_url, self.kind, self.model)
         self.timeout = self.timeout or settings.together_timeout
@@ -219,11 +219,6 @@ class _Run(Protocol):
     """What is asked of LangChain's callback managers."""
 
     tags: list[str]
-
-
-def own_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """A run's tags without those that LangChain adds of its own accord, such as `seq:step:1`."""
-    return tuple(tag for tag in tags if not tag.startswith(("seq:step:", "map:key:", "langsmith:")))
 
 
 def default_model(settings: TogetherAISettings, kind: str) -> str | None:
