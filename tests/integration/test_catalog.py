@@ -17,8 +17,8 @@ from hana_ai.api.catalog.catalog import Catalog
 from hana_ai.api.catalog.model_info import ModelInfo, read_model
 from hana_ai.api.errors import TogetherAIAuthenticationError, TogetherAIServerError, TogetherAISettingsError
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
-from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.service import catalog_for
+from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.transport.transport import Transport
 from hana_ai.api.wire.token_counts import Tokens
 from tests.conftest import ScriptedTogether
@@ -111,7 +111,7 @@ def test_when_neither_list_can_be_read_the_error_is_the_last_ones(
 
 
 @BOTH
-def test_a_recommended_available_model_is_the_default(transport: Transport, engine: ScriptedEngine, way: str) -> None:
+def test_a_recommended_model_is_the_default(transport: Transport, engine: ScriptedEngine, way: str) -> None:
     engine.on(
         SECOND,
         Reply(
