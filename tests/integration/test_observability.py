@@ -71,7 +71,7 @@ class Telemetry:
 
 @pytest.fixture
 def telemetry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Telemetry]:
-    """Providers that keep what they get; OpenTelemetry lets a process set them only once, so they are stood in for."""
+    """Providers that keep what they get; a process can set OpenTelemetry's only once."""
     spans, reader = InMemorySpanExporter(), InMemoryMetricReader()
     tracers, meters = TracerProvider(), MeterProvider(metric_readers=[reader])
     tracers.add_span_processor(SimpleSpanProcessor(spans))

@@ -28,7 +28,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
 from hana_ai.api.langchain.think import ThinkSplitter
 from hana_ai.api.wire.shapes import SHAPE_ERRORS, shown, wrong_shape
-from hana_ai.api.wire.token_counts import count
+from hana_ai.api.wire.token_counts import read_tokens
 
 PROVIDER = "together"
 """`model_provider` and `ls_provider` of everything made here."""
@@ -375,29 +375,21 @@ def _choice_metadata(choice: Mapping[str, Any]) -> Wire:
     return found
 
 
-def usage_from_wire(usage: Any) -> UsageMetadata | None:
-    """Turn a reply's `usage` into LangChain's; details come nested or, for cached tokens, flat."""
-    if not isinstance(usage, Mapping):
+def usage_from_wire(usage: object) -> UsageMetadata | None:
+    """Turn a reply's `usage` into LangChain's; None where prompt or completion is unknown, which is not zero."""
+    tokens = read_tokens(usage)
+    if tokens.prompt is None or tokens.completion is None:
         return None
-    counts = [count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")]
-    if usage and counts == [None] * 3:
-        return None
-    prompt, completion = counts[0] or 0, counts[1] or 0
     result = UsageMetadata(
-        input_tokens=prompt, output_tokens=completion, total_tokens=counts[2] or prompt + completion
+        input_tokens=tokens.prompt,
+        output_tokens=tokens.completion,
+        total_tokens=tokens.prompt + tokens.completion,
     )
-    cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
-    if cached is not None:
-        result["input_token_details"] = InputTokenDetails(cache_read=cached)
-    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
-    if reasoning is not None:
-        result["output_token_details"] = OutputTokenDetails(reasoning=reasoning)
+    if tokens.cached is not None:
+        result["input_token_details"] = InputTokenDetails(cache_read=tokens.cached)
+    if tokens.reasoning is not None:
+        result["output_token_details"] = OutputTokenDetails(reasoning=tokens.reasoning)
     return result
-
-
-def _detail(usage: Mapping[str, Any], where: str, name: str) -> int | None:
-    details = usage.get(where)
-    return count(details[name] if isinstance(details, Mapping) and name in details else usage.get(name))
 
 
 # --- streams ---
