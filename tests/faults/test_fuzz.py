@@ -13,22 +13,18 @@ from hypothesis import strategies as st
 
 from hana_ai.api.catalog.catalog import Catalog
 from hana_ai.api.catalog.model_info import read_model
-from hana_ai.api.errors import TogetherAIError, TogetherAIResponseError, error_from_body
+from hana_ai.api.errors import TogetherAIError, TogetherAIResponseError
 from hana_ai.api.langchain.chat_chunks import ChunkReader
 from hana_ai.api.langchain.embedding_job import vectors_from_wire
 from hana_ai.api.langchain.messages import chat_result, message_from_wire, usage_from_wire
 from hana_ai.api.llms import CompletionReader, generations_from_wire, llm_result
 from hana_ai.api.rerankers import results_from_wire
 from hana_ai.api.transport.call import Call, Reply
-from hana_ai.api.wire.failures import (
-    MAX_DEPTH,
-    EventReader,
-    decode,
-    loads,
-    request_id_of,
-    retry_after_of,
-    status_error,
-)
+from hana_ai.api.wire.encoding import MAX_DEPTH, decode, loads
+from hana_ai.api.wire.error_bodies import error_from_body
+from hana_ai.api.wire.events import EventReader
+from hana_ai.api.wire.failures import status_error
+from hana_ai.api.wire.headers import request_id_of, retry_after_of
 from hana_ai.api.wire.token_counts import Tokens, read_tokens, sum_token_counts, token_counts
 from tests.recordings import recorded_chunks
 

@@ -20,7 +20,6 @@ from hana_ai.api.errors import (
     TogetherAIInputError,
     TogetherAIResponseError,
     TogetherAISettingsError,
-    error_from_body,
 )
 from hana_ai.api.langchain.embedding_job import (
     BatchSize,
@@ -31,6 +30,7 @@ from hana_ai.api.langchain.embedding_job import (
     describe,
 )
 from hana_ai.api.langchain.embedding_replies import refusal, vectors_from_wire
+from hana_ai.api.wire.error_bodies import error_from_body
 from tests.openapi import check_request
 
 KEY = "tgp_v1_watched-secret-key-of-a-test"

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from hana_ai.api.errors import TogetherAIResponseError
 from hana_ai.api.langchain.messages import Wire, reply_metadata, usage_from_wire
 from hana_ai.api.langchain.think import ThinkSplitter
-from hana_ai.api.wire.failures import stream_error
+from hana_ai.api.wire.events import stream_error
 from hana_ai.api.wire.shapes import SHAPE_ERRORS, shown, wrong_shape
 
 

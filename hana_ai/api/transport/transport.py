@@ -32,7 +32,7 @@ from hana_ai.api.transport.engine import (
 from hana_ai.api.transport.exchange import BREAKAGE, Exchange, broken_exchange
 from hana_ai.api.transport.gathering import Gathering, Member
 from hana_ai.api.transport.watching import Adviser, Watched, Watcher
-from hana_ai.api.wire.failures import request_id_of
+from hana_ai.api.wire.headers import request_id_of
 
 if TYPE_CHECKING:
     from together import AsyncTogether
