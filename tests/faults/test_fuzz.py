@@ -15,10 +15,10 @@ from hana_ai.api.catalog.catalog import Catalog
 from hana_ai.api.catalog.model_info import read_model
 from hana_ai.api.errors import TogetherAIError, TogetherAIResponseError
 from hana_ai.api.langchain.chat_chunks import ChunkReader
+from hana_ai.api.langchain.completions import CompletionReader, generations_from_wire, llm_result
 from hana_ai.api.langchain.embedding_job import vectors_from_wire
 from hana_ai.api.langchain.messages import chat_result, message_from_wire, usage_from_wire
-from hana_ai.api.llms import CompletionReader, generations_from_wire, llm_result
-from hana_ai.api.rerankers import results_from_wire
+from hana_ai.api.langchain.reranking import results_from_wire
 from hana_ai.api.transport.call import Call, Reply
 from hana_ai.api.wire.encoding import MAX_DEPTH, decode, loads
 from hana_ai.api.wire.error_bodies import error_from_body
@@ -278,13 +278,13 @@ def test_any_chunks_of_a_completion(chunks: Any) -> None:
 
     def read() -> Iterator[Any]:
         for chunk in chunks if isinstance(chunks, list) else [chunks]:
-            if isinstance(chunk, dict) and (made := reader.read(chunk)) is not None:
-                yield made
-        yield reader.finish()
+            if isinstance(chunk, dict):
+                yield from reader.read(chunk)
+        yield from reader.finish()
 
     total = bears(_add, read())
     assert total is None or isinstance(total.text, str)
-    assert isinstance(reader.text, str)
+    assert isinstance(reader.partial(), str)
 
 
 @FUZZ
