@@ -190,7 +190,7 @@ def _store(demo: Demo, passages: list[Document], model: str) -> None:
         demo.opened.store.add_documents(passages)
     seconds = time.monotonic() - started
     tokens = sum(demo.embedded_tokens)
-    info = demo.client.catalog.models().get(model)
+    info = demo.client._models().get(model)
     cost = info.cost_of(Tokens(tokens, 0)) if info is not None else None
     files = len({passage.metadata["source"] for passage in passages})
     demo.out.print(
