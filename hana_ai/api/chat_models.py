@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import ConfigDict
 
 from hana_ai.api.cache.hits import OURS, asking, has_cache, tags_of_run
-from hana_ai.api.errors import TogetherAIInputError, TogetherAIStreamError
-from hana_ai.api.langchain.client_fields import ClientFields, merged_body, stop_list
+from hana_ai.api.langchain.client_fields import Kind
+from hana_ai.api.langchain.generation_fields import GenerationFields
 from hana_ai.api.langchain.messages import (
     PROVIDER,
     chat_result,
@@ -28,40 +28,15 @@ if TYPE_CHECKING:
     from langchain_core.outputs import ChatGenerationChunk, ChatResult
     from langchain_core.runnables import Runnable
     from langchain_core.tools import BaseTool
+    from pydantic import BaseModel
 
     from hana_ai.api.langchain.structured_output import Method, Schema
     from hana_ai.api.settings import TogetherAISettings
-
-PATH = "/v1/chat/completions"
-
-_PARAMETERS = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "max_tokens",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "logit_bias",
-    "seed",
-    "n",
-    "logprobs",
-    "echo",
-    "response_format",
-    "safety_model",
-    "compliance",
-    "context_length_exceeded_behavior",
-    "reasoning",
-    "reasoning_effort",
-    "chat_template_kwargs",
-)  # fmt: skip
-_NOT_SENT = frozenset(
-    {"ls_structured_output_format", "structured_output_format", "stream", "stream_usage", "strict"}
-)
+    from hana_ai.api.transport.call import Reply
+    from hana_ai.api.wire.schemas import JSONObject
 
 
-class ChatTogetherAI(ClientFields, BaseChatModel):
+class ChatTogetherAI(GenerationFields, BaseChatModel):
     """A chat model of Together AI.
 
     Every parameter of a request is a field; None leaves it out. Fields can be assigned later, given to a single
@@ -83,42 +58,25 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
 
     model_config = ConfigDict(defer_build=False)
 
-    kind: ClassVar[Literal["chat", "language", "embedding", "rerank"]] = "chat"
-
-    temperature: float | None = None
-    """0 always takes the likeliest token; larger is more random."""
-    top_p: float | None = None
-    """Sample from the likeliest tokens whose probabilities add up to this."""
-    top_k: int | None = None
-    """Sample from this many likeliest tokens."""
-    min_p: float | None = None
-    """Sample from tokens at least this likely, relative to the likeliest."""
-    max_tokens: int | None = Field(
-        default=None, ge=1, validation_alias=AliasChoices("max_tokens", "max_completion_tokens")
+    kind: ClassVar[Kind] = "chat"
+    path: ClassVar[str] = "/v1/chat/completions"
+    parameters: ClassVar[tuple[str, ...]] = (
+        *GenerationFields.parameters,
+        "response_format",
+        "compliance",
+        "context_length_exceeded_behavior",
+        "reasoning",
+        "reasoning_effort",
+        "chat_template_kwargs",
     )
-    """Most tokens to generate, reasoning included."""
-    repetition_penalty: float | None = None
-    """Above 1 makes repetitions less likely."""
-    presence_penalty: float | None = None
-    """-2 to 2; above 0 makes new topics likelier."""
-    frequency_penalty: float | None = None
-    """-2 to 2; above 0 makes tokens less likely the more often they occurred."""
-    logit_bias: dict[str, float] | None = None
-    """Token ids and what is added to their logits."""
-    seed: int | None = None
-    """For answers that can be repeated, as far as the server can."""
-    n: int | None = Field(default=None, ge=1, le=128)
-    """How many answers to generate; streams have one."""
-    stop: list[str] | str | None = Field(default=None, validation_alias=AliasChoices("stop", "stop_sequences"))
-    """Where to stop generating; a string counts as a list of one."""
-    logprobs: int | None = Field(default=None, ge=0, le=20)
-    """How many log probabilities to return per token, 0 to 20; they are in `response_metadata["logprobs"]`."""
-    echo: bool | None = None
-    """Return the prompt too; it is in `response_metadata["prompt"]`."""
+    not_sent: ClassVar[frozenset[str]] = GenerationFields.not_sent | {
+        "ls_structured_output_format",
+        "structured_output_format",
+        "strict",
+    }
+
     response_format: dict[str, Any] | None = None
     """`json_schema`, `json_object` or `regex`, in Together's form; see also `with_structured_output`."""
-    safety_model: str | None = None
-    """Name of a moderation model that watches the answer."""
     compliance: Literal["hipaa"] | None = None
     """Handle the request under these rules."""
     context_length_exceeded_behavior: Literal["truncate", "error"] | None = None
@@ -131,12 +89,6 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
     """Arguments of the model's chat template."""
     streaming: bool = False
     """Use the streaming API for `invoke` too."""
-    stream_usage: bool = True
-    """Ask for token counts in streams."""
-    model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Further fields of the request."""
-    extra_body: dict[str, Any] | None = None
-    """Further fields of the request that win over all others."""
 
     @property
     def _llm_type(self) -> str:
@@ -146,16 +98,9 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         return {"model": self.model, "base_url": self.base_url, **self._parameters()}
 
-    def _parameters(self) -> dict[str, Any]:
-        fields = self.__dict__
-        found = {name: value for name in _PARAMETERS if (value := fields[name]) is not None}
-        if self.stop is not None:
-            found["stop"] = stop_list(self.stop)
-        return found
-
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         # The request as it would be sent: what does not change it, such as deadlines, does not split a cache.
-        body = self._body([], stop, kwargs, stream=False)
+        body = self._body([], stop, kwargs)
         if not body["messages"]:
             del body["messages"]
         request = {"base_url": self.base_url, "output_version": self.output_version, "body": body}
@@ -167,10 +112,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         return params
 
     def _fill_own(self, settings: TogetherAISettings) -> None:
-        if self.cache is None and settings.together_cache is not None:
-            from hana_ai.api.cache.caches import answers_of
-
-            self.cache = answers_of(settings)
+        super()._fill_own(settings)
         # LangChain resolves the profile before the settings are read, when address and model may be missing.
         if self.profile is None:
             self.profile = self._resolve_model_profile()
@@ -179,37 +121,22 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         if self.model is None or self.base_url is None or self.api_key is None:
             return None
         # Only what is known already: making an object asks no server.
-        info = (self.transport.catalog.cached or {}).get(self.model)
+        info = (self._catalog.cached or {}).get(self.model)
         return info.profile() if info is not None else None
 
     # --- requests ---
 
     def _body(
-        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], *, stream: bool
-    ) -> dict[str, Any]:
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        kwargs: Mapping[str, Any],
+        *,
+        stream: bool = False,
+    ) -> JSONObject:
         """The request's body, but for the model's name where that must be asked for."""
-        given = {name: value for name, value in kwargs.items() if name not in _NOT_SENT}
-        extra = given.pop("extra_body", None)
-        if stop is not None:
-            given["stop"] = stop
-        body = merged_body(
-            {"model": self.model, "messages": messages_to_wire(messages)},
-            self._parameters(),
-            self.model_kwargs,
-            given,
-            self.extra_body,
-            extra,
-        )
-        if "stop" in body:
-            # An empty list asks for nothing and takes the object's own stops away.
-            body = merged_body(body, {"stop": stop_list(body["stop"])})
-        if stream:
-            if body.get("n", 1) > 1:
-                raise TogetherAIInputError("A stream has one answer; n > 1 works with invoke and generate.")
-            body["stream"] = True
-            if kwargs.get("stream_usage", self.stream_usage):
-                body.setdefault("stream_options", {"include_usage": True})
-        return body
+        own = {"model": self.model, "messages": messages_to_wire(messages)}
+        return self._merged(own, stop, kwargs, stream)
 
     def _generate_with_cache(
         self,
@@ -221,7 +148,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         if not has_cache(self.cache):
             return super()._generate_with_cache(messages, stop, run_manager, **kwargs)
         # Before the cache is asked: an answer must not be kept under "whatever is recommended today".
-        model = self._resolve_model(self._body([], stop, kwargs, stream=False).get("model"))
+        model = self._with_model(self._body([], stop, kwargs))["model"]
         with asking(self, model, tags_of_run(run_manager)):
             return super()._generate_with_cache(messages, stop, run_manager, **kwargs)
 
@@ -234,7 +161,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
     ) -> ChatResult:
         if not has_cache(self.cache):
             return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
-        model = await self._aresolve_model(self._body([], stop, kwargs, stream=False).get("model"))
+        model = (await self._awith_model(self._body([], stop, kwargs)))["model"]
         with asking(self, model, tags_of_run(run_manager)):
             return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
 
@@ -245,10 +172,8 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        body = self._body(messages, stop, kwargs, stream=False)
-        body["model"] = self._resolve_model(body.get("model"))
-        reply = self.transport.request(self._call(PATH, body, run=run_manager))
-        return chat_result(reply.data, request_id=reply.request_id, model=body["model"], fallback=reply.fallback)
+        body = self._with_model(self._body(messages, stop, kwargs))
+        return _result(body, self.transport.request(self._call(body, run=run_manager)))
 
     async def _agenerate(
         self,
@@ -257,10 +182,8 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        body = self._body(messages, stop, kwargs, stream=False)
-        body["model"] = await self._aresolve_model(body.get("model"))
-        reply = await self.transport.arequest(self._call(PATH, body, run=run_manager))
-        return chat_result(reply.data, request_id=reply.request_id, model=body["model"], fallback=reply.fallback)
+        body = await self._awith_model(self._body(messages, stop, kwargs))
+        return _result(body, await self.transport.arequest(self._call(body, run=run_manager)))
 
     def _stream(
         self,
@@ -271,22 +194,9 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         from hana_ai.api.langchain.chat_chunks import ChunkReader
 
-        body = self._body(messages, stop, kwargs, stream=True)
-        body["model"] = self._resolve_model(body.get("model"))
-        reader = ChunkReader()
-        call = self._call(PATH, body, stream=True, run=run_manager)
-        stream = self.transport.stream(call)
-        try:
-            for wire in stream:
-                yield from reader.read(wire)
-        except TogetherAIStreamError as exc:
-            exc.partial = reader.partial()
-            raise
-        finally:
-            stream.close()
-        yield from reader.finish(call.used)
+        return self._chunks(self._body(messages, stop, kwargs, stream=True), ChunkReader(), run_manager)
 
-    async def _astream(
+    def _astream(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
@@ -295,22 +205,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         from hana_ai.api.langchain.chat_chunks import ChunkReader
 
-        body = self._body(messages, stop, kwargs, stream=True)
-        body["model"] = await self._aresolve_model(body.get("model"))
-        reader = ChunkReader()
-        call = self._call(PATH, body, stream=True, run=run_manager)
-        stream = self.transport.astream(call)
-        try:
-            async for wire in stream:
-                for chunk in reader.read(wire):
-                    yield chunk
-        except TogetherAIStreamError as exc:
-            exc.partial = reader.partial()
-            raise
-        finally:
-            await stream.aclose()
-        for chunk in reader.finish(call.used):
-            yield chunk
+        return self._achunks(self._body(messages, stop, kwargs, stream=True), ChunkReader(), run_manager)
 
     # --- tools and structure ---
 
@@ -415,3 +310,7 @@ class ChatTogetherAI(ClientFields, BaseChatModel):
         if usage:
             combined["token_usage"] = usage
         return combined
+
+
+def _result(body: JSONObject, reply: Reply) -> ChatResult:
+    return chat_result(reply.data, request_id=reply.request_id, model=body["model"], fallback=reply.fallback)

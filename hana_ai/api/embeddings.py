@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack
 
 from langchain_core.embeddings import Embeddings
 from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr
 
-from hana_ai.api.errors import TogetherAIInputError, TogetherAIRequestError
-from hana_ai.api.langchain.client_fields import ClientFields, merged_body
+from hana_ai.api.langchain.client_fields import ClientFields, Kind, merged_body
 from hana_ai.api.langchain.embedding_job import (
-    Batch,
     BatchSize,
     EmbeddingJob,
     EmbeddingResult,
@@ -25,20 +23,25 @@ from hana_ai.api.langchain.embedding_job import (
     VectorCache,
     check_texts,
 )
-from hana_ai.api.transport.run_each import arun_each, run_each
 
 if TYPE_CHECKING:
     from hana_ai.api.settings import TogetherAISettings
-
-PATH = "/v1/embeddings"
+    from hana_ai.api.transport.call import Call
 
 _PROBE = "dimension"
+
+
+class _Options(TypedDict, total=False):
+    prefix: str
+    """Default: `document_prefix`."""
+    model: str | None
+    show_progress: bool
 
 
 class TogetherAIEmbeddings(ClientFields, Embeddings):
     """An embedding model of Together AI.
 
-    Texts are sent in batches, several at the same time, each different text once. What the server refuses as too
+    Texts are sent in batches, several at a time, each different text once. What the server refuses as too
     large is split in halves, and the size it takes is remembered by this object. Vectors are lists of Python
     floats in the order of the texts; their number and width are checked.
 
@@ -58,7 +61,8 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
 
     model_config = ConfigDict(defer_build=False)
 
-    kind: ClassVar[Literal["chat", "language", "embedding", "rerank"]] = "embedding"
+    kind: ClassVar[Kind] = "embedding"
+    path: ClassVar[str] = "/v1/embeddings"
 
     batch_size: int | None = Field(default=None, ge=1, validation_alias=AliasChoices("batch_size", "chunk_size"))
     """Most texts in a request. Default: TOGETHER_EMBEDDING_BATCH_SIZE."""
@@ -83,8 +87,7 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
     show_progress: bool = False
     """Show a progress bar on stderr."""
     on_usage: OnUsage | None = Field(default=None, exclude=True)
-    """Called with the token counts of each reply, such as ``{"prompt_tokens": 12, "total_tokens": 12}``; it may be
-    called from several threads."""
+    """Called with the token counts of each reply, such as ``{"prompt_tokens": 12, "total_tokens": 12}``."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Further fields of the request."""
     extra_body: dict[str, Any] | None = None
@@ -144,11 +147,14 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
         return self._embed([text], prefix=self.query_prefix).vectors[0]
 
     async def aembed_documents(self, texts: Iterable[str]) -> list[list[float]]:
-        """Embed documents from a coroutine; see `embed_documents`. A cancellation ends all its requests."""
+        """Embed documents from a coroutine; see `embed_documents`, whose errors it raises.
+
+        A cancellation ends all its requests.
+        """
         return (await self._aembed(texts)).vectors
 
     async def aembed_query(self, text: str) -> list[float]:
-        """Embed a query from a coroutine; see `embed_query`."""
+        """Embed a query from a coroutine; see `embed_query`, whose errors it raises."""
         return (await self._aembed([text], prefix=self.query_prefix)).vectors[0]
 
     # --- the toolkit's faces ---
@@ -177,82 +183,60 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
         return self._widths.get((self._resolve_model(), self.dimensions)) or len(self._embed([_PROBE]).vectors[0])
 
     async def adimension(self) -> int:
-        """Return the width of the vectors, from a coroutine; see `dimension`."""
+        """Return the width of the vectors from a coroutine; see `dimension`, whose errors it raises."""
         known = self._widths.get((await self._aresolve_model(), self.dimensions))
         return known or len((await self._aembed([_PROBE])).vectors[0])
 
     # --- requests ---
 
-    def _embed(
-        self,
-        texts: Iterable[str],
-        *,
-        prefix: str | None = None,
-        model: str | None = None,
-        show_progress: bool | None = None,
-    ) -> EmbeddingResult:
-        """Embed texts and tell what it took; `prefix` defaults to `document_prefix`."""
-        checked = check_texts(texts, self.on_empty)
+    def _embed(self, texts: Iterable[str], **options: Unpack[_Options]) -> EmbeddingResult:
+        """Embed texts and tell what it took."""
+        checked, model = check_texts(texts, self.on_empty), options.get("model") or self.model
         if not checked:
-            return EmbeddingResult([], None, model or self.model or "")
-        job = self._job(checked, prefix, self._resolve_model(model))
-        started = time.monotonic()
-        with self._progress(job, show_progress):
-            if isinstance(self.cache, VectorCache):
-                job.fill(self.cache.read(job.space, job.inputs()))
-                self._note(job, started)
-            while job.more():
-                run_each(self._carry, job.batches(), limit=job.workers(self.max_concurrency or 1))
+            return EmbeddingResult([], None, model or "")
+        cache = self._vector_cache
+        with self._working(self._job(checked, self._resolve_model(model), options), options) as job:
+            if cache is not None:
+                job.fill(cache.read(job.space, job.inputs()))
+            while job.begin_round():
+                with closing(self.transport.request_each(self._calls(job), self._limit, job.recover)) as replies:
+                    for position, reply in replies:
+                        vectors = job.take(position, reply)
+                        if cache is not None:
+                            cache.write(job.space, vectors)
         return job.result()
 
-    async def _aembed(
-        self,
-        texts: Iterable[str],
-        *,
-        prefix: str | None = None,
-        model: str | None = None,
-        show_progress: bool | None = None,
-    ) -> EmbeddingResult:
-        """Embed texts from a coroutine; see `_embed`."""
-        checked = check_texts(texts, self.on_empty)
+    async def _aembed(self, texts: Iterable[str], **options: Unpack[_Options]) -> EmbeddingResult:
+        """Embed texts from a coroutine; raises the same errors as `_embed`."""
+        checked, model = check_texts(texts, self.on_empty), options.get("model") or self.model
         if not checked:
-            return EmbeddingResult([], None, model or self.model or "")
-        job = self._job(checked, prefix, await self._aresolve_model(model))
-        started = time.monotonic()
-        with self._progress(job, show_progress):
-            if isinstance(self.cache, VectorCache):
-                job.fill(await self.cache.aread(job.space, job.inputs()))
-                self._note(job, started)
-            while job.more():
-                await arun_each(self._acarry, job.batches(), limit=job.workers(self.max_concurrency or 1))
+            return EmbeddingResult([], None, model or "")
+        cache = self._vector_cache
+        with self._working(self._job(checked, await self._aresolve_model(model), options), options) as job:
+            if cache is not None:
+                job.fill(await cache.aread(job.space, job.inputs()))
+            while job.begin_round():
+                each = self.transport.arequest_each(self._calls(job), self._limit, job.recover)
+                async with aclosing(each) as replies:
+                    async for position, reply in replies:
+                        vectors = job.take(position, reply)
+                        if cache is not None:
+                            await cache.awrite(job.space, vectors)
         return job.result()
 
-    def _carry(self, batch: Batch) -> None:
-        while (body := batch.next_body()) is not None:
-            try:
-                fresh = batch.take(self.transport.request(self._call(PATH, body)))
-                if fresh and isinstance(self.cache, VectorCache):
-                    self.cache.write(batch.job.space, fresh)
-            except (TogetherAIRequestError, TogetherAIInputError) as exc:
-                batch.refused(exc)
+    @property
+    def _vector_cache(self) -> VectorCache | None:
+        return self.cache if isinstance(self.cache, VectorCache) else None
 
-    async def _acarry(self, batch: Batch) -> None:
-        while (body := batch.next_body()) is not None:
-            try:
-                fresh = batch.take(await self.transport.arequest(self._call(PATH, body)))
-                if fresh and isinstance(self.cache, VectorCache):
-                    await self.cache.awrite(batch.job.space, fresh)
-            except (TogetherAIRequestError, TogetherAIInputError) as exc:
-                batch.refused(exc)
-
-    def _job(self, texts: list[str], prefix: str | None, model: str) -> EmbeddingJob:
+    def _job(self, texts: list[str], model: str, options: _Options) -> EmbeddingJob:
+        known = (self._catalog.cached or {}).get(model)
         rules = EmbeddingRules(
             model=model,
             batch_size=self.batch_size or 1,
-            prefix=self.document_prefix if prefix is None else prefix,
+            prefix=options.get("prefix", self.document_prefix),
             dimensions=self.dimensions,
             on_too_long=self.on_too_long,
-            context_length=self.context_length or self._known_context_length(model),
+            context_length=self.context_length or (None if known is None else known.context_length),
             parameters=merged_body({"dimensions": self.dimensions}, self.model_kwargs, self.extra_body),
         )
         return EmbeddingJob(
@@ -261,29 +245,33 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
             size=self._size,
             widths=self._widths,
             on_usage=self.on_usage,
-            single=isinstance(self.cache, VectorCache),
+            single=self._vector_cache is not None,
         )
 
-    def _note(self, job: EmbeddingJob, started: float) -> None:
-        """Write a call that the cache answered alone to the ledger."""
+    def _calls(self, job: EmbeddingJob) -> Iterator[Call]:
+        return map(self._call, job.bodies())
+
+    @contextmanager
+    def _working(self, job: EmbeddingJob, options: _Options) -> Iterator[EmbeddingJob]:
+        """What goes with a job, however it waits: progress, clear errors, the ledger's record of a cache hit."""
+        started = time.monotonic()
+        with job.naming_texts():
+            if options.get("show_progress", self.show_progress):
+                with _progress(job):
+                    yield job
+            else:
+                yield job
         if job.cached:
             from hana_ai.api.cache.hits import record_hit
 
             record_hit(self, job.rules.model, started)
 
-    def _known_context_length(self, model: str) -> int | None:
-        known = (self.transport.catalog.cached or {}).get(model)
-        return known.context_length if known is not None else None
 
-    @contextmanager
-    def _progress(self, job: EmbeddingJob, shown: bool | None) -> Iterator[None]:
-        if not (self.show_progress if shown is None else shown):
-            yield
-            return
-        from rich.console import Console
-        from rich.progress import Progress
+@contextmanager
+def _progress(job: EmbeddingJob) -> Iterator[None]:
+    from rich.console import Console
+    from rich.progress import Progress
 
-        with Progress(console=Console(stderr=True)) as bar:
-            task = bar.add_task("Embedding", total=len(job.texts))
-            job.on_progress = partial(bar.advance, task)
-            yield
+    with Progress(console=Console(stderr=True)) as bar:
+        job.on_progress = partial(bar.advance, bar.add_task("Embedding", total=len(job.texts)))
+        yield

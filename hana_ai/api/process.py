@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable
 from enum import IntEnum
@@ -59,6 +60,13 @@ def end() -> None:
                 function()
             except Exception:
                 logger.exception("could not close at the end of the process")
+
+
+def end_with_worker() -> None:
+    """See that `end` is called in a worker of multiprocessing, too, which leaves without `atexit`."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and sys.modules["multiprocessing.process"].parent_process() is not None:
+        util.Finalize(None, end, exitpriority=10)
 
 
 def _call_all(functions: list[Callable[[], None]]) -> None:

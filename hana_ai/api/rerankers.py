@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from langchain_core.callbacks import Callbacks
-from langchain_core.documents import Document
 from langchain_core.documents.compressor import BaseDocumentCompressor
 from pydantic import ConfigDict, Field
 
-from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
-from hana_ai.api.langchain.client_fields import ClientFields, merged_body
-from hana_ai.api.transport.run_each import arun_each, run_each
-from hana_ai.api.wire.shapes import shown
+from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.langchain.client_fields import ClientFields, Kind, merged_body
+from hana_ai.api.langchain.reranking import (
+    PairScoring,
+    Rankable,
+    RerankResult,
+    documents_to_wire,
+    results_from_wire,
+    with_scores,
+)
 
-PATH = "/v1/rerank"
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from langchain_core.callbacks import Callbacks
+    from langchain_core.documents import Document
 
-class RerankResult(TypedDict):
-    """One document's place in a ranking."""
+    from hana_ai.api.transport.call import Reply
+    from hana_ai.api.wire.schemas import JSONObject
 
-    index: int
-    """Position among the documents of the request."""
-    relevance_score: float
-    """The larger, the closer to the query; the scale is the model's own."""
-    document: NotRequired[dict[str, Any]]
-    """The document, where `return_documents` asked for it."""
+__all__ = ["RerankResult", "TogetherAIRerank"]
 
 
 class TogetherAIRerank(ClientFields, BaseDocumentCompressor):
@@ -48,7 +49,8 @@ class TogetherAIRerank(ClientFields, BaseDocumentCompressor):
 
     model_config = ConfigDict(defer_build=False)
 
-    kind: ClassVar[Literal["chat", "language", "embedding", "rerank"]] = "rerank"
+    kind: ClassVar[Kind] = "rerank"
+    path: ClassVar[str] = "/v1/rerank"
 
     top_n: int | None = Field(default=None, ge=1)
     """How many documents to keep; None keeps all."""
@@ -92,7 +94,7 @@ class TogetherAIRerank(ClientFields, BaseDocumentCompressor):
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """Return the most relevant documents, from a coroutine; see `compress_documents`."""
+        """Return the most relevant documents from a coroutine; raises the errors of `compress_documents`."""
         return with_scores(documents, await self.arerank(query, documents))
 
     # --- rankings and scores ---
@@ -100,7 +102,7 @@ class TogetherAIRerank(ClientFields, BaseDocumentCompressor):
     def rerank(
         self,
         query: str,
-        documents: Sequence[str | Document | Mapping[str, Any]],
+        documents: Sequence[Rankable],
         *,
         top_n: int | None = None,
         **parameters: Any,
@@ -131,33 +133,30 @@ class TogetherAIRerank(ClientFields, BaseDocumentCompressor):
         TogetherAIRequestError
             The one of its subclasses that fits.
         """
-        documents = list(documents)
-        if not documents:
+        if not (documents := list(documents)):
             return []
-        body = self._body(query, documents, self.top_n if top_n is None else top_n, parameters)
-        body["model"] = self._resolve_model(body.get("model"))
-        return self._request(body)
+        body = self._with_model(self._body(query, documents, self.top_n if top_n is None else top_n, parameters))
+        return _results(body, self.transport.request(self._call(body)))
 
     async def arerank(
         self,
         query: str,
-        documents: Sequence[str | Document | Mapping[str, Any]],
+        documents: Sequence[Rankable],
         *,
         top_n: int | None = None,
         **parameters: Any,
     ) -> list[RerankResult]:
-        """Rank documents from a coroutine; see `rerank`."""
-        documents = list(documents)
-        if not documents:
+        """Rank documents from a coroutine; see `rerank`, whose errors it raises."""
+        if not (documents := list(documents)):
             return []
         body = self._body(query, documents, self.top_n if top_n is None else top_n, parameters)
-        body["model"] = await self._aresolve_model(body.get("model"))
-        return await self._arequest(body)
+        body = await self._awith_model(body)
+        return _results(body, await self.transport.arequest(self._call(body)))
 
     def predict(self, pairs: Iterable[Sequence[str]]) -> list[float]:
         """Score pairs of query and document, as a cross encoder does.
 
-        One request for each different query, at most `max_concurrency` at the same time.
+        One request for each different query, at most `max_concurrency` at a time.
 
         Parameters
         ----------
@@ -180,24 +179,15 @@ class TogetherAIRerank(ClientFields, BaseDocumentCompressor):
         """
         scoring = PairScoring(pairs)
         if scoring.groups:
-            model = self._resolve_model()
-            bodies = (
-                self._body(query, texts, None, {"model": model, "return_documents": None})
-                for query, texts in scoring.groups.items()
-            )
-            scoring.results = run_each(self._request, bodies, limit=self._limit(scoring))
+            scoring.results = self._request_each(self._bodies(scoring, self._resolve_model()), _results)
         return scoring.scores()
 
     async def apredict(self, pairs: Iterable[Sequence[str]]) -> list[float]:
-        """Score pairs of query and document, from a coroutine; see `predict`."""
+        """Score pairs of query and document from a coroutine; see `predict`, whose errors it raises."""
         scoring = PairScoring(pairs)
         if scoring.groups:
-            model = await self._aresolve_model()
-            bodies = (
-                self._body(query, texts, None, {"model": model, "return_documents": None})
-                for query, texts in scoring.groups.items()
-            )
-            scoring.results = await arun_each(self._arequest, bodies, limit=self._limit(scoring))
+            bodies = self._bodies(scoring, await self._aresolve_model())
+            scoring.results = await self._arequest_each(bodies, _results)
         return scoring.scores()
 
     # --- requests ---
@@ -205,10 +195,10 @@ class TogetherAIRerank(ClientFields, BaseDocumentCompressor):
     def _body(
         self,
         query: str,
-        documents: Sequence[str | Document | Mapping[str, Any]],
+        documents: Sequence[Rankable],
         top_n: int | None,
-        parameters: Mapping[str, Any],
-    ) -> dict[str, Any]:
+        parameters: Mapping[str, object],
+    ) -> JSONObject:
         """The request's body, but for the model's name where that must be asked for."""
         if not isinstance(query, str):
             raise TogetherAIInputError(f"The query is a {type(query).__name__}, not a string.")
@@ -229,139 +219,10 @@ class TogetherAIRerank(ClientFields, BaseDocumentCompressor):
         body["documents"] = documents_to_wire(documents, body.get("rank_fields"))
         return body
 
-    def _request(self, body: dict[str, Any]) -> list[RerankResult]:
-        reply = self.transport.request(self._call(PATH, body))
-        return results_from_wire(reply.data, body, request_id=reply.request_id)
-
-    async def _arequest(self, body: dict[str, Any]) -> list[RerankResult]:
-        reply = await self.transport.arequest(self._call(PATH, body))
-        return results_from_wire(reply.data, body, request_id=reply.request_id)
-
-    def _limit(self, scoring: PairScoring) -> int:
-        return min(len(scoring.groups), self.max_concurrency or 1)
+    def _bodies(self, scoring: PairScoring, model: str) -> Iterator[JSONObject]:
+        for query, texts in scoring.groups.items():
+            yield self._body(query, texts, None, {"model": model, "return_documents": None})
 
 
-# --- LangChain <-> wire ---
-
-
-class PairScoring:
-    """Pairs grouped by their query, and the scores put back in the order of the pairs."""
-
-    def __init__(self, pairs: Iterable[Sequence[str]]) -> None:
-        self.groups: dict[str, list[str]] = {}
-        """The documents of each query."""
-        self.results: list[list[RerankResult]] = []
-        """The ranking of each group, to be filled."""
-        self._places: list[tuple[str, int]] = []
-        for position, pair in enumerate(pairs):
-            if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-                raise TogetherAIInputError(f"pairs[{position}] is no pair of a query and a document, two strings.")
-            query, text = pair
-            texts = self.groups.setdefault(query, [])
-            self._places.append((query, len(texts)))
-            texts.append(text)
-
-    def scores(self) -> list[float]:
-        """The scores, in the order of the pairs."""
-        by_query = {
-            query: {result["index"]: result["relevance_score"] for result in results}
-            for query, results in zip(self.groups, self.results, strict=True)
-        }
-        return [by_query[query][place] for query, place in self._places]
-
-
-def documents_to_wire(
-    documents: Sequence[str | Document | Mapping[str, Any]], rank_fields: Sequence[str] | None
-) -> list[str] | list[dict[str, Any]]:
-    """Turn documents into all strings or all objects, which is what the API takes.
-
-    Raises
-    ------
-    TogetherAIInputError
-        One is neither text nor an object; the message names its position.
-    """
-    wire: list[str | dict[str, Any]] = []
-    for position, document in enumerate(documents):
-        if isinstance(document, str):
-            wire.append(document)
-        elif isinstance(document, Document):
-            wire.append(_document_to_wire(document, rank_fields))
-        elif isinstance(document, Mapping):
-            wire.append(dict(document))
-        else:
-            raise TogetherAIInputError(
-                f"documents[{position}] is a {type(document).__name__}, not a string, a Document or a mapping."
-            )
-    texts = [document for document in wire if isinstance(document, str)]
-    if len(texts) == len(wire):
-        return texts
-    return [{"text": document} if isinstance(document, str) else document for document in wire]
-
-
-def _document_to_wire(document: Document, rank_fields: Sequence[str] | None) -> str | dict[str, Any]:
-    if not rank_fields:
-        return document.page_content
-    fields = {"text": document.page_content, **document.metadata}
-    # Metadata may hold anything; only what is ranked by is sent, and what has no JSON form as its text.
-    return {
-        name: fields[name] if isinstance(fields[name], (str, int, float)) else str(fields[name])
-        for name in rank_fields
-        if fields.get(name) is not None
-    }
-
-
-def results_from_wire(reply: Any, body: Mapping[str, Any], *, request_id: str | None = None) -> list[RerankResult]:
-    """Turn a reply of rerank into results, the best first.
-
-    The list is in `results`, as the OpenAPI document says, or in `choices`, as a sample of Together's pages shows.
-
-    Raises
-    ------
-    TogetherAIResponseError
-        It does not rank the documents of the request's body.
-    """
-    count = len(body["documents"])
-
-    def wrong(what: str) -> TogetherAIResponseError:
-        return TogetherAIResponseError(
-            f"the reply to {count} documents {what}", model=body.get("model"), request_id=request_id
-        )
-
-    entries = None
-    if isinstance(reply, Mapping):
-        entries = reply.get("choices") if reply.get("results") is None else reply["results"]
-    if not isinstance(entries, list):
-        raise wrong(f"has no list of results: {shown(reply)}")
-    found: dict[int, RerankResult] = {}
-    for entry in entries:
-        index = entry.get("index") if isinstance(entry, Mapping) else None
-        if not isinstance(index, (int, float)) or index != int(index) or not 0 <= index < count:
-            raise wrong(f"has a result with the index {index!r}")
-        score = entry.get("relevance_score")
-        if not isinstance(score, (int, float)):
-            raise wrong(f"has the score {score!r} for the document {int(index)}")
-        if int(index) in found:
-            raise wrong(f"has two results for the document {int(index)}")
-        result = RerankResult(index=int(index), relevance_score=float(score))
-        if body.get("return_documents") and entry.get("document"):
-            result["document"] = entry["document"]
-        found[int(index)] = result
-    wanted = body.get("top_n") or count
-    if len(found) < wanted:
-        raise wrong(f"ranks {len(found)} of them, not {wanted}")
-    return sorted(found.values(), key=lambda result: -result["relevance_score"])[:wanted]
-
-
-def with_scores(documents: Sequence[Document], results: Iterable[RerankResult]) -> list[Document]:
-    """Return copies of the ranked documents, with their `relevance_score` in the metadata."""
-    return [
-        documents[result["index"]].model_copy(
-            update={
-                "metadata": {
-                    **documents[result["index"]].metadata,
-                    "relevance_score": result["relevance_score"],
-                }
-            }
-        )
-        for result in results
-    ]
+def _results(body: JSONObject, reply: Reply) -> list[RerankResult]:
+    return results_from_wire(reply.data, body, request_id=reply.request_id)

@@ -1,22 +1,29 @@
-"""Where it is all wired: transports with their ledger and their catalogue, shared by all of the process."""
+"""The wiring: transports with their watchers and advisers, catalogues, ledgers, each once in the process.
+
+The only module that knows the transport, the ledger, telemetry and the catalogue together.
+"""
 
 from __future__ import annotations
 
 from pydantic import SecretStr
 
 from hana_ai.api.catalog.catalog import Catalog
+from hana_ai.api.errors import TogetherAIModelNotFoundError
 from hana_ai.api.process import RenewableLock, Stage, on_exit, on_fork
-from hana_ai.api.transport.call import Call
+from hana_ai.api.settings import TogetherAISettings
+from hana_ai.api.transport.call import Call, Reply
 from hana_ai.api.transport.transport import Transport
-from hana_ai.api.transport.watching import Ended, Watch
+from hana_ai.api.usage import ledger as ledgers
 from hana_ai.api.usage.key import IN_MEMORY, UsageKey
 from hana_ai.api.usage.ledger import Ledger
-from hana_ai.api.usage.meter import OPERATIONS, UsageRecord, current_tags, read_tokens
-from hana_ai.api.usage.telemetry import Outcome, observe
+from hana_ai.api.usage.meter import Meter
+from hana_ai.api.usage.telemetry import Telemetry
 
-_transports: dict[tuple[str, SecretStr, int, UsageKey], Transport] = {}
-_catalogs: dict[tuple[str, SecretStr], tuple[Catalog, Transport]] = {}
+__all__ = ["catalog_for", "catalog_of", "close_all", "get_transport", "ledger_for"]
+
 _lock = RenewableLock()
+_transports: dict[tuple[str, SecretStr, int, UsageKey], Transport] = {}
+_catalogs: dict[tuple[str, SecretStr], Catalog] = {}
 
 
 def get_transport(
@@ -24,13 +31,25 @@ def get_transport(
 ) -> Transport:
     """Return the process's transport for an address and a key, so that all classes share its connections.
 
-    `usage` says which ledger its calls go to; see `usage.usage_key`.
+    Parameters
+    ----------
+    base_url : str
+        Address without `/v1`.
+    api_key : SecretStr
+    max_concurrency : int
+        Requests at the same time.
+    usage : UsageKey
+        Which ledger its calls go to; see `usage.key.usage_key`.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        The ledger's database can't be used; the message says what to do.
     """
     key = (base_url, api_key, max_concurrency, usage)
     transport = _transports.get(key)
     if transport is None or transport.closed:
-        ledger = usage.recorder()
-        catalog = catalog_for(base_url, api_key)
+        ledger = ledger_for(usage)
         with _lock:
             transport = _transports.get(key)
             if transport is None or transport.closed:
@@ -38,124 +57,95 @@ def get_transport(
                     base_url=base_url,
                     api_key=api_key,
                     max_concurrency=max_concurrency,
-                    watchers=(_LedgerWatcher(ledger, catalog), _Telemetry()),
-                    adviser=_Adviser(catalog),
+                    watchers=(Meter(ledger, base_url, api_key), Telemetry(base_url)),
+                    adviser=_Adviser(base_url, api_key),
                 )
     return transport
 
 
 def catalog_for(base_url: str, api_key: SecretStr) -> Catalog:
-    """Return the process's catalogue for an address and a key."""
-    found = _catalogs.get((base_url, api_key))
-    if found is None:
+    """Return the process's catalogue of an address, for a key."""
+    key = (base_url, api_key)
+    catalog = _catalogs.get(key)
+    if catalog is None:
         with _lock:
-            found = _catalogs.get((base_url, api_key))
-            if found is None:
-                transport = Transport(base_url=base_url, api_key=api_key)
-                found = _catalogs[base_url, api_key] = (Catalog(transport), transport)
-    return found[0]
+            catalog = _catalogs.get(key)
+            if catalog is None:
+                catalog = _catalogs[key] = Catalog(_Sender(base_url, api_key))
+    return catalog
+
+
+def catalog_of(settings: TogetherAISettings) -> Catalog:
+    """Return the process's catalogue of the settings' address.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        There is no key, and the address is not on this machine.
+    """
+    return catalog_for(settings.together_base_url, SecretStr(settings.require_api_key()))
+
+
+def ledger_for(usage: UsageKey) -> Ledger:
+    """Return the process's ledger for a key, with the catalogues' prices.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        The key's database can't be used; the message says what to do.
+    """
+    return ledgers.ledger_for(usage, catalog_for)
 
 
 def close_all() -> None:
-    """Close every shared transport; the next request makes a new one."""
+    """Close every shared transport and forget the catalogues; the next request makes new ones."""
     with _lock:
-        transports = [*_transports.values(), *(transport for _, transport in _catalogs.values())]
-        _transports.clear()
-        _catalogs.clear()
+        transports = list(_transports.values())
+        _begin_anew()
     for transport in transports:
         transport.close()
 
 
+class _Sender:
+    """Sends a catalogue's requests through whichever transport to its address there is."""
+
+    def __init__(self, base_url: str, api_key: SecretStr) -> None:
+        self.base_url = base_url
+        self._api_key = api_key
+
+    def request(self, call: Call) -> Reply:
+        return self._transport().request(call)
+
+    async def arequest(self, call: Call) -> Reply:
+        return await self._transport().arequest(call)
+
+    def _transport(self) -> Transport:
+        place = (self.base_url, self._api_key)
+        for key, transport in list(_transports.items()):
+            if key[:2] == place and not transport.closed:
+                return transport
+        return get_transport(base_url=self.base_url, api_key=self._api_key)
+
+
+class _Adviser:
+    """Names available models in the errors for missing ones."""
+
+    def __init__(self, base_url: str, api_key: SecretStr) -> None:
+        self._base_url = base_url
+        self._api_key = api_key
+
+    def suggest(self, error: TogetherAIModelNotFoundError, call: Call) -> TogetherAIModelNotFoundError:
+        return catalog_for(self._base_url, self._api_key).suggest(error, call.kind)
+
+    async def asuggest(self, error: TogetherAIModelNotFoundError, call: Call) -> TogetherAIModelNotFoundError:
+        return await catalog_for(self._base_url, self._api_key).asuggest(error, call.kind)
+
+
 def _begin_anew() -> None:
+    # A forked child must not speak through its parent's sockets.
     _transports.clear()
     _catalogs.clear()
 
 
-class _Adviser:
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-
-    def suggest(self, error, call):
-        return self._catalog.suggest(error, call.kind)
-
-    async def asuggest(self, error, call):
-        return await self._catalog.asuggest(error, call.kind)
-
-
-class _LedgerWatcher:
-    def __init__(self, ledger: Ledger, catalog: Catalog) -> None:
-        self._ledger = ledger
-        self._catalog = catalog
-
-    def admits(self, call: Call) -> bool:
-        return not self._ledger.limited or call.path not in OPERATIONS
-
-    def admit(self, call: Call) -> None:
-        self._ledger.admit(self._catalog)
-
-    async def aadmit(self, call: Call) -> None:
-        await self._ledger.aadmit(self._catalog)
-
-    def begin(self, call: Call) -> Watch | None:
-        return self if call.path in OPERATIONS else None
-
-    def ended(self, ended: Ended) -> None:
-        call = ended.call
-        answering = ended.reply.get("model")
-        self._ledger.record(
-            UsageRecord(
-                ended.called_at,
-                OPERATIONS[call.path],
-                call.model or "",
-                answering if isinstance(answering, str) else None,
-                call.tags + current_tags(),
-                ended.usage,
-                ended.seconds,
-                ended.first_chunk,
-                ended.status,
-                ended.http_status,
-                call.retries,
-                ended.request_id,
-                catalog_for(ended.base_url, ended.api_key),
-            )
-        )
-
-
-class _Server:
-    base_url = ""
-
-
-class _Telemetry:
-    def admits(self, call: Call) -> bool:
-        return True
-
-    def admit(self, call: Call) -> None: ...
-
-    async def aadmit(self, call: Call) -> None: ...
-
-    def begin(self, call: Call) -> Watch | None:
-        operation = OPERATIONS.get(call.path)
-        observation = None if operation is None else observe(operation, call, _Server())
-        return None if observation is None else _TelemetryWatch(observation)
-
-
-class _TelemetryWatch:
-    def __init__(self, observation) -> None:
-        self._observation = observation
-
-    def ended(self, ended: Ended) -> None:
-        self._observation.end(
-            Outcome(
-                seconds=ended.seconds,
-                first_chunk=ended.first_chunk,
-                tokens=read_tokens(ended.usage),
-                reply=ended.reply,
-                error=None if ended.status in ("ok", "left early") else ended.status,
-                http_status=ended.http_status,
-                base_url=ended.base_url,
-            )
-        )
-
-
-on_exit(Stage.TRANSPORTS, close_all)
 on_fork(in_child=_begin_anew)
+on_exit(Stage.TRANSPORTS, close_all)

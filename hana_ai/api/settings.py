@@ -6,6 +6,7 @@ The toolkit's own HANA variables are read here too, so that one file configures 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from hana_ai.api.addresses.checks import (
     hide,
     is_loopback,
 )
+from hana_ai.api.addresses.targets import FallbackTarget, host_of, parse_fallback
 from hana_ai.api.errors import TogetherAINotEnabledError, TogetherAISettingsError
 
 __all__ = ["DEFAULT_BASE_URL", "TogetherAISettings", "check_api_key", "check_base_url", "is_loopback"]
@@ -109,10 +111,19 @@ class TogetherAISettings(BaseSettings):
     @field_validator("together_fallback")
     @classmethod
     def _fallback(cls, value: str) -> str:
-        from hana_ai.api.addresses.targets import parse_fallback
-
         parse_fallback(value)
         return value
+
+    @property
+    def fallback_targets(self) -> tuple[FallbackTarget, ...]:
+        """The targets of TOGETHER_FALLBACK; those at other hosts have TOGETHER_FALLBACK_API_KEY, if it is set."""
+        home, key = host_of(self.together_base_url), self.together_fallback_api_key
+        return tuple(
+            replace(target, api_key=key)
+            if key and target.base_url and host_of(target.base_url) != home
+            else target
+            for target in parse_fallback(self.together_fallback)
+        )
 
     @property
     def enabled(self) -> bool:

@@ -8,90 +8,47 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages.ai import UsageMetadata
 from pydantic import SecretStr
 
-from hana_ai.api.addresses.targets import targets_from
-from hana_ai.api.catalog.catalog import expect
+from hana_ai.api.answers import (
+    Completion,
+    Embedded,
+    TextReader,
+    completion,
+    embedded,
+    read_chat_completion,
+    read_completion,
+)
 from hana_ai.api.catalog.preflight import check_defaults
+from hana_ai.api.catalog.retiring import expect
 from hana_ai.api.errors import TogetherAIError
 from hana_ai.api.langchain.client_fields import default_model
-from hana_ai.api.langchain.messages import chat_result, usage_from_wire
-from hana_ai.api.service import get_transport
+from hana_ai.api.service import catalog_of, get_transport, ledger_for
 from hana_ai.api.settings import TogetherAISettings
-from hana_ai.api.transport.call import Reply
-from hana_ai.api.transport.transport import Transport
 from hana_ai.api.usage.key import UsageKey, usage_key
 
 if TYPE_CHECKING:
+    from langchain_core.language_models import LanguageModelInput
+
     from hana_ai.api.cache.caches import TogetherAICache, TogetherAIEmbeddingCache
-    from hana_ai.api.catalog.catalog import ModelInfo
+    from hana_ai.api.catalog.catalog import Catalog, ModelInfo
     from hana_ai.api.chat_models import ChatTogetherAI
     from hana_ai.api.embeddings import TogetherAIEmbeddings
     from hana_ai.api.langchain.client_fields import ClientFields
-    from hana_ai.api.langchain.embedding_job import EmbeddingResult
+    from hana_ai.api.langchain.generation_fields import GenerationFields
     from hana_ai.api.llms import TogetherAI
     from hana_ai.api.rerankers import TogetherAIRerank
+    from hana_ai.api.transport.transport import Transport
     from hana_ai.api.usage.ledger import Ledger
+    from hana_ai.api.wire.schemas import JSONObject
+
+__all__ = ["Completion", "Embedded", "TogetherAIClient", "get_together_ai_client"]
 
 _Made = TypeVar("_Made", bound="ClientFields")
-
-
-@dataclass(frozen=True)
-class Completion:
-    """An answer in text, and what it took. `str()` of it is the text."""
-
-    text: str
-    model: str
-    """The model that answered."""
-    finish_reason: str | None
-    usage: UsageMetadata | None
-    """Tokens; None when the server did not count them."""
-    cost_usd: Decimal | None
-    """USD by the catalogue's prices; None when a price or the usage is unknown, which is not zero."""
-    latency_ms: float
-    """Milliseconds from the first try to the last byte."""
-    raw: Mapping[str, Any] = field(repr=False)
-    """The reply as the server sent it."""
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@dataclass(frozen=True)
-class Embedded(Sequence[list[float]]):
-    """Vectors in the order of their texts, and what they took. A sequence of the vectors."""
-
-    vectors: list[list[float]] = field(repr=False)
-    """Shape `(texts, dimension)`."""
-    model: str
-    usage: UsageMetadata | None
-    """Tokens; None when the server did not count them."""
-    cost_usd: Decimal | None
-    """USD; None when the price or the usage is unknown."""
-    latency_ms: float
-    """Milliseconds for all requests together, as they ran beside each other."""
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.vectors[index]
-
-    def __iter__(self) -> Iterator[list[float]]:
-        return iter(self.vectors)
-
-    @property
-    def dimension(self) -> int:
-        """Width of the vectors; 0 when there are none."""
-        return len(self.vectors[0]) if self.vectors else 0
 
 
 class TogetherAIClient:
@@ -128,6 +85,11 @@ class TogetherAIClient:
             usage=self._usage,
         )
 
+    @property
+    def catalog(self) -> Catalog:
+        """The models that this client's address serves."""
+        return catalog_of(self.settings)
+
     @cached_property
     def _usage(self) -> UsageKey:
         return usage_key(self.settings)
@@ -135,8 +97,6 @@ class TogetherAIClient:
     @property
     def ledger(self) -> Ledger:
         """What the calls of this client's settings took and cost."""
-        from hana_ai.api.usage.ledger import ledger_for
-
         return ledger_for(self._usage)
 
     # --- LangChain objects ---
@@ -210,7 +170,7 @@ class TogetherAIClient:
         model = model or default
         return {
             "model": model,
-            "fallback": targets_from(settings),
+            "fallback": list(settings.fallback_targets),
             "api_key": SecretStr(settings.require_api_key()),
             "base_url": settings.together_base_url,
             "timeout": settings.together_timeout,
@@ -247,21 +207,15 @@ class TogetherAIClient:
         TogetherAIRequestError
             The one of its subclasses that fits.
         """
-        llm = self._llm
-        body = llm._body(prompt, None, {**parameters, "model": model}, stream=False)
-        body["model"] = llm._resolve_model(body.get("model"))
-        reply = llm.transport.request(llm._call(_completions_path(), body))
-        return _completion(reply, self._info(*self._served_by(reply, body["model"])), body["model"])
+        body = self._llm._body(prompt, None, {**parameters, "model": model})
+        return self._ask(self._llm, body, read_completion)
 
     async def agenerate_completion(
         self, prompt: str, *, model: str | None = None, **parameters: Any
     ) -> Completion:
-        """Continue a text, from a coroutine; see `generate_completion`."""
-        llm = self._llm
-        body = llm._body(prompt, None, {**parameters, "model": model}, stream=False)
-        body["model"] = await llm._aresolve_model(body.get("model"))
-        reply = await llm.transport.arequest(llm._call(_completions_path(), body))
-        return _completion(reply, await self._ainfo(*self._served_by(reply, body["model"])), body["model"])
+        """Continue a text from a coroutine; see `generate_completion`, whose errors it raises."""
+        body = self._llm._body(prompt, None, {**parameters, "model": model})
+        return await self._aask(self._llm, body, read_completion)
 
     def generate_chat_completion(
         self, messages: LanguageModelInput, *, model: str | None = None, **parameters: Any
@@ -280,21 +234,13 @@ class TogetherAIClient:
         TogetherAIRequestError
             The one of its subclasses that fits.
         """
-        chat = self._chat
-        body = self._chat_body(messages, model, parameters)
-        body["model"] = chat._resolve_model(body.get("model"))
-        reply = chat.transport.request(chat._call(_chat_path(), body))
-        return _chat_completion(reply, self._info(*self._served_by(reply, body["model"])), body["model"])
+        return self._ask(self._chat, self._chat_body(messages, model, parameters), read_chat_completion)
 
     async def agenerate_chat_completion(
         self, messages: LanguageModelInput, *, model: str | None = None, **parameters: Any
     ) -> Completion:
-        """Answer a chat, from a coroutine; see `generate_chat_completion`."""
-        chat = self._chat
-        body = self._chat_body(messages, model, parameters)
-        body["model"] = await chat._aresolve_model(body.get("model"))
-        reply = await chat.transport.arequest(chat._call(_chat_path(), body))
-        return _chat_completion(reply, await self._ainfo(*self._served_by(reply, body["model"])), body["model"])
+        """Answer a chat from a coroutine; see `generate_chat_completion`, whose errors it raises."""
+        return await self._aask(self._chat, self._chat_body(messages, model, parameters), read_chat_completion)
 
     def generate_embeddings(self, texts: str | Sequence[str], *, model: str | None = None) -> Embedded:
         """Embed one text or many.
@@ -316,19 +262,17 @@ class TogetherAIClient:
         TogetherAIRequestError
             The one of its subclasses that fits.
         """
-        embeddings = self._embeddings
         started = time.monotonic()
-        result = embeddings._embed(_texts(texts), model=model)
+        result = self._embeddings._embed(_listed(texts), model=model)
         seconds = time.monotonic() - started
-        return _embedded(result, self._info(result.model), seconds)
+        return embedded(result, self._models(), seconds)
 
     async def agenerate_embeddings(self, texts: str | Sequence[str], *, model: str | None = None) -> Embedded:
-        """Embed one text or many, from a coroutine; see `generate_embeddings`."""
-        embeddings = self._embeddings
+        """Embed one text or many from a coroutine; see `generate_embeddings`, whose errors it raises."""
         started = time.monotonic()
-        result = await embeddings._aembed(_texts(texts), model=model)
+        result = await self._embeddings._aembed(_listed(texts), model=model)
         seconds = time.monotonic() - started
-        return _embedded(result, await self._ainfo(result.model), seconds)
+        return embedded(result, await self._amodels(), seconds)
 
     def get_available_models(self, kind: str | None = None) -> list[ModelInfo]:
         """List the models of this address.
@@ -343,11 +287,11 @@ class TogetherAIClient:
         TogetherAIRequestError
             The catalogue can't be read.
         """
-        return _of_kind(self.transport.catalog.models(), kind)
+        return _of_kind(self.catalog.models(), kind)
 
     async def aget_available_models(self, kind: str | None = None) -> list[ModelInfo]:
-        """List the models of this address, from a coroutine; see `get_available_models`."""
-        return _of_kind(await self.transport.catalog.amodels(), kind)
+        """List the models of this address from a coroutine; see `get_available_models`, whose errors it raises."""
+        return _of_kind(await self.catalog.amodels(), kind)
 
     @cached_property
     def _chat(self) -> ChatTogetherAI:
@@ -363,34 +307,32 @@ class TogetherAIClient:
 
     def _chat_body(
         self, messages: LanguageModelInput, model: str | None, parameters: dict[str, Any]
-    ) -> dict[str, Any]:
+    ) -> JSONObject:
         history = self._chat._convert_input(messages).to_messages()
-        return self._chat._body(history, None, {**parameters, "model": model}, stream=False)
+        return self._chat._body(history, None, {**parameters, "model": model})
 
-    def _info(self, *names: str) -> ModelInfo | None:
-        """What the catalogue says of a model; an answer is not lost because its price can't be found."""
-        catalog = self.transport.catalog
+    def _ask(self, asker: GenerationFields, body: JSONObject, read: TextReader) -> Completion:
+        body = asker._with_model(body)
+        reply = asker.transport.request(asker._call(body))
+        return completion(reply, body["model"], read, self._models(), self.settings.together_base_url)
+
+    async def _aask(self, asker: GenerationFields, body: JSONObject, read: TextReader) -> Completion:
+        body = await asker._awith_model(body)
+        reply = await asker.transport.arequest(asker._call(body))
+        return completion(reply, body["model"], read, await self._amodels(), self.settings.together_base_url)
+
+    def _models(self) -> Mapping[str, ModelInfo]:
+        """The catalogue, for prices; an answer is not lost because they can't be read."""
         try:
-            models = catalog.models()
+            return self.catalog.models()
         except TogetherAIError:
-            models = catalog.cached or {}
-        return next((models[name] for name in names if name in models), None)
+            return self.catalog.cached or {}
 
-    def _served_by(self, reply: Reply, model: str) -> tuple[str, ...]:
-        """The names of the model that answered, as this client's catalogue may know them."""
-        if reply.fallback is None:
-            return model, _answering(reply.data)
-        if reply.fallback["base_url"] != self.settings.together_base_url:
-            return ()
-        return reply.fallback["model"], _answering(reply.data)
-
-    async def _ainfo(self, *names: str) -> ModelInfo | None:
-        catalog = self.transport.catalog
+    async def _amodels(self) -> Mapping[str, ModelInfo]:
         try:
-            models = await catalog.amodels()
+            return await self.catalog.amodels()
         except TogetherAIError:
-            models = catalog.cached or {}
-        return next((models[name] for name in names if name in models), None)
+            return self.catalog.cached or {}
 
     # --- the end ---
 
@@ -449,73 +391,13 @@ def get_together_ai_client(settings: TogetherAISettings | None = None) -> Togeth
         client = _clients.get(settings)
         if client is None:
             client = _clients[settings] = TogetherAIClient(settings)
-    check_defaults(client)
+    check_defaults(settings, catalog_of(settings))
     return client
-
-
-def _chat_path() -> str:
-    from hana_ai.api.chat_models import PATH
-
-    return PATH
-
-
-def _completions_path() -> str:
-    from hana_ai.api.llms import PATH
-
-    return PATH
-
-
-def _answering(reply: Any) -> str:
-    return str(reply.get("model") or "") if isinstance(reply, Mapping) else ""
 
 
 def _of_kind(models: Mapping[str, ModelInfo], kind: str | None) -> list[ModelInfo]:
     return [model for model in models.values() if kind is None or kind in model.kinds]
 
 
-def _chat_completion(reply: Reply, info: ModelInfo | None, model: str) -> Completion:
-    result = chat_result(reply.data, request_id=reply.request_id, model=model)
-    reason = result.generations[0].message.response_metadata.get("finish_reason")
-    return _made(result.generations[0].text, reason, reply, info, model)
-
-
-def _completion(reply: Reply, info: ModelInfo | None, model: str) -> Completion:
-    from hana_ai.api.llms import read_choices
-
-    choice = read_choices(reply.data, model=model, request_id=reply.request_id)[0]
-    return _made(str(choice.get("text") or ""), choice.get("finish_reason"), reply, info, model)
-
-
-def _texts(texts: str | Sequence[str]) -> Sequence[str]:
+def _listed(texts: str | Sequence[str]) -> Sequence[str]:
     return [texts] if isinstance(texts, str) else texts
-
-
-def _embedded(result: EmbeddingResult, info: ModelInfo | None, seconds: float) -> Embedded:
-    usage = usage_from_wire(result.usage)
-    return Embedded(
-        vectors=result.vectors,
-        model=result.model,
-        usage=usage,
-        cost_usd=_cost(info, usage),
-        latency_ms=seconds * 1000,
-    )
-
-
-def _made(text: str, reason: str | None, reply: Reply, info: ModelInfo | None, model: str) -> Completion:
-    usage = usage_from_wire(reply.data.get("usage"))
-    return Completion(
-        text=text,
-        model=_answering(reply.data) or model,
-        finish_reason=reason,
-        usage=usage,
-        cost_usd=_cost(info, usage),
-        latency_ms=reply.latency * 1000,
-        raw=reply.data,
-    )
-
-
-def _cost(info: ModelInfo | None, usage: UsageMetadata | None) -> Decimal | None:
-    if info is None or usage is None:
-        return None
-    cached = usage.get("input_token_details", {}).get("cache_read", 0)
-    return info.cost(usage["input_tokens"], usage["output_tokens"], cached)

@@ -11,25 +11,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hana_ai.api.catalog.catalog import _Reading, read_model
-from hana_ai.api.errors import TogetherAIError, TogetherAIResponseError, error_from_body
+from hana_ai.api.catalog.catalog import Catalog
+from hana_ai.api.catalog.model_info import read_model
+from hana_ai.api.errors import TogetherAIError, TogetherAIResponseError
 from hana_ai.api.langchain.chat_chunks import ChunkReader
+from hana_ai.api.langchain.completions import CompletionReader, generations_from_wire, llm_result
 from hana_ai.api.langchain.embedding_job import vectors_from_wire
 from hana_ai.api.langchain.messages import chat_result, message_from_wire, usage_from_wire
-from hana_ai.api.llms import CompletionReader, generations_from_wire, llm_result
-from hana_ai.api.rerankers import results_from_wire
-from hana_ai.api.transport.call import Reply
-from hana_ai.api.usage.meter import read_tokens
-from hana_ai.api.wire.failures import (
-    MAX_DEPTH,
-    EventReader,
-    decode,
-    loads,
-    request_id_of,
-    retry_after_of,
-    status_error,
-)
-from hana_ai.api.wire.token_counts import sum_token_counts, token_counts
+from hana_ai.api.langchain.reranking import results_from_wire
+from hana_ai.api.transport.call import Call, Reply
+from hana_ai.api.wire.encoding import MAX_DEPTH, decode, loads
+from hana_ai.api.wire.error_bodies import error_from_body
+from hana_ai.api.wire.events import EventReader
+from hana_ai.api.wire.failures import status_error
+from hana_ai.api.wire.headers import request_id_of, retry_after_of
+from hana_ai.api.wire.token_counts import Tokens, read_tokens, sum_token_counts, token_counts
 from tests.recordings import recorded_chunks
 
 FUZZ = settings(
@@ -282,13 +278,13 @@ def test_any_chunks_of_a_completion(chunks: Any) -> None:
 
     def read() -> Iterator[Any]:
         for chunk in chunks if isinstance(chunks, list) else [chunks]:
-            if isinstance(chunk, dict) and (made := reader.read(chunk)) is not None:
-                yield made
-        yield reader.finish()
+            if isinstance(chunk, dict):
+                yield from reader.read(chunk)
+        yield from reader.finish()
 
     total = bears(_add, read())
     assert total is None or isinstance(total.text, str)
-    assert isinstance(reader.text, str)
+    assert isinstance(reader.partial(), str)
 
 
 @FUZZ
@@ -315,14 +311,28 @@ def test_any_usage(usage: Any) -> None:
     assert all(count is None or count >= 0 for count in read_tokens(usage))
 
 
+class Sender:
+    """A server that answers everything in one way."""
+
+    base_url = "https://api.together.test"
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def request(self, call: Call) -> Reply:
+        return Reply(self._data, None, 0.0, 0)
+
+    async def arequest(self, call: Call) -> Reply:
+        return self.request(call)
+
+
 @FUZZ
 @given(damaged(MODELS))
 def test_any_catalogue(data: Any) -> None:
-    reading = _Reading()
-    bears(reading.take, Reply(data, None, 0.0, 0))
-    for model in reading.models:
+    models = bears(Catalog(Sender(data)).models) or {}
+    for model in models.values():
         model.profile()
-        model.cost(1, 1, 0)
+        model.cost_of(Tokens(1, 1, 0))
     if isinstance(data, dict):
         read_model(data)
 

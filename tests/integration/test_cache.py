@@ -39,6 +39,7 @@ from hana_ai.api import (
     usage_tags,
 )
 from hana_ai.api.cache.caches import close_all as close_caches
+from hana_ai.api.cache.store import Bounds, Patience, cache_key
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import Call, LocalModel, Received, Reply, ScriptedEngine
 from tests.conftest import ScriptedTogether, eventually
@@ -625,15 +626,14 @@ async def test_calls_go_on_without_a_database(
 def test_a_database_that_comes_back_is_used_again(
     together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from hana_ai.api.cache import store as _cache_store
-
-    monkeypatch.setattr(_cache_store, "AWAY_SECONDS", 0.0)
     with LocalHana(str(tmp_path / "first.duckdb")) as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
         port = server.port
         settings = TogetherAISettings(together_cache="hana:CACHE")
-        cache = TogetherAICache(settings=settings)
+        key = cache_key(settings)
+        assert key is not None
+        cache = TogetherAICache.of(key, Bounds(None, None, None), Patience(away=0.0))
         chat = ChatTogetherAI(model=together.engine.CHAT, cache=cache, **together.client)
         chat.invoke("Hello")
         chat.invoke("Hello")

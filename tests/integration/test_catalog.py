@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,11 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from hana_ai.api.catalog.catalog import Catalog, ModelInfo, read_model
+from hana_ai.api.catalog.catalog import Catalog
+from hana_ai.api.catalog.model_info import ModelInfo, read_model
 from hana_ai.api.errors import TogetherAIAuthenticationError, TogetherAIServerError, TogetherAISettingsError
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
+from hana_ai.api.service import catalog_for
 from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.transport.transport import Transport
+from hana_ai.api.wire.token_counts import Tokens
 from tests.conftest import ScriptedTogether
 
 SECOND = "/v2/supported-models"
@@ -43,7 +47,7 @@ def _entry(name: str, **fields: Any) -> dict[str, Any]:
 
 @BOTH
 def test_the_list_of_supported_models_is_read(transport: Transport, way: str) -> None:
-    models = _read(transport.catalog, way)
+    models = _read(Catalog(transport), way)
     assert models[ScriptedEngine.CHAT].kinds >= {"chat"}
     assert models[ScriptedEngine.CHAT].context_length == 8192
     assert models[ScriptedEngine.EMBEDDING].kinds >= {"embedding"}
@@ -56,7 +60,7 @@ def test_where_there_is_no_such_list_the_older_one_is_read(
     transport: Transport, engine: ScriptedEngine, way: str
 ) -> None:
     engine.on(SECOND, Reply(status=404))
-    models = _read(transport.catalog, way)
+    models = _read(Catalog(transport), way)
     assert models[ScriptedEngine.CHAT].kinds == {"chat"}
 
 
@@ -69,7 +73,7 @@ def test_it_is_read_page_by_page(transport: Transport, engine: ScriptedEngine, w
         return Reply(body={"data": [_entry(name) for name in names], "next_cursor": cursor})
 
     engine.on(SECOND, page)
-    assert list(_read(transport.catalog, way)) == ["a", "b", "c", "d"]
+    assert list(_read(Catalog(transport), way)) == ["a", "b", "c", "d"]
 
 
 @BOTH
@@ -91,7 +95,7 @@ def test_it_is_kept_for_its_lifetime(transport: Transport, engine: ScriptedEngin
 def test_a_bad_key_is_said_at_once(together: ScriptedTogether, way: str) -> None:
     transport = Transport(base_url=together.base_url, api_key=SecretStr("wrong"))
     with pytest.raises(TogetherAIAuthenticationError):
-        _read(transport.catalog, way)
+        _read(Catalog(transport), way)
     assert len(together.engine.requests) == 1
     transport.close()
 
@@ -103,11 +107,11 @@ def test_when_neither_list_can_be_read_the_error_is_the_last_ones(
     for path in (SECOND, FIRST):
         engine.on(path, Reply(status=500, headers={"x-should-retry": "false"}))
     with pytest.raises(TogetherAIServerError):
-        _read(transport.catalog, way)
+        _read(Catalog(transport), way)
 
 
 @BOTH
-def test_a_recommended_living_model_is_the_default(transport: Transport, engine: ScriptedEngine, way: str) -> None:
+def test_a_recommended_model_is_the_default(transport: Transport, engine: ScriptedEngine, way: str) -> None:
     engine.on(
         SECOND,
         Reply(
@@ -121,9 +125,8 @@ def test_a_recommended_living_model_is_the_default(transport: Transport, engine:
             }
         ),
     )
-    pick = (
-        transport.catalog.default if way == "sync" else lambda kind: asyncio.run(transport.catalog.adefault(kind))
-    )
+    catalog = Catalog(transport)
+    pick = catalog.default if way == "sync" else lambda kind: asyncio.run(catalog.adefault(kind))
     assert pick("chat") == "good-turbo"
     assert pick("language") == "plain"
     with pytest.raises(TogetherAISettingsError, match="TOGETHER_DEFAULT_EMBEDDING_MODEL"):
@@ -152,7 +155,7 @@ def test_an_entry_of_the_older_list_is_read() -> None:
 def test_what_is_no_price_is_unknown_and_not_zero(value: Any) -> None:
     info = read_model({"id": "m", "pricing": {"input": value, "output": value}})
     assert (info.input_price, info.output_price) == (None, None)
-    assert info.cost(10, 10) is None
+    assert info.cost_of(Tokens(10, 10)) is None
 
 
 @pytest.mark.parametrize("entry", [{}, {"id": None, "pricing": 5, "capabilities": "x", "contextLength": "many"}])
@@ -173,15 +176,19 @@ def test_the_cost_is_that_of_decimal_arithmetic(
         "m", "m", frozenset(), input_price=price, cached_input_price=cached_price, output_price=output
     )
     by_hand = price * fresh + (price if cached_price is None else cached_price) * cached + output * completion
-    cost = info.cost(fresh + cached, completion, cached)
+    cost = info.cost_of(Tokens(fresh + cached, completion, cached))
     assert cost is not None
     assert abs(cost - by_hand / 1_000_000) < Decimal("1e-12")
 
 
 def test_an_embedding_needs_no_output_price() -> None:
     info = ModelInfo("m", "m", frozenset(), input_price=Decimal("0.02"))
-    assert info.cost(1_000_000) == Decimal("0.02")
-    assert info.cost(1_000_000, 1) is None
+    assert info.cost_of(Tokens(1_000_000, 0)) == Decimal("0.02")
+    assert info.cost_of(Tokens(1_000_000, 1)) is None
+    # A server that tells only the prompt's tokens: that is all there is, where nothing is generated.
+    assert info.cost_of(Tokens(1_000_000)) is None
+    assert replace(info, kinds=frozenset({"embedding"})).cost_of(Tokens(1_000_000)) == Decimal("0.02")
+    assert replace(info, kinds=frozenset({"embedding", "chat"})).cost_of(Tokens(1_000_000)) is None
 
 
 def test_a_profile_says_what_the_catalogue_says_and_no_more() -> None:
@@ -216,7 +223,7 @@ def _with_an_old_model() -> ScriptedEngine:
 
 
 @pytest.mark.parametrize("first", ["object", "catalogue"])
-def test_a_deprecated_default_is_warned_of_once_with_living_ones_of_its_kind(
+def test_a_deprecated_default_is_warned_of_once_with_available_ones_of_its_kind(
     first: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from hana_ai.api import ChatTogetherAI
@@ -225,18 +232,18 @@ def test_a_deprecated_default_is_warned_of_once_with_living_ones_of_its_kind(
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
         if first == "catalogue":
-            ChatTogetherAI(model="acme/new-chat").transport.catalog.models()
+            catalog_for(server.base_url, SecretStr(str(server.api_key))).models()
         monkeypatch.setenv("TOGETHER_DEFAULT_MODEL", "acme/old-chat")
-        chat = ChatTogetherAI()
+        ChatTogetherAI()
         if first == "object":
             # Making an object asks no server.
             assert not server.engine.requests
             assert caplog.text == ""
-            chat.transport.catalog.models()
+            catalog_for(server.base_url, SecretStr(str(server.api_key))).models()
         ChatTogetherAI()
-        chat.transport.catalog.models(refresh=True)
+        catalog_for(server.base_url, SecretStr(str(server.api_key))).models(refresh=True)
     assert caplog.text.count("TOGETHER_DEFAULT_MODEL=acme/old-chat is deprecated") == 1
-    assert "Living chat models: acme/new-chat." in caplog.text
+    assert "Available chat models: acme/new-chat." in caplog.text
 
 
 def test_a_default_that_is_not_in_the_catalogue_is_warned_of(
@@ -253,5 +260,5 @@ def test_a_default_that_is_not_in_the_catalogue_is_warned_of(
         )
         TogetherAIClient(settings).generate_chat_completion("Hello")
     assert "TOGETHER_DEFAULT_EMBEDDING_MODEL=acme/embed-0 is not in the catalogue" in caplog.text
-    assert "Living embedding models: acme/embed-1." in caplog.text
+    assert "Available embedding models: acme/embed-1." in caplog.text
     assert "TOGETHER_DEFAULT_MODEL=" not in caplog.text

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import opentelemetry.metrics._internal as metrics_api
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.tracers.langchain import LangChainTracer
 from langsmith import Client
 from opentelemetry import context as otel_context
+from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -35,7 +35,8 @@ from hana_ai.api import (
     TogetherAIRerank,
 )
 from hana_ai.api.local.together import Reply, ScriptedEngine, Usage
-from hana_ai.api.usage.telemetry import observe
+from hana_ai.api.transport.call import Call
+from hana_ai.api.usage.telemetry import Telemetry as Watcher
 from tests.conftest import ScriptedTogether, eventually
 from tests.wiretap import Api, running
 
@@ -70,12 +71,12 @@ class Telemetry:
 
 @pytest.fixture
 def telemetry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Telemetry]:
-    """Providers that keep what they get; OpenTelemetry lets a process set them only once."""
+    """Providers that keep what they get; a process can set OpenTelemetry's only once."""
     spans, reader = InMemorySpanExporter(), InMemoryMetricReader()
     tracers, meters = TracerProvider(), MeterProvider(metric_readers=[reader])
     tracers.add_span_processor(SimpleSpanProcessor(spans))
-    monkeypatch.setattr(trace_api, "_TRACER_PROVIDER", tracers)
-    monkeypatch.setattr(metrics_api, "_METER_PROVIDER", meters)
+    monkeypatch.setattr(trace_api, "get_tracer_provider", lambda: tracers)
+    monkeypatch.setattr(metrics_api, "get_meter_provider", lambda: meters)
     yield Telemetry(spans, reader)
     tracers.shutdown()
     meters.shutdown()
@@ -330,14 +331,34 @@ def test_an_http_clients_span_stands_below_that_of_a_whole_call(
     assert otel_context.get_current() == {}
 
 
-def test_without_a_provider_nothing_is_observed_and_the_api_is_not_even_asked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(trace_api, "_TRACER_PROVIDER", None)
-    monkeypatch.setattr(metrics_api, "_METER_PROVIDER", None)
-    for module, name in ((trace_api, "get_tracer_provider"), (metrics_api, "get_meter_provider")):
-        monkeypatch.setattr(module, name, lambda: pytest.fail("asked"))
-    assert observe("chat", _NoCall(), _NoServer()) is None
+def test_without_a_provider_nothing_is_observed() -> None:
+    watcher = Watcher("https://api.together.test")
+    assert watcher.begin(Call("/v1/chat/completions", model=CHAT)) is None
+
+
+def test_calls_that_cost_no_tokens_are_not_observed(telemetry: Telemetry) -> None:
+    watcher = Watcher("https://api.together.test")
+    assert watcher.begin(Call("/v1/models", method="GET")) is None
+    assert watcher.begin(Call("/v1/embeddings", model=EMBED)) is not None
+
+
+def test_a_process_that_configures_it_later_is_observed_from_then_on(together: ScriptedTogether) -> None:
+    code = (
+        "from opentelemetry import metrics, trace\n"
+        "from opentelemetry.sdk.trace import TracerProvider\n"
+        "from opentelemetry.sdk.trace.export import SimpleSpanProcessor\n"
+        "from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter\n"
+        "from hana_ai.api import ChatTogetherAI\n"
+        f"chat = ChatTogetherAI(model={CHAT!r}, base_url={together.base_url!r}, api_key={together.api_key!r})\n"
+        "chat.invoke('Hello')\n"
+        "provider, spans = TracerProvider(), InMemorySpanExporter()\n"
+        "provider.add_span_processor(SimpleSpanProcessor(spans))\n"
+        "trace.set_tracer_provider(provider)\n"
+        "chat.invoke('Hello')\n"
+        "print([span.name for span in spans.get_finished_spans()])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == str([f"chat {CHAT}"]), done.stderr
 
 
 def test_a_provider_that_only_measures_is_enough(
@@ -345,22 +366,10 @@ def test_a_provider_that_only_measures_is_enough(
 ) -> None:
     reader = InMemoryMetricReader()
     meters = MeterProvider(metric_readers=[reader])
-    monkeypatch.setattr(trace_api, "_TRACER_PROVIDER", None)
-    monkeypatch.setattr(metrics_api, "_METER_PROVIDER", meters)
+    monkeypatch.setattr(metrics_api, "get_meter_provider", lambda: meters)
     ChatTogetherAI(model=CHAT, **together.client).invoke("Hello")
     assert "gen_ai.client.operation.duration" in Telemetry(InMemorySpanExporter(), reader).points()
     meters.shutdown()
-
-
-class _NoCall:
-    model = None
-    body = None
-    stream = False
-    on_retry = None
-
-
-class _NoServer:
-    base_url = "https://api.together.test"
 
 
 def test_a_process_that_does_not_use_it_does_not_load_it(together: ScriptedTogether) -> None:

@@ -13,20 +13,28 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hana_ai.api import ChatTogetherAI, TogetherAIConnector, get_together_ai_client, init_llm, routing
+from hana_ai.api import (
+    ChatTogetherAI,
+    TogetherAIConnector,
+    TogetherAISettingsError,
+    get_together_ai_client,
+    init_llm,
+    routing,
+)
 from hana_ai.api.catalog import preflight as _preflight
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
 from hana_ai.api.routing import models
+from hana_ai.api.service import catalog_of
 from tests.conftest import ScriptedTogether
 
 OLD, NEW = "acme/old-chat", "acme/new-chat"
-WARNED = f"TOGETHER_DEFAULT_MODEL={OLD} is deprecated and will be retired. Living chat models: {NEW}."
+WARNED = f"TOGETHER_DEFAULT_MODEL={OLD} is deprecated and will be retired. Available chat models: {NEW}."
 CATALOGUE = "/v2/supported-models"
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedTogether]:
-    """Serves a deprecated chat model, which is the default, and a living one."""
+    """Serves a deprecated chat model, which is the default, and an available one."""
     engine = ScriptedEngine(
         models=[
             LocalModel(OLD, "chat", deprecated=True),
@@ -78,7 +86,7 @@ def test_the_routing_warns_when_the_toolkit_gets_its_first_model(
         routing.deactivate()
     assert caplog.text.count(WARNED) == 1
     assert "TOGETHER_DEFAULT_EMBEDDING_MODEL=acme/embed-0 is not in the catalogue" in caplog.text
-    assert "Living embedding models: acme/embed-1." in caplog.text
+    assert "Available embedding models: acme/embed-1." in caplog.text
     assert "TOGETHER_DEFAULT_RERANK_MODEL=acme/rerank-0 is not in the catalogue" in caplog.text
 
 
@@ -105,7 +113,7 @@ def test_all_the_beginnings_of_a_process_ask_once_and_warn_once(
     def begin(number: int) -> None:
         all_at_once.wait(30)
         if number % 2:
-            get_together_ai_client().transport.catalog.models()
+            catalog_of(get_together_ai_client().settings).models()
         else:
             asyncio.run(TogetherAIConnector().connect({"api_key": server.api_key}))
 
@@ -152,9 +160,10 @@ def test_a_ledger_that_cannot_be_opened_does_not_fail_the_start(
     server: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOGETHER_USAGE_DB", "hana:no good name")
-    get_together_ai_client()
+    client = get_together_ai_client()
     _preflight.wait()
-    assert not server.engine.requests
+    with pytest.raises(TogetherAISettingsError, match="TOGETHER_USAGE_DB"):
+        client.generate_chat_completion("Hello", model=NEW)
 
 
 BEGIN = """

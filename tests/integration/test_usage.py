@@ -34,10 +34,11 @@ from hana_ai.api import (
     usage_tags,
 )
 from hana_ai.api.local.together import LocalModel, LocalTogether, Received, Reply, ScriptedEngine, Usage
-from hana_ai.api.usage.ledger import FLUSH_SECONDS, MAX_PENDING
+from hana_ai.api.usage.ledger import Limits
 from hana_ai.api.usage.ledger import close_all as close_ledgers
 from tests.conftest import ScriptedTogether, eventually
 
+LIMITS = Limits()
 _ROOT = Path(__file__).parents[2]
 
 PRICED = (
@@ -240,7 +241,7 @@ def test_langchains_tags_are_noted_without_its_own(priced: ScriptedTogether) -> 
 
 async def test_a_ledger_in_memory_asks_nothing_of_the_server_by_itself(priced: ScriptedTogether) -> None:
     ChatTogetherAI(model=CHAT).invoke("Hello")
-    await asyncio.sleep(FLUSH_SECONDS + 0.3)
+    await asyncio.sleep(LIMITS.flush_seconds + 0.3)
     assert [request.method for request in priced.engine.requests] == ["POST"]
     assert get_ledger().totals()["total_cost_usd"] == Decimal("0.0011")
     assert [request.method for request in priced.engine.requests] == ["POST", "GET"]
@@ -414,7 +415,7 @@ while True:
     assert process.stdout is not None
     process.stdout.readline()
     ended = [time.time()]
-    deadline = time.monotonic() + FLUSH_SECONDS + 1.2
+    deadline = time.monotonic() + LIMITS.flush_seconds + 1.2
     while time.monotonic() < deadline:
         process.stdout.readline()
         ended.append(time.time())
@@ -423,10 +424,10 @@ while True:
     killed = time.time()
     kept = get_ledger().totals()["total_requests"]
     # One second for the thread to be given the processor, on a machine that is busy.
-    old_enough = sum(moment < killed - FLUSH_SECONDS - 1.0 for moment in ended)
+    old_enough = sum(moment < killed - LIMITS.flush_seconds - 1.0 for moment in ended)
     assert old_enough >= 1
     assert kept >= old_enough
-    assert len(ended) - kept <= MAX_PENDING
+    assert len(ended) - kept <= LIMITS.most_pending
 
 
 # --- the budget ---

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,8 @@ from hana_ai.api import (
     TogetherAISettings,
     TogetherAISettingsError,
 )
-from hana_ai.api.cache import store as _cache_store
 from hana_ai.api.cache.caches import close_all
-from hana_ai.api.cache.store import Bounds, CacheStore, cache_key
+from hana_ai.api.cache.store import Bounds, CacheKey, CacheStore, Patience, cache_key, driver_of
 from hana_ai.api.cache.values import (
     answer_from_text,
     answer_to_text,
@@ -44,10 +44,11 @@ from hana_ai.api.cache.values import (
     vector_keys,
     vector_to_bytes,
 )
-from hana_ai.api.storage.database import Driver, sqlite_driver
+from hana_ai.api.storage.drivers import Driver, sqlite_driver
 
 PROMPT, LLM = "a prompt", "an llm"
 ANSWER = [Generation(text="an answer")]
+NO_BOUNDS = Bounds(None, None, None)
 
 
 @pytest.fixture
@@ -60,6 +61,11 @@ def cache(path: Path) -> Iterator[TogetherAICache]:
     made = TogetherAICache(path)
     yield made
     made.close()
+
+
+def cache_at(path: Path, bounds: Bounds = NO_BOUNDS, **patience: float) -> TogetherAICache:
+    """A cache with another patience than that of all."""
+    return TogetherAICache.of(CacheKey(str(path)), bounds, Patience(**patience))
 
 
 def make(**fields: Any) -> ChatTogetherAI:
@@ -340,9 +346,8 @@ def test_a_value_of_another_type_is_a_miss(path: Path, value: Any) -> None:
 # --- bounds ---
 
 
-def test_the_least_recently_used_go_first(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cache_store, "TOUCH_SECONDS", 0.0)
-    cache = TogetherAICache(path, max_entries=4)
+def test_the_least_recently_used_go_first(path: Path) -> None:
+    cache = cache_at(path, Bounds(None, 4, None), touch=0.0)
     for name in "abcd":
         cache.update(name, LLM, ANSWER)
     assert cache.lookup("a", LLM) == ANSWER
@@ -389,7 +394,7 @@ def in_memory(connection: sqlite3.Connection) -> Driver:
         def close(self) -> None:
             pass
 
-    return Driver(Kept, (sqlite3.Error,), table='"T"', begin="BEGIN IMMEDIATE", shared=False)
+    return Driver(connect=Kept, errors=(sqlite3.Error,), table='"T"', begin="BEGIN IMMEDIATE", shared=False)
 
 
 def test_many_are_evicted_at_once_not_one_by_one(path: Path) -> None:
@@ -402,16 +407,16 @@ def test_many_are_evicted_at_once_not_one_by_one(path: Path) -> None:
     assert len(cache.read("s", [str(number) for number in range(5000, 6000)])) == 1000
 
 
-def test_what_is_too_old_counts_no_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = TogetherAICache(path, max_age=100)
-    cache.update(PROMPT, LLM, ANSWER)
-    assert cache.lookup(PROMPT, LLM) == ANSWER
-    now = _cache_store._now()
-    monkeypatch.setattr(_cache_store, "_now", lambda: now + 101_000_000)
-    assert cache.lookup(PROMPT, LLM) is None
-    monkeypatch.setattr(_cache_store, "_AGE_CHECK_ROWS", 1)
-    cache.update("another", LLM, ANSWER)
+def test_what_is_too_old_counts_no_more_and_is_deleted_in_time(path: Path) -> None:
+    cache = TogetherAIEmbeddingCache(path, max_age=100)
+    cache.write("s", {"old": [1.0]})
+    assert cache.read("s", ["old"]) == {"old": [1.0]}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE TOGETHER_CACHE_VECTORS SET MADE_AT = MADE_AT - 101000000")
+    assert cache.read("s", ["old"]) == {}
     assert cache.stats().entries == 1
+    cache.write("s", {f"new {number}": [1.0] for number in range(1000)})
+    assert cache.stats().entries == 1000
 
 
 @pytest.mark.parametrize("bound", ["max_bytes", "max_entries", "max_age"])
@@ -445,11 +450,10 @@ def spoil_by_half(path: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [spoil_by_garbage, spoil_by_other_columns, spoil_by_half])
 def test_a_damaged_database_costs_a_hit_and_is_told_of_once(
-    path: Path, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    path: Path, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     spoil(path)
-    monkeypatch.setattr(_cache_store, "AWAY_SECONDS", 0.0)
-    cache = TogetherAICache(path)
+    cache = cache_at(path, away=0.0)
     for _ in range(3):
         assert cache.lookup(PROMPT, LLM) is None
         cache.update(PROMPT, LLM, ANSWER)
@@ -465,27 +469,21 @@ def test_a_damaged_database_costs_a_hit_and_is_told_of_once(
     assert cache.lookup(PROMPT, LLM) == ANSWER
 
 
-def test_a_database_that_is_away_is_left_alone_for_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = TogetherAICache(path)
+@pytest.mark.parametrize(
+    ("away", "found"), [(3600.0, None), (0.0, ANSWER)], ids=["for a while", "and then asked again"]
+)
+def test_a_database_that_is_away_is_left_alone(path: Path, away: float, found: Any) -> None:
+    cache = cache_at(path, away=away)
     spoil_by_garbage(path)
     assert cache.lookup(PROMPT, LLM) is None
     path.unlink()
-    monkeypatch.setattr(cache._store._database, "run", lambda *_, **__: pytest.fail("asked again"))
-    assert cache.lookup(PROMPT, LLM) is None
     cache.update(PROMPT, LLM, ANSWER)
-    monkeypatch.undo()
-    cache._store._reading.until = cache._store._writing.until = 0.0
-    assert cache.lookup(PROMPT, LLM) is None
-    cache.update(PROMPT, LLM, ANSWER)
-    assert cache.lookup(PROMPT, LLM) == ANSWER
+    assert path.exists() is (found is not None)
+    assert cache.lookup(PROMPT, LLM) == found
 
 
-def test_a_locked_database_is_waited_for_a_moment_only(
-    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(_cache_store, "_BUSY_SECONDS", 0.05)
-    monkeypatch.setattr(_cache_store, "AWAY_SECONDS", 0.0)
-    cache = TogetherAICache(path)
+def test_a_locked_database_is_waited_for_a_moment_only(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = cache_at(path, busy=0.05, away=0.0)
     cache.update("before", LLM, ANSWER)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -499,10 +497,7 @@ def test_a_locked_database_is_waited_for_a_moment_only(
     assert cache.lookup(PROMPT, LLM) == ANSWER
 
 
-def test_a_full_disk_costs_no_call(
-    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_cache_store, "AWAY_SECONDS", 0.0)
+def test_a_full_disk_costs_no_call(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     driver = sqlite_driver(path, table="TOGETHER_CACHE", setting="TOGETHER_CACHE")
     connect = driver.connect
 
@@ -511,8 +506,7 @@ def test_a_full_disk_costs_no_call(
         connection.execute("PRAGMA max_page_count = 20").close()
         return connection
 
-    driver.connect = small
-    store = CacheStore(driver, Bounds(None, None, None))
+    store = CacheStore(replace(driver, connect=small), NO_BOUNDS, patience=Patience(away=0.0))
     store.write({"small": b"x"})
     store.write({"large": b"x" * 200_000})
     assert "full" in caplog.text
@@ -520,13 +514,8 @@ def test_a_full_disk_costs_no_call(
     store.close()
 
 
-def test_a_database_that_must_not_be_written_costs_no_call(
-    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_cache_store, "AWAY_SECONDS", 0.0)
-    cache = TogetherAICache(path)
-    cache.update("before", LLM, ANSWER)
-    cache.close()
+def test_a_database_that_must_not_be_written_costs_no_call(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    TogetherAICache(path).update("before", LLM, ANSWER)
     driver = sqlite_driver(path, table="TOGETHER_CACHE", setting="TOGETHER_CACHE")
     connect = driver.connect
 
@@ -535,13 +524,12 @@ def test_a_database_that_must_not_be_written_costs_no_call(
         connection.execute("PRAGMA query_only = ON").close()
         return connection
 
-    driver.connect = read_only
-    cache._store = CacheStore(driver, Bounds(None, None, None))
-    cache.update(PROMPT, LLM, ANSWER)
+    store = CacheStore(replace(driver, connect=read_only), NO_BOUNDS, patience=Patience(away=0.0))
+    before, after = response_key("before", LLM), response_key(PROMPT, LLM)
+    store.write({after: b"x"})
     assert "readonly" in caplog.text
-    assert cache.lookup(PROMPT, LLM) is None
-    assert cache.lookup("before", LLM) == ANSWER
-    cache.close()
+    assert list(store.read([before, after])) == [before]
+    store.close()
 
 
 # --- which cache ---
@@ -612,7 +600,9 @@ def test_objects_with_a_cache_can_be_copied_pickled_and_saved(path: Path) -> Non
     cache.update(PROMPT, LLM, ANSWER)
     again = pickle.loads(pickle.dumps(cache))
     assert again.lookup(PROMPT, LLM) == ANSWER
-    assert again._bounds == cache._bounds
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE TOGETHER_CACHE SET MADE_AT = MADE_AT - 6000000")
+    assert again.lookup(PROMPT, LLM) is None
     assert pickle.loads(pickle.dumps(cache)) is again
     assert copy.deepcopy(cache) is cache
     chat = make(cache=cache)
@@ -631,9 +621,15 @@ def test_nothing_tells_the_databases_password() -> None:
     cache = TogetherAICache(settings=settings)
     assert repr(cache) == "TogetherAICache('hana:fin.cache')"
     assert "very-secret" not in f"{cache!r} {cache_key(settings)} {make(cache=cache)!r}"
-    assert cache._store._upsert.startswith('UPSERT "FIN"."CACHE" (')
-    vectors = TogetherAIEmbeddingCache(settings=settings)
-    assert vectors._store._upsert.startswith('UPSERT "FIN"."CACHE_VECTORS" (')
+
+
+def test_a_table_of_sap_hana_is_named_with_its_schema() -> None:
+    fields = {"hana_address": "h", "hana_user": "u", "hana_password": "p", "hana_schema": "OTHER"}
+    for database, table in (("hana:fin.cache", '"FIN"."CACHE"'), ("hana:cache", '"OTHER"."CACHE"')):
+        key = cache_key(TogetherAISettings(together_cache=database, **fields))
+        assert key is not None
+        driver = driver_of(key, busy_seconds=1.0)
+        assert (driver.table, driver.beside("_VECTORS")) == (table, f'{table[:-1]}_VECTORS"')
 
 
 def test_a_closed_cache_opens_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -642,7 +638,8 @@ def test_a_closed_cache_opens_again(path: Path, monkeypatch: pytest.MonkeyPatch)
     assert isinstance(chat.cache, TogetherAICache)
     chat.cache.update(PROMPT, LLM, ANSWER)
     close_all()
-    assert not chat.cache._store._database._idle
+    # An open database has a journal beside it.
+    assert not path.with_name(path.name + "-wal").exists()
     assert chat.cache.lookup(PROMPT, LLM) == ANSWER
     assert make().cache is not chat.cache
 
@@ -661,16 +658,16 @@ def test_stats_count_hits_misses_entries_and_bytes(cache: TogetherAICache, path:
 
 
 async def test_the_asynchronous_twins_do_the_same_in_another_thread(
-    cache: TogetherAICache, path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: TogetherAICache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = set()
-    transaction = cache._store._database._transaction
+    connect = sqlite3.connect
 
-    def noted(begin: bool) -> Any:
+    def noted(*arguments: Any, **named: Any) -> Any:
         threads.add(threading.current_thread())
-        return transaction(begin)
+        return connect(*arguments, **named)
 
-    monkeypatch.setattr(cache._store._database, "_transaction", noted)
+    monkeypatch.setattr(sqlite3, "connect", noted)
     await cache.aupdate(PROMPT, LLM, ANSWER)
     assert await cache.alookup(PROMPT, LLM) == ANSWER
     assert (await cache.astats()).entries == 1

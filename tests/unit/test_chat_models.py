@@ -13,7 +13,6 @@ from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from pydantic import BaseModel, SecretStr
 
-from hana_ai.api.catalog.catalog import read_model
 from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.errors import TogetherAIError, TogetherAIInputError, TogetherAISettingsError
 from tests.openapi import check_request
@@ -364,17 +363,6 @@ def test_the_cache_key_differs_with_everything_that_changes_the_body() -> None:
     ]
     assert len({chat._get_llm_string() for chat in objects}) == len(objects)
     assert make()._get_llm_string() == make(api_key="another")._get_llm_string()
-
-
-def test_the_profile_is_what_a_catalogue_that_was_read_says() -> None:
-    assert not make().profile
-    chat = make()
-    entry = {"id": "some/model", "type": "chat", "display_name": "Some model", "context_length": 4096}
-    chat.transport.catalog._models = {"some/model": read_model(entry)}
-    profile = make().profile
-    assert profile is not None
-    assert profile["max_input_tokens"] == 4096
-    assert not make(model="another").profile
 
 
 def test_batches_add_their_usage() -> None:

@@ -18,9 +18,9 @@ from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import (
     TogetherAIError,
     TogetherAIInputError,
+    TogetherAIRequestError,
     TogetherAIResponseError,
     TogetherAISettingsError,
-    error_from_body,
 )
 from hana_ai.api.langchain.embedding_job import (
     BatchSize,
@@ -31,6 +31,7 @@ from hana_ai.api.langchain.embedding_job import (
     describe,
 )
 from hana_ai.api.langchain.embedding_replies import refusal, vectors_from_wire
+from hana_ai.api.wire.error_bodies import error_from_body
 from tests.openapi import check_request
 
 KEY = "tgp_v1_watched-secret-key-of-a-test"
@@ -52,7 +53,7 @@ def reply_to(body: dict[str, Any], order: list[int] | None = None) -> Any:
     return SimpleNamespace(data={"data": data, "usage": usage}, request_id="req")
 
 
-def refused(status: int = 413, message: str = "too large") -> Exception:
+def refused(status: int = 413, message: str = "too large") -> TogetherAIRequestError:
     return error_from_body(status, {"error": {"message": message}})
 
 
@@ -65,16 +66,20 @@ def job_of(texts: list[str], size: BatchSize | None = None, **rules: Any) -> Emb
 
 
 def carry(job: EmbeddingJob, server: Server) -> list[int]:
-    """Carry all batches as the class does; returns the sizes of the requests."""
+    """Send all that a job asks for, one body after the other, as the class does; returns their sizes."""
     sizes = []
-    for batch in job.batches():
-        while (body := batch.next_body()) is not None:
-            check_request("/v1/embeddings", body)
-            sizes.append(len(body["input"]))
-            try:
-                batch.take(server(body))
-            except TogetherAIError as exc:
-                batch.refused(exc)  # type: ignore[arg-type]
+    with job.naming_texts():
+        while job.begin_round():
+            for position, body in enumerate(job.bodies()):
+                check_request("/v1/embeddings", body)
+                sizes.append(len(body["input"]))
+                try:
+                    reply = server(body)
+                except TogetherAIRequestError as exc:
+                    if not job.recover(position, exc):
+                        raise
+                else:
+                    job.take(position, reply)
     return sizes
 
 
@@ -95,8 +100,6 @@ def test_every_text_is_sent_once_in_full_batches(count: int, batch_size: int) ->
     sizes = carry(job, reply_to)
     full, rest = divmod(count, batch_size)
     assert sizes == [batch_size] * full + [rest] * bool(rest)
-    assert job.workers(1000) == len(sizes)
-    assert job.workers(2) == min(2, len(sizes))
     assert job.result().vectors == [vector_of(text) for text in texts]
 
 
@@ -129,21 +132,34 @@ def test_a_refused_batch_is_halved_until_it_is_taken_and_the_size_is_remembered(
     carry(first, server)
     assert first.result().vectors == [vector_of(text) for text in texts]
     second = job_of(texts, size, batch_size=batch_size)
-    assert max(carry(second, server)) <= takes
-    if takes > 1 and max(carry(second, server)) < min(count, batch_size):
+    largest = max(carry(second, server))
+    assert largest <= takes
+    if takes > 1 and largest < min(count, batch_size):
         assert size.within(batch_size) >= takes // 2
 
 
-def test_a_batch_that_was_cut_before_another_was_refused_is_cut_again() -> None:
+def test_a_batch_is_as_small_as_another_call_has_learned_meanwhile() -> None:
     size = BatchSize()
-    job = job_of([str(number) for number in range(10)], size, batch_size=10)
-    [batch] = job.batches()
+    job = job_of([str(number) for number in range(20)], size, batch_size=10)
+    assert job.begin_round()
+    bodies = job.bodies()
+    assert len(next(bodies)["input"]) == 10
     size.refused(8)
-    bodies = []
-    while (body := batch.next_body()) is not None:
-        bodies.append(len(body["input"]))
-        batch.take(reply_to(body))
-    assert bodies == [4, 4, 2]
+    assert [len(body["input"]) for body in bodies] == [4, 4, 2]
+
+
+def test_what_is_refused_after_the_last_body_was_sent_comes_in_another_round() -> None:
+    job = job_of(list("abcd"))
+    assert job.begin_round()
+    [body] = job.bodies()
+    assert job.recover(0, refused())
+    assert job.begin_round()
+    halves = list(job.bodies())
+    assert [half["input"] for half in halves] == [["a", "b"], ["c", "d"]]
+    for position, half in enumerate(halves):
+        job.take(position, reply_to(half))
+    assert not job.begin_round()
+    assert job.result().vectors == [vector_of(text) for text in body["input"]]
 
 
 def test_a_single_text_that_is_too_large_names_its_position() -> None:
@@ -252,8 +268,8 @@ def test_an_error_that_is_no_answer_is_no_refusal() -> None:
 
 def test_the_prefix_stands_before_every_text() -> None:
     job = job_of(["a", "b"], prefix="passage: ", parameters={"dimensions": 2}, dimensions=2)
-    [batch] = job.batches()
-    assert batch.next_body() == {"model": "m", "input": ["passage: a", "passage: b"], "dimensions": 2}
+    [body] = job.bodies()
+    assert body == {"model": "m", "input": ["passage: a", "passage: b"], "dimensions": 2}
 
 
 @pytest.mark.parametrize("texts", ["one text", b"bytes"])

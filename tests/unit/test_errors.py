@@ -8,7 +8,7 @@ import langchain_core.exceptions as lc
 import pytest
 
 from hana_ai.api import errors
-from hana_ai.api.errors import error_from_body
+from hana_ai.api.wire.error_bodies import error_from_body
 
 _BODY = {"error": {"message": "no", "type": "some_type", "param": "model", "code": "some_code"}}
 

@@ -56,7 +56,7 @@ def test_a_wrong_entry_is_named(text: str, monkeypatch: pytest.MonkeyPatch) -> N
         ChatTogetherAI(api_key="k", model="m")
 
 
-def test_the_key_goes_to_its_own_host_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_goes_to_its_own_host_only() -> None:
     home, other = FallbackTarget("m", HOME + "/v1"), FallbackTarget("m", "https://other.example.com")
     assert home.completed(HOME, KEY).api_key == KEY
     assert FallbackTarget("n").completed(HOME, KEY) == FallbackTarget("n", HOME, KEY)
@@ -67,9 +67,19 @@ def test_the_key_goes_to_its_own_host_only(monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(TogetherAISettingsError):
             FallbackTarget("m", address).completed(HOME, KEY)
     assert FallbackTarget("m", "http://127.0.0.1:1").completed(HOME, KEY).api_key == SecretStr("loopback")
+    another = SecretStr("another-key")
+    assert home.completed(HOME, KEY, another).api_key == KEY
+    assert other.completed(HOME, KEY, another).api_key == another
+    assert FallbackTarget("m", "https://x.example.com", "own").completed(HOME, KEY, another).api_key == SecretStr(
+        "own"
+    )
+
+
+def test_another_host_gets_the_key_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOGETHER_FALLBACK_API_KEY", "another-key")
-    assert other.completed(HOME, KEY).api_key == SecretStr("another-key")
-    assert FallbackTarget("m", "https://x.example.com", "own").completed(HOME, KEY).api_key == SecretStr("own")
+    chat = ChatTogetherAI(api_key="k", model="m", fallback="https://other.example.com#m")
+    [target] = chat._fallback_of("m")
+    assert target.api_key == SecretStr("another-key")
 
 
 def test_a_missing_key_is_said_when_the_object_is_made() -> None:

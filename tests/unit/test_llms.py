@@ -9,7 +9,8 @@ from langchain_core.load import dumps, loads
 from langchain_core.outputs import Generation
 
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError, TogetherAISettingsError
-from hana_ai.api.llms import CompletionReader, TogetherAI, generations_from_wire, llm_result
+from hana_ai.api.langchain.completions import CompletionReader, generations_from_wire, llm_result
+from hana_ai.api.llms import TogetherAI
 from tests.openapi import check_request
 
 KEY = "tgp_v1_watched-secret-key-of-a-test"
@@ -225,9 +226,9 @@ def test_a_chunk_may_carry_its_text_in_any_of_three_places() -> None:
         {"choices": [{"index": 1, "text": "another answer"}]},
         {},
     ]
-    texts = [chunk.text for wire in chunks if (chunk := reader.read(wire)) is not None]
+    texts = [chunk.text for wire in chunks for chunk in reader.read(wire)]
     assert texts == ["a", "b", "d", "d"]
-    assert reader.text == "abdd"
+    assert reader.partial() == "abdd"
 
 
 def test_log_probabilities_of_chunks_join_to_those_of_a_whole_answer() -> None:
@@ -238,8 +239,9 @@ def test_log_probabilities_of_chunks_join_to_those_of_a_whole_answer() -> None:
             "choices": [{"index": 0, "text": text, "logprobs": -0.5, "top_logprobs": {text: -0.5}}],
             "token": {"id": number, "text": text},
         }
-        chunks.append(reader.read(wire))
-    joined = chunks[0] + chunks[1] + reader.finish()
+        chunks += reader.read(wire)
+    chunks += reader.finish()
+    joined = chunks[0] + chunks[1] + chunks[2]
     assert joined.generation_info["logprobs"] == {
         "tokens": ["a", "b"],
         "token_logprobs": [-0.5, -0.5],
@@ -249,8 +251,7 @@ def test_log_probabilities_of_chunks_join_to_those_of_a_whole_answer() -> None:
 
 
 def test_log_probabilities_that_come_as_an_object_stay_as_they_are() -> None:
-    chunk = CompletionReader().read({"choices": [{"text": "a", "logprobs": {"tokens": ["a"]}}]})
-    assert chunk is not None
+    [chunk] = CompletionReader().read({"choices": [{"text": "a", "logprobs": {"tokens": ["a"]}}]})
     assert chunk.generation_info == {"logprobs": {"tokens": ["a"]}}
 
 
@@ -267,11 +268,10 @@ def test_finish_reason_and_usage_come_once_however_often_the_wire_repeats_them(
     wires += [{"id": "1", "model": "m", "choices": [{"index": 0, "text": "", "finish_reason": "stop"}]}] * repeats
     wires = [{**wire, "usage": usage if place in usage_at else None} for place, wire in enumerate(wires)]
     reader = CompletionReader()
-    chunks = [chunk for wire in wires if (chunk := reader.read(wire)) is not None]
-    joined = reader.finish() if not chunks else chunks[0]
+    chunks = [chunk for wire in wires for chunk in reader.read(wire)] + reader.finish()
+    joined = chunks[0]
     for chunk in chunks[1:]:
         joined = joined + chunk
-    joined = joined + reader.finish()
     assert joined.text == "".join(parts)
     assert joined.generation_info["finish_reason"] == "stop"
     assert joined.generation_info["model_name"] == "m"

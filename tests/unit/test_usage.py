@@ -21,15 +21,20 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from hana_ai.api import TogetherAIBudgetExceededError, TogetherAISettings, TogetherAISettingsError, get_ledger
-from hana_ai.api.catalog.catalog import ModelInfo, read_model
+from hana_ai.api.catalog.model_info import ModelInfo, read_model
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError
-from hana_ai.api.storage.database import Driver, quote_table
+from hana_ai.api.storage.drivers import Driver
+from hana_ai.api.storage.quoting import quoted_table
 from hana_ai.api.transport.call import Call
+from hana_ai.api.transport.watching import OK, Ended
 from hana_ai.api.usage.budget import Budget, BudgetWarning
 from hana_ai.api.usage.key import IN_MEMORY, UsageKey, usage_key
-from hana_ai.api.usage.ledger import MAX_PENDING, Ledger
-from hana_ai.api.usage.meter import Meter, UsageRecord, read_tokens, usage_tags
-from hana_ai.api.usage.store import SETTING, Store, hana_store, open_store, sqlite_store
+from hana_ai.api.usage.ledger import Ledger, Limits
+from hana_ai.api.usage.meter import Meter
+from hana_ai.api.usage.record import UsageRecord
+from hana_ai.api.usage.store import SETTING, Store, open_store
+from hana_ai.api.usage.tags import usage_tags
+from hana_ai.api.wire.token_counts import Tokens, read_tokens
 
 
 class FakeCatalog:
@@ -53,6 +58,7 @@ class FakeCatalog:
         return self._known
 
 
+ADDRESS, KEY = "https://api.together.test", SecretStr("k")
 PRICED = ModelInfo(
     "m",
     "M",
@@ -63,7 +69,7 @@ PRICED = ModelInfo(
 )
 
 
-def record(catalog: Any, prompt: int | None = 1000, completion: int | None = 1000, **fields: Any) -> UsageRecord:
+def record(prompt: int | None = 1000, completion: int | None = 1000, **fields: Any) -> UsageRecord:
     usage = {"prompt_tokens": prompt, "completion_tokens": completion}
     values: dict[str, Any] = {
         "called_at": time.time(),
@@ -78,19 +84,26 @@ def record(catalog: Any, prompt: int | None = 1000, completion: int | None = 100
         "http_status": None,
         "retries": 0,
         "request_id": "r",
-        "catalog": catalog,
+        "base_url": ADDRESS,
+        "api_key": KEY,
     }
     return UsageRecord(**{**values, **fields})
 
 
-@pytest.fixture
-def catalog() -> FakeCatalog:
-    return FakeCatalog(PRICED)
+def ledger_in(store: Store, catalog: FakeCatalog | None = None, **options: Any) -> Ledger:
+    """A ledger with the prices of a catalogue."""
+    prices = catalog or FakeCatalog(PRICED)
+    return Ledger(store, catalog_for=lambda base_url, api_key: prices, **options)
+
+
+def ledger_at(path: Path | None, catalog: FakeCatalog | None = None, **options: Any) -> Ledger:
+    """A ledger in a file, or in memory."""
+    return ledger_in(open_store(UsageKey(None if path is None else str(path))), catalog, **options)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    made = Ledger(sqlite_store(None if request.param == "memory" else tmp_path / "usage.db"))
+    made = ledger_at(None if request.param == "memory" else tmp_path / "usage.db")
     yield made
     made.close()
 
@@ -144,7 +157,7 @@ def test_a_cost_is_the_sum_done_by_hand(
     with decimal.localcontext() as context:
         # The program's own precision has nothing to do with it.
         context.prec = 3
-        cost = info.cost(prompt, completion, cached)
+        cost = info.cost_of(Tokens(prompt, completion, cached))
     if price is None or (completion and output is None):
         assert cost is None
         return
@@ -168,13 +181,12 @@ def test_totals_add_up_to_the_last_digit(calls: list[tuple[int, int, int]]) -> N
         cached_input_price=Decimal("0.006"),
         output_price=Decimal("1.04"),
     )
-    catalog = FakeCatalog(info)
-    ledger = Ledger(sqlite_store(None))
+    ledger = ledger_at(None, FakeCatalog(info))
     expected = Fraction(0)
     for prompt, completion, most in calls:
         cached = min(most, prompt)
         usage = {"prompt_tokens": prompt, "completion_tokens": completion, "cached_tokens": cached}
-        ledger.record(record(catalog, usage=usage))
+        ledger.record(record(usage=usage))
         expected += (
             (prompt - cached) * Fraction("0.18000000000000002")
             + cached * Fraction("0.006")
@@ -188,14 +200,14 @@ def test_totals_add_up_to_the_last_digit(calls: list[tuple[int, int, int]]) -> N
     ledger.close()
 
 
-def test_reasoning_is_part_of_the_completion_and_billed_once(ledger: Ledger, catalog: FakeCatalog) -> None:
+def test_reasoning_is_part_of_the_completion_and_billed_once(ledger: Ledger) -> None:
     usage = {
         "prompt_tokens": 1000,
         "completion_tokens": 2000,
         "completion_tokens_details": {"reasoning_tokens": 1500},
         "prompt_tokens_details": {"cached_tokens": 400},
     }
-    ledger.record(record(catalog, usage=usage))
+    ledger.record(record(usage=usage))
     [event] = ledger.events()
     assert (event.reasoning_tokens, event.cached_tokens) == (1500, 400)
     assert event.cost_usd == (600 * 3 + 400 * Decimal("0.3") + 2000 * 15) / Decimal(1_000_000)
@@ -211,13 +223,13 @@ def test_a_price_with_more_digits_than_money_has_is_unknown() -> None:
 # --- the ledger ---
 
 
-def test_unknown_costs_are_counted_apart_and_never_zero(ledger: Ledger, catalog: FakeCatalog) -> None:
-    ledger.record(record(catalog, model="a dedicated one"))
+def test_unknown_costs_are_counted_apart_and_never_zero(ledger: Ledger) -> None:
+    ledger.record(record(model="a dedicated one"))
     assert ledger.totals()["total_cost_usd"] is None
     assert ledger.events()[0].cost_usd is None
-    ledger.record(record(catalog))
-    ledger.record(record(catalog, prompt=None, status="left early"))
-    ledger.record(record(catalog, prompt=None, status="TogetherAIRateLimitError", http_status=429))
+    ledger.record(record())
+    ledger.record(record(prompt=None, status="left early"))
+    ledger.record(record(prompt=None, status="TogetherAIRateLimitError", http_status=429))
     totals = ledger.totals()
     assert totals["total_cost_usd"] == Decimal("0.018")
     assert totals["unknown_cost_requests"] == 2
@@ -231,11 +243,11 @@ def test_no_calls_cost_nothing(ledger: Ledger) -> None:
     assert ledger.events() == []
 
 
-def test_totals_by_day_model_operation_and_tag(ledger: Ledger, catalog: FakeCatalog) -> None:
+def test_totals_by_day_model_operation_and_tag(ledger: Ledger) -> None:
     noon = datetime(2026, 3, 31, 12, tzinfo=UTC).timestamp()
-    ledger.record(record(catalog, called_at=noon, tags=("a", "b", "a")))
-    ledger.record(record(catalog, called_at=noon + 86_400, operation="embedding", model="e", tags=("b",)))
-    ledger.record(record(catalog, called_at=noon + 86_401))
+    ledger.record(record(called_at=noon, tags=("a", "b", "a")))
+    ledger.record(record(called_at=noon + 86_400, operation="embedding", model="e", tags=("b",)))
+    ledger.record(record(called_at=noon + 86_401))
 
     def requests(by: Any) -> dict[str, int]:
         return {name: totals["total_requests"] for name, totals in ledger.totals_by(by).items()}
@@ -251,8 +263,8 @@ def test_totals_by_day_model_operation_and_tag(ledger: Ledger, catalog: FakeCata
     assert ledger.totals(end=after.astimezone(UTC).replace(tzinfo=None))["total_requests"] == 2
 
 
-def test_an_event_has_everything(ledger: Ledger, catalog: FakeCatalog) -> None:
-    ledger.record(record(catalog, tags=("täg",), first_token=0.1, retries=2, called_at=1e9))
+def test_an_event_has_everything(ledger: Ledger) -> None:
+    ledger.record(record(tags=("täg",), first_token=0.1, retries=2, called_at=1e9))
     [event] = ledger.events()
     assert event.called_at == datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
     assert event.tags == ("täg",)
@@ -261,41 +273,43 @@ def test_an_event_has_everything(ledger: Ledger, catalog: FakeCatalog) -> None:
     assert (event.prompt_tokens, event.completion_tokens) == (1000, 1000)
 
 
-def test_texts_that_are_too_long_do_not_cost_the_batch(ledger: Ledger, catalog: FakeCatalog) -> None:
+def test_texts_that_are_too_long_do_not_cost_the_batch(ledger: Ledger) -> None:
     tags = tuple(f"tag {number}" for number in range(1000))
-    ledger.record(record(catalog, model="m" * 1000, tags=tags, request_id="r" * 1000))
+    ledger.record(record(model="m" * 1000, tags=tags, request_id="r" * 1000))
     [event] = ledger.events()
     assert len(event.model) == 512
     assert event.request_id == "r" * 128
     assert event.tags[:2] == ("tag 0", "tag 1")
 
 
-def test_prices_that_come_later_are_filled_in(ledger: Ledger) -> None:
+@pytest.mark.parametrize("name", [None, "usage.db"], ids=["memory", "sqlite"])
+def test_prices_that_come_later_are_filled_in(tmp_path: Path, name: str | None) -> None:
     catalog = FakeCatalog(PRICED, read=False)
-    ledger.record(record(catalog))
+    ledger = ledger_at(tmp_path / name if name else None, catalog)
+    ledger.record(record())
     ledger.flush()
     assert catalog.reads == 0
     assert ledger.totals()["total_cost_usd"] == Decimal("0.018")
     assert catalog.reads == 1
+    ledger.close()
 
 
-def test_a_catalogue_that_can_not_be_read_is_not_asked_at_every_call(
-    ledger: Ledger, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_catalogue_that_can_not_be_read_is_not_asked_at_every_call(caplog: pytest.LogCaptureFixture) -> None:
     catalog = FakeCatalog(PRICED, read=False)
     catalog.fails = True
-    with caplog.at_level(logging.DEBUG, "hana_ai.api.usage.ledger"):
+    ledger = ledger_at(None, catalog)
+    with caplog.at_level(logging.DEBUG, "hana_ai.api.usage"):
         for _ in range(3):
-            ledger.record(record(catalog))
+            ledger.record(record())
             assert ledger.totals()["total_cost_usd"] is None
     assert catalog.reads == 1
     assert "no catalogue" in caplog.text
 
 
-def test_records_of_many_threads_are_all_there(ledger: Ledger, catalog: FakeCatalog) -> None:
+def test_records_of_many_threads_are_all_there(ledger: Ledger) -> None:
     def work() -> None:
         for _ in range(500):
-            ledger.record(record(catalog, 1, 1))
+            ledger.record(record(1, 1))
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -308,17 +322,16 @@ def test_records_of_many_threads_are_all_there(ledger: Ledger, catalog: FakeCata
 
 
 def test_a_ledger_in_memory_keeps_the_newest_calls_and_the_sums_of_all(
-    catalog: FakeCatalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "hana_ai.api")
-    monkeypatch.setattr("hana_ai.api.usage.ledger._IN_MEMORY_ROWS", 10)
-    trimmed, whole = Ledger(sqlite_store(None)), Ledger(sqlite_store(None))
-    for ledger, most in ((trimmed, 100), (whole, 1000)):
-        monkeypatch.setattr("hana_ai.api.usage.ledger._MOST_KEPT_IN_MEMORY", most)
+    trimmed, whole = (
+        ledger_at(None, limits=Limits(batch_in_memory=10, newest_in_memory=newest)) for newest in (100, 1000)
+    )
+    for ledger in (trimmed, whole):
         for number in range(300):
             ledger.record(
                 record(
-                    catalog,
                     request_id=str(number),
                     tags=("even",) if number % 2 == 0 else ("odd", "second"),
                     status="ok" if number % 3 else "TogetherAIServerError",
@@ -343,31 +356,29 @@ def test_a_ledger_in_memory_keeps_the_newest_calls_and_the_sums_of_all(
     whole.close()
 
 
-def test_a_ledger_in_memory_holds_no_more_calls_when_there_are_no_prices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hana_ai.api.usage.ledger._IN_MEMORY_ROWS", 10)
-    monkeypatch.setattr("hana_ai.api.usage.ledger._MOST_KEPT_IN_MEMORY", 20)
+def test_a_ledger_in_memory_prices_no_more_calls_than_it_keeps() -> None:
     catalog = FakeCatalog(PRICED, read=False)
     catalog.fails = True
-    ledger = Ledger(sqlite_store(None))
+    limits = Limits(batch_in_memory=10, newest_in_memory=20, retry_prices_seconds=0.0)
+    ledger = ledger_at(None, catalog, limits=limits)
     for _ in range(200):
-        ledger.record(record(catalog))
+        ledger.record(record())
         ledger.flush()
-    assert len(ledger._unpriced) <= 30
     catalog.fails = False
-    ledger._prices_tried.clear()
     totals = ledger.totals()
     assert totals["total_requests"] == 200
     assert totals["unknown_cost_requests"] == 200 - len(ledger.events())
+    assert 20 <= len(ledger.events()) <= 30
     ledger.close()
 
 
-def test_the_buffer_is_written_without_being_asked(tmp_path: Path, catalog: FakeCatalog) -> None:
+def test_the_buffer_is_written_without_being_asked(tmp_path: Path) -> None:
     path = tmp_path / "usage.db"
-    ledger = Ledger(sqlite_store(path))
-    ledger.record(record(catalog))
+    ledger = ledger_at(path)
+    ledger.record(record())
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        other = Ledger(sqlite_store(path))
+        other = ledger_at(path)
         seen = other.totals()["total_requests"]
         other.close()
         if seen:
@@ -377,24 +388,24 @@ def test_the_buffer_is_written_without_being_asked(tmp_path: Path, catalog: Fake
     ledger.close()
 
 
-def test_calls_are_kept_while_the_database_is_away(catalog: FakeCatalog, caplog: pytest.LogCaptureFixture) -> None:
-    ledger = Ledger(store := UnreliableStore())
+def test_calls_are_kept_while_the_database_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    ledger = ledger_in(store := UnreliableStore())
     store.away = True
-    for _ in range(MAX_PENDING + 10):
-        ledger.record(record(catalog, 1, 1))
+    for _ in range(Limits().most_pending + 10):
+        ledger.record(record(1, 1))
     ledger.flush()
     ledger.flush()
     assert caplog.text.count("calls are kept") == 1
     store.away = False
-    assert ledger.totals()["total_requests"] == MAX_PENDING + 10
+    assert ledger.totals()["total_requests"] == Limits().most_pending + 10
     ledger.close()
 
 
-def test_a_commit_whose_answer_was_lost_is_not_repeated(catalog: FakeCatalog) -> None:
-    ledger = Ledger(store := UnreliableStore())
+def test_a_commit_whose_answer_was_lost_is_not_repeated() -> None:
+    ledger = ledger_in(store := UnreliableStore())
     ledger.totals()
     store.lose_next_answer = True
-    ledger.record(record(catalog))
+    ledger.record(record())
     assert ledger.totals()["total_requests"] == 1
     ledger.close()
 
@@ -405,11 +416,16 @@ class UnreliableStore(Store):
     def __init__(self) -> None:
         self.away = False
         self.lose_next_answer = False
+        self.opened = 0
         self._kept = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-        super().__init__(Driver(self._open, (sqlite3.Error,), table='"USAGE"', begin="BEGIN IMMEDIATE"))
+        driver = Driver(
+            connect=self._open, errors=(sqlite3.Error,), table='"USAGE"', name="memory", begin="BEGIN IMMEDIATE"
+        )
+        super().__init__(driver, tries=2)
 
     def _open(self) -> Any:
         outer = self
+        self.opened += 1
 
         class Connection:
             def cursor(self) -> Any:
@@ -433,86 +449,87 @@ class UnreliableStore(Store):
         return Connection()
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hana_ai.api.storage.database.random.uniform", lambda *_: 0.0)
+# --- what is noted ---
 
 
-# --- tags and meters ---
+def ended(path: str = "/v1/chat/completions", **fields: Any) -> Ended:
+    call = Call(path, model="m", tags=fields.pop("tags", ()))
+    values: dict[str, Any] = {
+        "called_at": time.time(),
+        "seconds": 0.25,
+        "first_chunk": None,
+        "status": OK,
+        "http_status": None,
+        "request_id": "r",
+        "reply": {"model": "m", "usage": {"prompt_tokens": 3, "completion_tokens": 4}},
+        "usage": {"prompt_tokens": 3, "completion_tokens": 4},
+        "base_url": ADDRESS,
+        "api_key": KEY,
+    }
+    return Ended(call=call, **{**values, **fields})
 
 
-class Sink:
-    limited = False
-
-    def __init__(self) -> None:
-        self.records: list[UsageRecord] = []
-
-    def record(self, record: UsageRecord) -> None:
-        self.records.append(record)
-
-    def admit(self, catalog: Any) -> None:
-        raise AssertionError
-
-    async def aadmit(self, catalog: Any) -> None:
-        raise AssertionError
-
-
-def test_tags_add_up_and_end_with_their_block(catalog: Any) -> None:
-    sink = Sink()
-
-    def call(**fields: Any) -> None:
-        made = Call("/v1/rerank", model="m", **fields)
-        made.begin()
-        with Meter(sink, made, catalog):
-            pass
-
+def test_tags_add_up_and_end_with_their_block(ledger: Ledger) -> None:
+    meter = Meter(ledger, ADDRESS, KEY)
     with usage_tags("a"):
         with usage_tags("b", "c"):
-            call(tags=("own",))
-        call()
-    call()
-    assert [made.tags for made in sink.records] == [("own", "a", "b", "c"), ("a",), ()]
+            meter.ended(ended(tags=("own",)))
+        meter.ended(ended())
+    meter.ended(ended())
+    assert [event.tags for event in ledger.events()] == [("own", "a", "b", "c"), ("a",), ()]
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "http_status"),
-    [
-        (TogetherAIConnectionError("x"), "TogetherAIConnectionError", None),
-        (KeyboardInterrupt(), "cancelled", None),
-        (ZeroDivisionError(), "ZeroDivisionError", None),
-    ],
-)
-def test_every_end_of_a_call_is_noted(
-    catalog: Any, error: BaseException, status: str, http_status: int | None
-) -> None:
-    sink = Sink()
-    made = Call("/v1/completions", model="m")
-    made.begin()
-    with pytest.raises(type(error)), Meter(sink, made, catalog):
-        raise error
-    assert [(found.status, found.http_status) for found in sink.records] == [(status, http_status)]
+@pytest.mark.parametrize("path", ["/v1/models", "/v2/supported-models", "/v1/endpoints"])
+def test_what_costs_no_tokens_is_not_noted_and_needs_no_budget(path: str) -> None:
+    ledger = ledger_at(None, budget=Budget(Decimal("0.001"), "month"))
+    ledger.record(record())
+    meter = Meter(ledger, ADDRESS, KEY)
+    call = Call(path, method="GET")
+    assert meter.begin(call) is None
+    assert meter.admits(call)
+    meter.admit(call)
+    paid = Call("/v1/rerank", model="m")
+    assert not meter.admits(paid)
+    with pytest.raises(TogetherAIBudgetExceededError):
+        meter.admit(paid)
+    ledger.close()
 
 
-def test_what_costs_no_tokens_is_not_noted(catalog: Any) -> None:
-    sink = Sink()
-    made = Call("/v1/models", method="GET")
-    made.begin()
-    with Meter(sink, made, catalog):
-        pass
-    assert sink.records == []
+def test_neither_prompts_nor_answers_nor_keys_are_kept() -> None:
+    reply = {"model": "m", "choices": [{"message": {"content": "an answer"}}]}
+    noted = UsageRecord.of(ended(reply=reply, api_key=SecretStr("a key")))
+    assert "an answer" not in repr(noted)
+    assert "a key" not in repr(noted)
+    assert noted.answering == "m"
 
 
-def test_noting_a_call_costs_a_fraction_of_writing_it(tmp_path: Path, catalog: Any) -> None:
-    ledger = Ledger(sqlite_store(tmp_path / "usage.db"))
-    call = Call("/v1/chat/completions", model="m")
-    call.begin()
-    reply = {"model": "m", "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}
+def test_a_model_by_another_name_has_the_price_of_the_one_that_answered(ledger: Ledger) -> None:
+    Meter(ledger, ADDRESS, KEY).ended(ended(reply={"model": "m"}))
+    ledger.record(record(model="an endpoint of one's own", answering="m"))
+    assert [event.cost_usd for event in ledger.events()] == [Decimal("0.000069"), Decimal("0.018")]
+
+
+def test_prices_are_those_of_the_address_that_answered() -> None:
+    def priced(price: int) -> FakeCatalog:
+        return FakeCatalog(ModelInfo("m", "M", frozenset(), input_price=Decimal(price), output_price=Decimal(0)))
+
+    catalogs = {ADDRESS: priced(1), "https://other.test": priced(2)}
+    ledger = Ledger(open_store(IN_MEMORY), catalog_for=lambda base_url, api_key: catalogs[base_url])
+    for address in catalogs:
+        ledger.record(record(1_000_000, base_url=address))
+    assert [event.cost_usd for event in ledger.events()] == [1, 2]
+    ledger.close()
+
+
+def test_noting_a_call_costs_a_fraction_of_writing_it(tmp_path: Path) -> None:
+    ledger = ledger_at(tmp_path / "usage.db")
+    meter = Meter(ledger, ADDRESS, KEY)
+    done = ended()
 
     def note() -> None:
-        meter = Meter(ledger, call, catalog)
-        meter.admit()
-        with meter:
-            meter.reply(reply, "r", catalog)
+        meter.admits(done.call)
+        meter.begin(done.call)
+        meter.ended(done)
 
     def note_and_write() -> None:
         note()
@@ -566,10 +583,10 @@ def test_a_key_can_be_pickled_and_hides_its_password() -> None:
     assert usage_key(TogetherAISettings()) == IN_MEMORY
 
 
-def test_a_file_that_is_no_database_says_so(tmp_path: Path, catalog: FakeCatalog) -> None:
+def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
     path = tmp_path / "usage.db"
     path.write_bytes(b"not a database " * 100)
-    ledger = Ledger(open_store(UsageKey(str(path))))
+    ledger = ledger_at(path)
     with pytest.raises(TogetherAIError, match=r"usage\.db can't be used: file is not a database"):
         ledger.totals()
     ledger.close()
@@ -585,7 +602,7 @@ def test_a_file_that_is_no_database_says_so(tmp_path: Path, catalog: FakeCatalog
     ],
 )
 def test_table_names_become_identifiers(table: str, quoted: str) -> None:
-    assert quote_table(table, SETTING) == quoted
+    assert quoted_table(table, SETTING) == quoted
 
 
 @pytest.mark.parametrize(
@@ -610,13 +627,13 @@ def test_table_names_become_identifiers(table: str, quoted: str) -> None:
 )
 def test_what_is_no_table_is_refused(table: str) -> None:
     with pytest.raises(TogetherAISettingsError, match="does not name a table"):
-        quote_table(table, SETTING)
+        quoted_table(table, SETTING)
 
 
 @given(st.text(max_size=20))
 def test_no_text_gets_out_of_its_identifier(text: str) -> None:
     try:
-        quoted = quote_table(text, SETTING)
+        quoted = quoted_table(text, SETTING)
     except TogetherAISettingsError:
         return
     # SQLite quotes in the same way: the statement has one table, whatever the text was.
@@ -657,13 +674,14 @@ def test_a_spent_budget_refuses_and_says_until_when() -> None:
 
 
 @pytest.mark.parametrize(("period", "days"), [("day", 1), ("month", 32)])
-def test_a_new_period_begins_with_nothing_spent(period: Any, days: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    budget = Budget(Decimal(1), period)
+def test_a_new_period_begins_with_nothing_spent(period: Any, days: int) -> None:
     now = time.time()
+    clock = [now]
+    budget = Budget(Decimal(1), period, clock=lambda: clock[0])
     budget.add(Decimal(1), now)
     with pytest.raises(TogetherAIBudgetExceededError):
         budget.check()
-    monkeypatch.setattr("hana_ai.api.usage.budget.time.time", lambda: now + days * 86_400)
+    clock[0] = now + days * 86_400
     budget.check()
     # What began in the old period is not counted in the new one.
     budget.add(Decimal(5), now)
@@ -681,93 +699,90 @@ def test_calls_that_can_not_be_counted_are_told_of_once(caplog: pytest.LogCaptur
     budget.check()
 
 
-def test_what_others_spend_is_known_before_the_next_call(tmp_path: Path, catalog: FakeCatalog) -> None:
-    one, other = (
-        Ledger(sqlite_store(tmp_path / "usage.db"), budget=Budget(Decimal("0.03"), "month")) for _ in range(2)
-    )
-    any_catalog: Any = catalog
-    one.admit(any_catalog)
-    one.record(record(catalog))
-    other.admit(any_catalog)
-    other.record(record(catalog))
+def test_what_others_spend_is_known_before_the_next_call(tmp_path: Path) -> None:
+    one, other = (ledger_at(tmp_path / "usage.db", budget=Budget(Decimal("0.03"), "month")) for _ in range(2))
+    one.admit(ADDRESS, KEY)
+    one.record(record())
+    other.admit(ADDRESS, KEY)
+    other.record(record())
     other.flush()
     with pytest.raises(TogetherAIBudgetExceededError):
-        one.admit(any_catalog)
+        one.admit(ADDRESS, KEY)
     with pytest.raises(TogetherAIBudgetExceededError):
-        other.admit(any_catalog)
+        other.admit(ADDRESS, KEY)
     assert one.spent_usd == Decimal("0.036")
     one.close()
     other.close()
 
 
-def test_a_restarted_process_knows_what_was_spent_before(tmp_path: Path, catalog: FakeCatalog) -> None:
-    any_catalog: Any = catalog
-    first = Ledger(sqlite_store(tmp_path / "usage.db"))
-    first.record(record(catalog))
+def test_a_restarted_process_knows_what_was_spent_before(tmp_path: Path) -> None:
+    first = ledger_at(tmp_path / "usage.db")
+    first.record(record())
     first.close()
-    second = Ledger(sqlite_store(tmp_path / "usage.db"), budget=Budget(Decimal("0.018"), "month"))
+    second = ledger_at(tmp_path / "usage.db", budget=Budget(Decimal("0.018"), "month"))
     with pytest.raises(TogetherAIBudgetExceededError):
-        second.admit(any_catalog)
+        second.admit(ADDRESS, KEY)
     second.close()
 
 
-def test_a_callback_may_ask_the_ledger(tmp_path: Path, catalog: FakeCatalog) -> None:
-    any_catalog: Any = catalog
+def test_a_callback_may_ask_the_ledger(tmp_path: Path) -> None:
     seen: list[int] = []
     for path in (None, tmp_path / "usage.db"):
-        other = Ledger(sqlite_store(path))
-        other.record(record(catalog))
+        other = ledger_at(path)
+        other.record(record())
         other.flush()
-        ledger = Ledger(sqlite_store(path), budget=Budget(Decimal("0.06"), "month"))
+        ledger = ledger_at(path, budget=Budget(Decimal("0.06"), "month"))
         ledger.on_budget(lambda _, asked=ledger: seen.append(asked.totals()["total_requests"]))  # type: ignore[misc]
         for _ in range(2):
-            ledger.admit(any_catalog)
-            ledger.record(record(catalog))
-        other.record(record(catalog))
+            ledger.admit(ADDRESS, KEY)
+            ledger.record(record())
+        other.record(record())
         other.close()
         if path is not None:
             with pytest.raises(TogetherAIBudgetExceededError):
-                ledger.admit(any_catalog)
+                ledger.admit(ADDRESS, KEY)
         ledger.close()
     assert seen == [2, 2, 3, 4]
 
 
-def test_a_database_that_is_away_does_not_hold_up_every_call(
-    catalog: FakeCatalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    any_catalog: Any = catalog
-    ledger = Ledger(store := UnreliableStore(), budget=Budget(Decimal("0.03"), "month"))
-    monkeypatch.setattr(ledger, "_start", lambda: None)
+def test_a_database_that_is_away_does_not_hold_up_every_call() -> None:
+    # The thread that would write in between waits for longer than the test takes.
+    ledger = ledger_in(
+        store := UnreliableStore(), budget=Budget(Decimal("0.03"), "month"), limits=Limits(flush_seconds=3600)
+    )
     store.away = True
-    ledger.admit(any_catalog)
-    with monkeypatch.context() as patch:
-        patch.setattr(store._database, "_transaction", lambda begin: pytest.fail("asked again"))
-        ledger.record(record(catalog))
-        ledger.admit(any_catalog)
-        ledger.record(record(catalog))
-        # What the process spent itself it knows.
-        with pytest.raises(TogetherAIBudgetExceededError):
-            ledger.admit(any_catalog)
+    ledger.admit(ADDRESS, KEY)
+    opened = store.opened
+    assert opened
+    for _ in range(50):
+        ledger.admit(ADDRESS, KEY)
+    assert store.opened == opened
+    for _ in range(2):
+        ledger.admit(ADDRESS, KEY)
+        ledger.record(record())
+    # What the process spent itself it knows.
+    with pytest.raises(TogetherAIBudgetExceededError):
+        ledger.admit(ADDRESS, KEY)
     store.away = False
     assert ledger.totals()["total_requests"] == 2
     ledger.close()
 
 
 def test_with_a_budget_prices_are_asked_for_before_the_first_call() -> None:
-    catalog: Any = FakeCatalog(PRICED, read=False)
-    ledger = Ledger(sqlite_store(None), budget=Budget(Decimal("0.01"), "month"))
-    ledger.admit(catalog)
+    catalog = FakeCatalog(PRICED, read=False)
+    ledger = ledger_at(None, catalog, budget=Budget(Decimal("0.01"), "month"))
+    ledger.admit(ADDRESS, KEY)
     assert catalog.reads == 1
-    ledger.record(record(catalog))
+    ledger.record(record())
     with pytest.raises(TogetherAIBudgetExceededError):
-        ledger.admit(catalog)
+        ledger.admit(ADDRESS, KEY)
     ledger.close()
 
 
 # --- another DB-API driver ---
 
 
-def test_hana_gets_question_marks_and_its_own_types(monkeypatch: pytest.MonkeyPatch, catalog: FakeCatalog) -> None:
+def test_hana_gets_question_marks_and_its_own_types(monkeypatch: pytest.MonkeyPatch) -> None:
     import hdbcli.dbapi
 
     statements: list[str] = []
@@ -817,8 +832,10 @@ def test_hana_gets_question_marks_and_its_own_types(monkeypatch: pytest.MonkeyPa
         together_usage_db="hana:usage", hana_address="h", hana_user="u", hana_password="p", hana_schema="FIN"
     )
     ledger = get_ledger(settings)
+    prices = FakeCatalog(PRICED)
+    ledger.price_by(lambda base_url, api_key: prices)
     for _ in range(3):
-        ledger.record(record(catalog))
+        ledger.record(record())
     assert ledger.totals()["total_cost_usd"] == Decimal("0.054")
     assert ledger.totals_by("day")[datetime.now(UTC).date().isoformat()]["total_requests"] == 3
     assert (asked["address"], asked["password"], asked["autocommit"]) == ("h", "p", False)
@@ -833,6 +850,6 @@ def test_a_hana_store_needs_a_key_or_all_of_the_rest() -> None:
     key = usage_key(TogetherAISettings(together_usage_db="hana:T", hana_address="h", hana_user="u"))
     assert key.hana is not None
     with pytest.raises(TogetherAISettingsError, match="HANA_USERKEY"):
-        hana_store("T", key.hana)
-    assert hana_store("T", key.hana._replace(password=SecretStr("p"))).name == "hana:T"
-    assert hana_store("T", key.hana._replace(userkey="K")).shared
+        open_store(key)
+    assert open_store(key._replace(hana=key.hana._replace(password=SecretStr("p")))).name == "hana:T"
+    assert open_store(key._replace(hana=key.hana._replace(userkey="K"))).shared

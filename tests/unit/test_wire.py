@@ -18,7 +18,10 @@ from hana_ai.api.errors import (
     TogetherAIResponseError,
     TogetherAITimeoutError,
 )
-from hana_ai.api.wire.failures import EventReader, decode, encode, retry_after_of, status_error, transport_error
+from hana_ai.api.wire.encoding import decode, encode
+from hana_ai.api.wire.events import EventReader
+from hana_ai.api.wire.failures import status_error, transport_error
+from hana_ai.api.wire.headers import retry_after_of
 
 
 @pytest.mark.parametrize(
@@ -126,13 +129,10 @@ def test_any_stream_gives_chunks_or_a_clear_error(parts: list[bytes]) -> None:
         pass
 
 
-def test_an_event_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hana_ai.api.wire import failures as _wire
-    from hana_ai.api.wire import sse
-
-    monkeypatch.setattr(_wire, "SSEDecoder", lambda: sse.SSEDecoder(max_event_bytes=100))
+def test_an_event_that_never_ends_is_refused() -> None:
+    reader = EventReader(model="m", request_id="r", max_event_bytes=100)
     with pytest.raises(TogetherAIResponseError, match="larger than 100 bytes"):
-        EventReader(model="m", request_id="r").feed(b"data: " + b"x" * 200)
+        reader.feed(b"data: " + b"x" * 200)
 
 
 @pytest.mark.parametrize(

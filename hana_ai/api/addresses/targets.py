@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from hana_ai.api.addresses.checks import check_api_key, check_base_url, is_loopback
 from hana_ai.api.errors import TogetherAISettingsError
-
-if TYPE_CHECKING:
-    from hana_ai.api.settings import TogetherAISettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +41,7 @@ class FallbackTarget:
 
     def __post_init__(self) -> None:
         if not self.model or self.model != self.model.strip():
-            raise TogetherAISettingsError(f"{self.model!r} is no name of a model to fall back on.")
+            raise TogetherAISettingsError(f"{self.model!r} does not name a model to fall back on.")
         if self.base_url is not None:
             object.__setattr__(self, "base_url", check_base_url(self.base_url, "The address of a fallback"))
         if isinstance(self.api_key, str):
@@ -54,22 +50,27 @@ class FallbackTarget:
     def __str__(self) -> str:
         return self.model if self.base_url is None else f"{self.base_url}#{self.model}"
 
-    def completed(self, base_url: str, api_key: SecretStr) -> FallbackTarget:
-        """Return the same target with its address and key, for an object at `base_url`.
+    def completed(
+        self, base_url: str, api_key: SecretStr, fallback_api_key: SecretStr | None = None
+    ) -> FallbackTarget:
+        """Return the same target with its address and key.
+
+        Parameters
+        ----------
+        base_url, api_key
+            Of the object that falls back; its key is for its own host only.
+        fallback_api_key : SecretStr, optional
+            For other hosts.
 
         Raises
         ------
         TogetherAISettingsError
             It is at another host, and there is no key for it.
         """
-        from hana_ai.api.settings import TogetherAISettings
-
         address = self.base_url or base_url
         if self.api_key is not None:
             return FallbackTarget(self.model, address, self.api_key)
-        if _host(address) == _host(base_url):
-            return FallbackTarget(self.model, address, api_key)
-        key = TogetherAISettings().together_fallback_api_key
+        key = api_key if host_of(address) == host_of(base_url) else fallback_api_key
         if key is None and is_loopback(address):
             key = SecretStr("loopback")
         if key is None:
@@ -80,7 +81,8 @@ class FallbackTarget:
         return FallbackTarget(self.model, address, key)
 
 
-def _host(url: str) -> tuple[str, str | None, int | None]:
+def host_of(url: str) -> tuple[str, str | None, int | None]:
+    """What two addresses share that a key may be sent to: scheme, host and port."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port
 
@@ -106,15 +108,6 @@ def _parse_one(entry: str, name: str) -> FallbackTarget:
     if not base_url:
         return FallbackTarget(model)
     return FallbackTarget(model, check_base_url(base_url, f"An address in {name}"))
-
-
-def targets_from(settings: TogetherAISettings) -> list[FallbackTarget]:
-    """The targets of TOGETHER_FALLBACK; those at other hosts have TOGETHER_FALLBACK_API_KEY, if it is set."""
-    home, key = _host(settings.together_base_url), settings.together_fallback_api_key
-    return [
-        replace(target, api_key=key) if key and target.base_url and _host(target.base_url) != home else target
-        for target in parse_fallback(settings.together_fallback)
-    ]
 
 
 def targets_of(given: str | FallbackTarget | Iterable[str | FallbackTarget]) -> tuple[FallbackTarget, ...]:

@@ -12,15 +12,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 
 from hana_ai.api.cache.hits import looked_up
-from hana_ai.api.cache.store import VECTORS, Bounds, CacheKey, CacheStore, cache_key, open_driver
+from hana_ai.api.cache.store import PATIENCE, VECTORS, Bounds, CacheKey, CacheStore, Patience, cache_key, driver_of
 from hana_ai.api.cache.values import (
     answer_from_text,
     answer_to_text,
@@ -30,8 +31,8 @@ from hana_ai.api.cache.values import (
     vector_to_bytes,
 )
 from hana_ai.api.errors import TogetherAISettingsError
+from hana_ai.api.process import RenewableLock, Stage, on_exit, on_fork
 from hana_ai.api.settings import TogetherAISettings
-from hana_ai.api.usage.turns import RenewableLock
 
 __all__ = ["CacheStats", "TogetherAICache", "TogetherAIEmbeddingCache", "answers_of", "close_all", "vectors_of"]
 
@@ -75,33 +76,36 @@ class _Cache:
             raise TogetherAISettingsError(
                 "There is no database for the cache. Set TOGETHER_CACHE, or name a SQLite path or hana:TABLE."
             )
-        self._open(key, bounds.check())
+        self._open(key, bounds.check(), PATIENCE)
 
-    def _open(self, key: CacheKey, bounds: Bounds) -> None:
-        self._key = key
-        self._bounds = bounds
-        self._store = CacheStore(open_driver(key), bounds, suffix=self._suffix)
-        # At the end of the cache, or of the process.
-        weakref.finalize(self, self._store.close)
-        self._counting = RenewableLock()
+    def _open(self, key: CacheKey, bounds: Bounds, patience: Patience) -> None:
+        self._made_of = key, bounds, patience
+        driver = driver_of(key, patience.busy)
+        self._store = CacheStore(driver, bounds, suffix=self._suffix, patience=patience)
+        # At the end of the process they are closed all together.
+        weakref.finalize(self, self._store.close).atexit = False
         self._hits = self._misses = 0
+        self._begin_counting()
         _alive.add(self)
 
+    def _begin_counting(self) -> None:
+        self._counting = threading.Lock()
+
     @classmethod
-    def of(cls, key: CacheKey, bounds: Bounds) -> Self:
+    def of(cls, key: CacheKey, bounds: Bounds, patience: Patience = PATIENCE) -> Self:
         """Make a cache as a setting names it."""
         made = cls.__new__(cls)
-        made._open(key, bounds)
+        made._open(key, bounds, patience)
         return made
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._store.name!r})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # Objects that have a cache are sent to other processes: there it is the same database.
-        return _again, (type(self), self._key, self._bounds)
+        return _shared, (type(self), *self._made_of)
 
-    def __deepcopy__(self, memo: Any) -> Self:
+    def __deepcopy__(self, memo: object) -> Self:
         return self
 
     def _count(self, hits: int, misses: int) -> None:
@@ -118,11 +122,11 @@ class _Cache:
         """Tell from a coroutine; see `stats`."""
         return await asyncio.to_thread(self.stats)
 
-    def clear(self, **kwargs: Any) -> None:
+    def clear(self, **kwargs: object) -> None:
         """Delete all entries, of all processes that share the database. Arguments are ignored."""
         self._store.clear()
 
-    async def aclear(self, **kwargs: Any) -> None:
+    async def aclear(self, **kwargs: object) -> None:
         """Delete all entries from a coroutine; see `clear`."""
         await asyncio.to_thread(self.clear)
 
@@ -309,30 +313,30 @@ class TogetherAIEmbeddingCache(_Cache):
 # --- one cache for all who ask for the same ---
 
 _C = TypeVar("_C", bound=_Cache)
-_caches: dict[tuple[type[_Cache], CacheKey, Bounds], _Cache] = {}
+_caches: dict[tuple[type[_Cache], CacheKey, Bounds, Patience], _Cache] = {}
 _alive: weakref.WeakSet[_Cache] = weakref.WeakSet()
 _lock = RenewableLock()
 
 
-def _again(kind: type[_C], key: CacheKey, bounds: Bounds) -> _C:
+def _shared(kind: type[_C], key: CacheKey, bounds: Bounds, patience: Patience = PATIENCE) -> _C:
     """The process's cache of a kind for a key."""
     with _lock:
-        found = _caches.get((kind, key, bounds))
+        found = _caches.get((kind, key, bounds, patience))
         if not isinstance(found, kind):
-            found = _caches[(kind, key, bounds)] = kind.of(key, bounds)
+            found = _caches[kind, key, bounds, patience] = kind.of(key, bounds, patience)
         return found
 
 
 def answers_of(settings: TogetherAISettings) -> TogetherAICache | None:
     """The process's cache of answers for the settings; None where TOGETHER_CACHE is not set."""
     key = cache_key(settings)
-    return None if key is None else _again(TogetherAICache, key, Bounds(ANSWERS_BYTES, None, None))
+    return None if key is None else _shared(TogetherAICache, key, Bounds(ANSWERS_BYTES, None, None))
 
 
 def vectors_of(settings: TogetherAISettings) -> TogetherAIEmbeddingCache | None:
     """The process's cache of vectors for the settings; None where TOGETHER_CACHE is not set."""
     key = cache_key(settings)
-    return None if key is None else _again(TogetherAIEmbeddingCache, key, Bounds(VECTORS_BYTES, None, None))
+    return None if key is None else _shared(TogetherAIEmbeddingCache, key, Bounds(VECTORS_BYTES, None, None))
 
 
 def close_all() -> None:
@@ -344,12 +348,17 @@ def close_all() -> None:
         cache.close()
 
 
+def _end() -> None:
+    close_all()
+    for cache in list(_alive):
+        cache.close()
+
+
 def _begin_anew() -> None:
     # A forked child may have its parent's locks, held by threads that it lacks; the connections see to themselves.
-    _lock.renew()
     for cache in list(_alive):
-        cache._counting.renew()
+        cache._begin_counting()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+on_fork(in_child=_begin_anew)
+on_exit(Stage.CACHES, _end)

@@ -10,12 +10,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_core.caches import BaseCache
 from langchain_core.globals import get_llm_cache
+from pydantic import SecretStr
 
-from hana_ai.api.langchain.client_fields import ClientFields, own_tags
+from hana_ai.api.usage.key import UsageKey
+from hana_ai.api.usage.record import UsageRecord
+from hana_ai.api.usage.tags import own_tags
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -26,12 +29,25 @@ OURS = "together-ai:"
 _OPERATIONS = {"chat": "chat", "language": "completion", "embedding": "embedding"}
 
 
+class Asker(Protocol):
+    """What is asked of an object that asks a cache."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def base_url(self) -> str | None: ...
+    @property
+    def api_key(self) -> SecretStr | None: ...
+    @property
+    def _usage(self) -> UsageKey: ...
+
+
 class _Asking:
     """An object that asks a cache for the answers to some prompts, one after the other."""
 
-    def __init__(self, who: ClientFields, name: str, tags: Sequence[tuple[str, ...]]) -> None:
+    def __init__(self, who: Asker, model: str, tags: Sequence[tuple[str, ...]]) -> None:
         self._who = who
-        self._name = name
+        self._model = model
         self._tags = list(tags)
         self._started = time.monotonic()
 
@@ -40,45 +56,34 @@ class _Asking:
         if self._tags:
             tags = self._tags.pop(0)
             if hit:
-                record_hit(self._who, self._name, self._started, tags)
+                record_hit(self._who, self._model, self._started, tags)
         self._started = time.monotonic()
 
 
-def record_hit(who: ClientFields, name: str, started: float, tags: tuple[str, ...] = ()) -> None:
-    """Write a call that a cache answered to the ledger.
+def record_hit(who: Asker, model: str, started: float, tags: tuple[str, ...] = ()) -> None:
+    """Note in the ledger a call that a cache answered.
 
     Parameters
     ----------
-    who : ClientFields
+    who : Asker
         Whose call it was.
-    name : str
+    model : str
         The model that would have been asked.
     started : float
         When, by `time.monotonic`.
     tags : tuple of str
         Beside those of `usage_tags`.
     """
-    from hana_ai.api.usage.meter import CACHED, NO_TOKENS, UsageRecord, current_tags
+    from hana_ai.api.service import ledger_for
 
-    transport = who.transport
-    if transport.recorder is None:
-        return
-    seconds = time.monotonic() - started
-    transport.recorder.record(
-        UsageRecord(
-            called_at=time.time() - seconds,
-            operation=_OPERATIONS[who.kind],
-            model=name,
-            answering=None,
-            tags=tags + current_tags(),
-            usage=NO_TOKENS,
-            latency=seconds,
-            first_token=None,
-            status=CACHED,
-            http_status=None,
-            retries=0,
-            request_id=None,
-            catalog=transport.catalog,
+    ledger_for(who._usage).record(
+        UsageRecord.of_hit(
+            _OPERATIONS[who.kind],
+            model,
+            tags=tags,
+            seconds=time.monotonic() - started,
+            base_url=str(who.base_url),
+            api_key=who.api_key or SecretStr(""),
         )
     )
 
@@ -87,9 +92,9 @@ _asking: ContextVar[_Asking | None] = ContextVar("together_ai_asking_a_cache", d
 
 
 @contextmanager
-def asking(who: ClientFields, name: str, tags: Sequence[tuple[str, ...]]) -> Iterator[None]:
+def asking(who: Asker, model: str, tags: Sequence[tuple[str, ...]]) -> Iterator[None]:
     """Let the cache know inside the block who asks, for which model, and the tags of each prompt."""
-    token = _asking.set(_Asking(who, name, tags))
+    token = _asking.set(_Asking(who, model, tags))
     try:
         yield
     finally:

@@ -10,14 +10,15 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from hana_ai.api.cache.values import chunks
 from hana_ai.api.errors import TogetherAISettingsError
 from hana_ai.api.settings import TogetherAISettings
-from hana_ai.api.storage.database import Cursor, Database, Driver, StoreError, hana_driver, sqlite_driver
-from hana_ai.api.usage.key import HANA, HanaAddress, hana_address
+from hana_ai.api.storage.address import HanaAddress, hana_address
+from hana_ai.api.storage.database import Database, StoreError
+from hana_ai.api.storage.drivers import Cursor, Driver, open_driver
+from hana_ai.api.storage.outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +30,7 @@ TABLE = "TOGETHER_CACHE"
 VECTORS = "_VECTORS"
 """What the name of the table of vectors has in addition."""
 
-AWAY_SECONDS = 30.0
-"""How long a database that failed is left alone."""
-TOUCH_SECONDS = 60.0
-"""How exactly it is known when a row was last used."""
-
-_BUSY_SECONDS = 2.0
+_CONSEQUENCE = "calls go on without it until it can be"
 _COLUMNS = ("ID", "BYTES", "MADE_AT", "USED_AT", "VALUE")
 _KEYS_AT_A_TIME = (1, 16, 128, 512)
 _EVICTED_AT_A_TIME = 500
@@ -75,14 +71,18 @@ class Bounds(NamedTuple):
         return self
 
 
-class _Trouble:
-    """Until when a database that failed is left alone, and whether that was logged."""
+class Patience(NamedTuple):
+    """How long a cache waits, in seconds."""
 
-    __slots__ = ("told", "until")
+    away: float = 30.0
+    """How long a database that failed is left alone."""
+    busy: float = 2.0
+    """How long a SQLite file that another process writes is waited for."""
+    touch: float = 60.0
+    """How exactly it is known when a row was last used."""
 
-    def __init__(self) -> None:
-        self.until = 0.0
-        self.told = False
+
+PATIENCE = Patience()
 
 
 class CacheStore:
@@ -94,11 +94,13 @@ class CacheStore:
     bounds : Bounds
     suffix : str
         What the table's name has in addition to the driver's.
+    patience : Patience
     """
 
-    def __init__(self, driver: Driver, bounds: Bounds, *, suffix: str = "") -> None:
+    def __init__(self, driver: Driver, bounds: Bounds, *, suffix: str = "", patience: Patience = PATIENCE) -> None:
         self.name = driver.name
         self._bounds = bounds
+        self._touch_seconds = patience.touch
         self._table = table = driver.beside(suffix) if suffix else driver.table
         columns = ", ".join(f'"{name}"' for name in _COLUMNS)
         if driver.hana:
@@ -124,11 +126,11 @@ class CacheStore:
             },
             title="cache",
             tries=2 if driver.hana else 3,
-            most=8,
+            limit=8,
             indexes=indexes,
         )
         # Apart, since what is full, or locked by a writer, can be read.
-        self._reading, self._writing = _Trouble(), _Trouble()
+        self._reading, self._writing = (Outage(patience.away, _CONSEQUENCE) for _ in range(2))
         self._used: dict[str, int] = {}
         self._used_written = time.monotonic()
         self._unchecked_rows = 0
@@ -140,7 +142,7 @@ class CacheStore:
     def read(self, keys: Sequence[str]) -> dict[str, bytes]:
         """The values that are there and not too old."""
         found: dict[str, bytes] = self._guarded(self._reading, lambda: self._read(keys), {})
-        if self._used and time.monotonic() - self._used_written >= TOUCH_SECONDS:
+        if self._used and time.monotonic() - self._used_written >= self._touch_seconds:
             self._guarded(self._writing, self._write_used, None)
         return found
 
@@ -156,7 +158,7 @@ class CacheStore:
         """Delete all."""
         self._used.clear()
         statement = f"DELETE FROM {self._table}"
-        self._guarded(self._writing, lambda: self._database.run(lambda cursor, _: cursor.execute(statement)), None)
+        self._guarded(self._writing, lambda: self._database.execute(statement), None)
 
     def size(self) -> tuple[int, int] | None:
         """How many values there are, and their bytes; None when the database can't be asked."""
@@ -168,22 +170,20 @@ class CacheStore:
             self._guarded(self._writing, self._write_used, None)
         self._database.close()
 
-    def _guarded(self, trouble: _Trouble, work: Callable[[], T], otherwise: T) -> T:
+    def _guarded(self, outage: Outage, work: Callable[[], T], otherwise: T) -> T:
         """Do some work, unless the same failed a while ago; what goes wrong is logged once."""
-        if time.monotonic() < trouble.until:
+        if outage.lasts:
             return otherwise
         try:
             result = work()
         except (StoreError, ValueError, TypeError, OverflowError) as exc:
             # The latter: rows of somebody else, with something else than numbers in them.
-            trouble.until = time.monotonic() + AWAY_SECONDS
-            if trouble is self._reading:
-                self._writing.until = trouble.until
-            if not trouble.told:
-                trouble.told = True
-                logger.warning("%s; calls go on without it until it can be", exc)
+            outage.begin(exc, logger)
+            if outage is self._reading:
+                # What can't be read can't be written either.
+                outage.spread_to(self._writing)
             return otherwise
-        trouble.told = False
+        outage.end()
         return result
 
     # --- reading ---
@@ -192,7 +192,7 @@ class CacheStore:
         now = _now()
         age = self._bounds.max_age
         oldest = 0 if age is None else now - int(age * 1_000_000)
-        stale = now - int(TOUCH_SECONDS * 1_000_000)
+        stale = now - int(self._touch_seconds * 1_000_000)
         found: dict[str, bytes] = {}
         # Columns are named with their table: SQLite takes a quoted name that it does not find for a text.
         for some in chunks(keys, _KEYS_AT_A_TIME[-1]):
@@ -221,7 +221,7 @@ class CacheStore:
         now = _now()
         # In the order of their keys, as in every process, so that no two wait for each other's rows.
         rows = [(key, len(value), now, now, value) for key, value in sorted(values.items())]
-        self._database.run(lambda cursor, _: cursor.executemany(self._upsert, rows))
+        self._database.execute_many(self._upsert, rows)
         self._unchecked_rows += len(rows)
         self._unchecked_bytes += sum(map(len, values.values()))
         if self._check_is_due():
@@ -235,7 +235,7 @@ class CacheStore:
         if used:
             statement = f'UPDATE {self._table} SET "USED_AT" = ? WHERE "ID" = ?'
             rows = [(now, key) for key, now in sorted(used.items())]
-            self._database.run(lambda cursor, _: cursor.executemany(statement, rows))
+            self._database.execute_many(statement, rows)
 
     def _delete(self, keys: Sequence[str]) -> None:
         def work(cursor: Cursor, again: bool) -> None:
@@ -261,7 +261,7 @@ class CacheStore:
         if bounds.max_age is not None:
             oldest = _now() - int(bounds.max_age * 1_000_000)
             statement = f'DELETE FROM {self._table} WHERE "MADE_AT" < ?'
-            self._database.run(lambda cursor, _: cursor.execute(statement, (oldest,)))
+            self._database.execute(statement, (oldest,))
         entries, size = self._size()
         if not self._is_full(entries, size, 1.0):
             return
@@ -295,7 +295,7 @@ def _now() -> int:
 # --- which database ---
 
 
-def open_driver(key: CacheKey) -> Driver:
+def driver_of(key: CacheKey, busy_seconds: float) -> Driver:
     """The database that a key names; nothing is opened yet.
 
     Raises
@@ -303,9 +303,13 @@ def open_driver(key: CacheKey) -> Driver:
     TogetherAISettingsError
         TOGETHER_CACHE is no name of a table or no path that can be written, or there is no HANA to go with it.
     """
-    if key.hana is not None:
-        # A database that does not answer must not hold up a call for long.
-        waits: dict[str, Any] = {"connectTimeout": 3_000, "communicationTimeout": 10_000}
-        return hana_driver(key.database[len(HANA) :], key.hana, setting=SETTING, **waits)
-    path = Path(key.database).expanduser()
-    return sqlite_driver(path, table=TABLE, setting=SETTING, busy_seconds=_BUSY_SECONDS)
+    return open_driver(
+        key.database,
+        key.hana,
+        table=TABLE,
+        setting=SETTING,
+        busy_seconds=busy_seconds,
+        # A database that does not answer must not hold up a call for long; in milliseconds.
+        connectTimeout=3_000,
+        communicationTimeout=10_000,
+    )

@@ -6,11 +6,12 @@ from hana_ai.api import resolve_lazily
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hana_ai.api.catalog.catalog import Catalog, ModelInfo
+    from hana_ai.api.catalog.catalog import Catalog
+    from hana_ai.api.catalog.model_info import ModelInfo
 
 _MODULES = {
     "Catalog": "catalog",
-    "ModelInfo": "catalog",
+    "ModelInfo": "model_info",
 }
 
 __all__ = ["Catalog", "ModelInfo"]

@@ -7,16 +7,14 @@ up nobody, tells nobody when the server is away, and is not waited for at the en
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from typing import TYPE_CHECKING
 
-from hana_ai.api.errors import TogetherAIError
-from hana_ai.api.usage.turns import RenewableLock
+from hana_ai.api.process import RenewableLock, on_fork
 
 if TYPE_CHECKING:
     from hana_ai.api.catalog.catalog import Catalog
-    from hana_ai.api.together_ai import TogetherAIClient
+    from hana_ai.api.settings import TogetherAISettings
 
 logger = logging.getLogger(__name__)
 
@@ -25,13 +23,12 @@ _begun: set[tuple[str, tuple[str | None, ...]]] = set()
 _running: set[threading.Thread] = set()
 
 
-def check_defaults(client: TogetherAIClient) -> None:
-    """Read the catalogue in the background, where the client's settings name a default model.
+def check_defaults(settings: TogetherAISettings, catalog: Catalog) -> None:
+    """Read the catalogue in the background, where the settings name a default model.
 
-    The client has told the catalogue what it expects (`catalog.expect`), and whoever reads it warns. Returns at
-    once and raises nothing.
+    Whoever made the settings' objects has told what is expected (`retiring.expect`), and whoever reads the
+    catalogue warns. Returns at once and raises nothing.
     """
-    settings = client.settings
     names = (
         settings.together_default_model,
         settings.together_default_embedding_model,
@@ -41,16 +38,15 @@ def check_defaults(client: TogetherAIClient) -> None:
         if not any(names) or (settings.together_base_url, names) in _begun:
             return
         _begun.add((settings.together_base_url, names))
+    if catalog.cached is not None:
+        return
+    thread = threading.Thread(target=_read, args=(catalog,), name="together-ai-preflight", daemon=True)
     try:
-        # What it imports is imported here: two threads that import the same packages can get in each other's way.
-        catalog = client.transport.catalog
-        if catalog.cached is None:
-            thread = threading.Thread(target=_read, args=(catalog,), name="together-ai-preflight", daemon=True)
-            with _lock:
-                thread.start()
-                _running.add(thread)
-    except (TogetherAIError, RuntimeError) as exc:
-        # A ledger that cannot be opened fails the first call, too; at the process's end there are no new threads.
+        with _lock:
+            thread.start()
+            _running.add(thread)
+    except RuntimeError as exc:
+        # At the end of the process there are no new threads.
         logger.debug("the default models are not looked at: %s", exc)
 
 
@@ -72,11 +68,5 @@ def wait(timeout: float = 20.0) -> None:
         thread.join(timeout)
 
 
-def _begin_anew() -> None:
-    # A forked child has none of its parent's threads.
-    _lock.renew()
-    _running.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+# A forked child has none of its parent's threads.
+on_fork(in_child=_running.clear)

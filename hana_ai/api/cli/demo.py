@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hana_ai.api.settings import TogetherAISettings, is_loopback
+from hana_ai.api.wire.token_counts import Tokens
 
 from .console import Problem, console, dollars, duration
 from .servers import local_together
@@ -189,8 +190,8 @@ def _store(demo: Demo, passages: list[Document], model: str) -> None:
         demo.opened.store.add_documents(passages)
     seconds = time.monotonic() - started
     tokens = sum(demo.embedded_tokens)
-    info = demo.client._info(model)
-    cost = info.cost(tokens) if info is not None else None
+    info = demo.client._models().get(model)
+    cost = info.cost_of(Tokens(tokens, 0)) if info is not None else None
     files = len({passage.metadata["source"] for passage in passages})
     demo.out.print(
         f"\nRead {files} files, split them into {len(passages)} passages, embedded and stored them: "

@@ -66,11 +66,12 @@ def _enabled(settings: TogetherAISettings) -> Finding:
 
 
 def _together(settings: TogetherAISettings) -> Iterator[Finding]:
+    from hana_ai.api.service import catalog_of
     from hana_ai.api.together_ai import TogetherAIClient
 
     url = settings.together_base_url
     try:
-        client = TogetherAIClient(settings)
+        TogetherAIClient(settings)
     except TogetherAISettingsError as exc:
         yield Finding("bad", "no key", str(exc))
         return
@@ -78,7 +79,7 @@ def _together(settings: TogetherAISettings) -> Iterator[Finding]:
         yield Finding("ok", "TOGETHER_API_KEY is set")
     if is_loopback(url):
         yield Finding("note", f"{url} is a server on this machine, not Together AI")
-    catalog = client.transport.catalog
+    catalog = catalog_of(settings)
     started = time.monotonic()
     try:
         models = catalog.models(refresh=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from hana_ai.api.errors import TogetherAIError, TogetherAIInputError
 from hana_ai.api.langchain.messages import usage_from_wire
+from hana_ai.api.wire import token_counts
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -136,7 +137,7 @@ async def ask_streaming(
 
 async def available_models(account: Account) -> list[AvailableModel]:
     """The models that can be asked at once, then those that need an endpoint of one's own."""
-    from hana_ai.api.catalog.catalog import read_model
+    from hana_ai.api.catalog.model_info import read_model
 
     serverless = await account.client.transport.catalog.amodels()
     found = [_available(info, serverless=True) for info in serverless.values()]
@@ -175,7 +176,7 @@ def _cost(account: Account, name: str, usage: UsageMetadata | None) -> Decimal |
     if info is None or usage is None:
         return None
     cached = usage.get("input_token_details", {}).get("cache_read", 0)
-    return info.cost(usage["input_tokens"], usage["output_tokens"], cached)
+    return info.cost_of(token_counts.Tokens(usage["input_tokens"], usage["output_tokens"], cached))
 
 
 def _tokens(usage: UsageMetadata | None) -> Tokens | None:

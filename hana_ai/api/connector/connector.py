@@ -103,6 +103,7 @@ class TogetherAIConnector:
         """
         from hana_ai.api.catalog.preflight import check_defaults
         from hana_ai.api.connector.account import open_account
+        from hana_ai.api.service import catalog_of
         from hana_ai.api.together_ai import TogetherAIClient
 
         config = dict(config)
@@ -134,7 +135,7 @@ class TogetherAIConnector:
             raise TogetherAISettingsError("Invalid API key") from exc
         await self.disconnect()
         self._connected = account
-        check_defaults(account.client)
+        check_defaults(settings, catalog_of(settings))
         return True
 
     async def verify_connection(self) -> bool:

@@ -6,13 +6,14 @@ hdbcli has threadsafety 1: threads may share the module, but not a connection.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hana_ai.api.errors import TogetherAISettingsError
 from hana_ai.api.settings import TogetherAISettings
+from hana_ai.api.storage.address import HanaAddress
+from hana_ai.api.storage.pool import Pool
 
 if TYPE_CHECKING:
     from hdbcli.dbapi import Connection  # type: ignore[import-untyped]
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _LIMIT = 8
 
 
-def connect(settings: TogetherAISettings | None = None, **properties: Any) -> Connection:
+def connect(settings: TogetherAISettings | None = None, **properties: object) -> Connection:
     """Open a connection to the toolkit's database.
 
     Parameters
@@ -42,7 +43,7 @@ def connect(settings: TogetherAISettings | None = None, **properties: Any) -> Co
     return dbapi.connect(**{**connection_properties(settings or TogetherAISettings()), **properties})
 
 
-def connection_properties(settings: TogetherAISettings) -> dict[str, Any]:
+def connection_properties(settings: TogetherAISettings) -> dict[str, object]:
     """The settings as properties of hdbcli.
 
     Raises
@@ -50,26 +51,13 @@ def connection_properties(settings: TogetherAISettings) -> dict[str, Any]:
     TogetherAISettingsError
         Neither HANA_ADDRESS nor HANA_USERKEY is set.
     """
-    if settings.hana_userkey:
-        found: dict[str, Any] = {"key": settings.hana_userkey}
-    elif settings.hana_address:
-        found = {
-            "address": settings.hana_address,
-            "port": settings.hana_port,
-            "encrypt": settings.hana_encrypt,
-        }
-    else:
+    where = HanaAddress.of(settings)
+    if not where.userkey and not where.address:
         raise TogetherAISettingsError(
             "There is no database. Set HANA_ADDRESS, HANA_USER and HANA_PASSWORD, or HANA_USERKEY, or pass "
             "connection=..."
         )
-    if settings.hana_user:
-        found["user"] = settings.hana_user
-    if settings.hana_password is not None:
-        found["password"] = settings.hana_password.get_secret_value()
-    if settings.hana_schema:
-        found["currentSchema"] = settings.hana_schema
-    return found
+    return where.properties()
 
 
 class Connections:
@@ -94,14 +82,10 @@ class Connections:
     ) -> None:
         if connection is None and connect is None:
             raise TogetherAISettingsError("There is no connection: pass connection=... or connect=...")
-        self._connect = connect
-        self._limit = limit if connect is not None else 1
-        self._given = connection
-        self._free: deque[Connection] = deque([] if connection is None else [connection])
-        self._made: list[Connection] = []
-        self._count = len(self._free)
-        self._change = threading.Condition()
-        self._mine = threading.local()
+        self._pool: Pool[Connection] = Pool(
+            connect or (lambda: connection), limit=limit if connect is not None else 1, given=connection
+        )
+        self._of_thread = threading.local()
 
     @contextmanager
     def lease(self) -> Iterator[Connection]:
@@ -114,53 +98,23 @@ class Connections:
 
     def take(self) -> Connection:
         """Lend a connection until `give_back`, which has to be called in the same thread as often."""
-        depth = getattr(self._mine, "depth", 0)
+        depth = getattr(self._of_thread, "depth", 0)
         if depth == 0:
-            self._mine.connection = self._wait_for_one()
-        self._mine.depth = depth + 1
-        return self._mine.connection
+            self._of_thread.connection = self._pool.take()
+        self._of_thread.depth = depth + 1
+        return self._of_thread.connection
 
     def give_back(self) -> None:
         """Take a connection back."""
-        self._mine.depth -= 1
-        if self._mine.depth:
+        self._of_thread.depth -= 1
+        if self._of_thread.depth:
             return
-        connection, self._mine.connection = self._mine.connection, None
-        with self._change:
-            if connection is not self._given and not connection.isconnected():
-                self._made.remove(connection)
-                self._count -= 1
-            else:
-                self._free.append(connection)
-            self._change.notify()
-
-    def _wait_for_one(self) -> Connection:
-        with self._change:
-            while not self._free and self._count >= self._limit:
-                self._change.wait()
-            if self._free:
-                return self._free.pop()
-            self._count += 1
-        assert self._connect is not None
-        try:
-            made = self._connect()
-        except BaseException:
-            with self._change:
-                self._count -= 1
-                self._change.notify()
-            raise
-        with self._change:
-            self._made.append(made)
-        return made
+        connection, self._of_thread.connection = self._of_thread.connection, None
+        self._pool.give_back(connection, broken=not connection.isconnected())
 
     def close(self) -> None:
         """Close what was opened here; the connection that was given stays open."""
-        with self._change:
-            made, self._made = self._made, []
-            self._free = deque(connection for connection in self._free if connection is self._given)
-            self._count -= len(made)
-        for connection in made:
-            connection.close()
+        self._pool.close()
 
 
 class LeasingConnection:

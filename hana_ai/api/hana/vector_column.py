@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.storage.quoting import literal, quoted
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -24,32 +25,6 @@ IN_DATABASE_MODEL = "SAP_NEB.20240715"
 """SAP's embedding model that hana_ai and langchain_hana take when none is named."""
 
 _RECORD = re.compile(r"\[embedding model: ([^\[\]]+)\]")
-_LONGEST_NAME = 127
-
-
-def quoted(name: str) -> str:
-    """A name as a quoted identifier of SQL.
-
-    Raises
-    ------
-    TogetherAIInputError
-        It is empty, too long, or has a quotation mark or a control character.
-    """
-    if not isinstance(name, str) or not name or len(name) > _LONGEST_NAME or '"' in name or not _is_plain(name):
-        raise TogetherAIInputError(
-            f"{name!r} is no name for a table, schema or column: 1 to {_LONGEST_NAME} characters, no quotation "
-            "marks and no control characters."
-        )
-    return f'"{name}"'
-
-
-def _is_plain(name: str) -> bool:
-    return not any(ord(char) < 32 or 127 <= ord(char) < 160 or 0xD800 <= ord(char) < 0xE000 for char in name)
-
-
-def literal(text: str) -> str:
-    """A text as a literal of SQL, for the few places that take no parameter."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 @dataclass(frozen=True)

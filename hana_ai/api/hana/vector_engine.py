@@ -14,15 +14,14 @@ from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.hana.connections import transaction
 from hana_ai.api.hana.vector_column import (
     VectorColumn,
-    literal,
     model_name,
     packed,
-    quoted,
     read_vector_column,
     record,
     record_model,
     width_of,
 )
+from hana_ai.api.storage.quoting import literal, quoted
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings

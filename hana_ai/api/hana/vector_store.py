@@ -23,16 +23,15 @@ from hana_ai.api.hana.vector_column import (
     IN_DATABASE_MODEL,
     VectorColumn,
     in_schema,
-    literal,
     model_name,
     packed,
-    quoted,
     read_column,
     read_vector_column,
     record,
     record_model,
     width_of,
 )
+from hana_ai.api.storage.quoting import literal, quoted
 
 if TYPE_CHECKING:
     from hdbcli.dbapi import Connection  # type: ignore[import-untyped]

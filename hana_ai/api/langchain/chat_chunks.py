@@ -1,20 +1,20 @@
-"""The chunks of a stream, turned into LangChain's."""
+"""The chunks of a chat's stream, turned into LangChain's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, cast
 
-import orjson
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 from pydantic import BaseModel
 
 from hana_ai.api.errors import TogetherAIResponseError
-from hana_ai.api.langchain.messages import Wire, reply_metadata, usage_from_wire
+from hana_ai.api.langchain.messages import dumped, reply_metadata, usage_from_wire
 from hana_ai.api.langchain.think import ThinkSplitter
-from hana_ai.api.wire.failures import stream_error
+from hana_ai.api.wire.events import stream_error
+from hana_ai.api.wire.schemas import Choice, GenerationReply, JSONObject, Message, ToolCall
 from hana_ai.api.wire.shapes import SHAPE_ERRORS, shown, wrong_shape
 
 
@@ -27,11 +27,9 @@ class ChunkReader:
     """
 
     __slots__ = (
-        "_call_chunks",
         "_calls",
-        "_last_call",
         "_metadata",
-        "_places",
+        "_pieces",
         "_seen",
         "_splitter",
         "_text",
@@ -42,21 +40,18 @@ class ChunkReader:
 
     def __init__(self, request_id: str | None = None) -> None:
         self.request_id = request_id
-        self._metadata: Wire = {}
+        self._metadata: JSONObject = {}
         self._seen = False
-        self._usage: Any = None
+        self._usage: object = None
         self._splitter: ThinkSplitter | None = ThinkSplitter()
-        # Id and name of every call by its index here, and where the wire's indexes lead to now.
-        self._calls: dict[int, tuple[str | None, str | None]] = {}
-        self._places: dict[int, int] = {}
-        self._last_call = 0
+        self._calls = _ToolCalls()
         # What was received, for `partial`. Strings, not chunks: thousands of objects that stay alive would cost
         # the garbage collector more than the parsing.
         self._text: list[str] = []
         self._thoughts: list[str] = []
-        self._call_chunks: list[ToolCallChunk] = []
+        self._pieces: list[ToolCallChunk] = []
 
-    def read(self, wire: Mapping[str, Any]) -> list[ChatGenerationChunk]:
+    def read(self, wire: Mapping[str, object]) -> list[ChatGenerationChunk]:
         """Take one decoded chunk of the wire; gives none, one or several chunks.
 
         Raises
@@ -68,12 +63,12 @@ class ChunkReader:
         """
         begun = self._seen
         try:
-            return self._read(wire)
+            return self._read(cast("GenerationReply", wire))
         except SHAPE_ERRORS as exc:
             error = wrong_shape(exc, request_id=self.request_id)
             raise (stream_error(error) if begun else error) from exc
 
-    def _read(self, wire: Mapping[str, Any]) -> list[ChatGenerationChunk]:
+    def _read(self, wire: GenerationReply) -> list[ChatGenerationChunk]:
         if wire.get("usage"):
             self._usage = wire["usage"]
         if not self._metadata:
@@ -83,41 +78,43 @@ class ChunkReader:
         out: list[ChatGenerationChunk] = []
         for choice in wire.get("choices") or ():
             self._seen = True
-            if choice.get("index"):
-                continue
-            if choice.get("finish_reason") is not None:
-                self._metadata["finish_reason"] = choice["finish_reason"]
-            if choice.get("seed") is not None:
-                self._metadata["seed"] = choice["seed"]
-            delta = choice.get("delta") or choice.get("message") or {}
-            reasoning = delta.get("reasoning") or delta.get("reasoning_content")
-            if reasoning:
-                # A model that has a field for its thoughts puts no tags into its text.
-                self._splitter = None
-                out.append(self._thought(reasoning))
-            content = delta.get("content")
-            if content:
-                if type(content) is not str:
-                    raise TypeError(f"a chunk's content is {shown(content)}")
-                if self._splitter is None:
-                    self._text.append(content)
-                    out.append(_text_chunk(content))
-                else:
-                    out += self._split(self._splitter.feed(content))
-                    if self._splitter.settled:
-                        self._splitter = None
-            calls = delta.get("tool_calls")
-            if calls:
-                chunks = [self._call_chunk(call, position) for position, call in enumerate(calls)]
-                out.append(_generation_chunk("", tool_call_chunks=chunks))
-                self._call_chunks += chunks
-            logprobs = choice.get("logprobs")
-            if logprobs is not None:
-                metadata = {"logprobs": _stream_logprobs(logprobs, choice)}
-                out.append(_generation_chunk("", response_metadata=metadata))
+            if not choice.get("index"):
+                self._read_choice(choice, out)
         return out
 
-    def finish(self, fallback: Mapping[str, Any] | None = None) -> list[ChatGenerationChunk]:
+    def _read_choice(self, choice: Choice, out: list[ChatGenerationChunk]) -> None:
+        if choice.get("finish_reason") is not None:
+            self._metadata["finish_reason"] = choice["finish_reason"]
+        if choice.get("seed") is not None:
+            self._metadata["seed"] = choice["seed"]
+        delta: Message = choice.get("delta") or choice.get("message") or {}
+        reasoning = delta.get("reasoning") or delta.get("reasoning_content")
+        if reasoning:
+            # A model that has a field for its thoughts puts no tags into its text.
+            self._splitter = None
+            out.append(self._thought(reasoning))
+        content = delta.get("content")
+        if content:
+            if type(content) is not str:
+                raise TypeError(f"a chunk's content is {shown(content)}")
+            if self._splitter is None:
+                self._text.append(content)
+                out.append(_text_chunk(content))
+            else:
+                out += self._split(self._splitter.feed(content))
+                if self._splitter.settled:
+                    self._splitter = None
+        calls = delta.get("tool_calls")
+        if calls:
+            pieces = [self._calls.read(call, position) for position, call in enumerate(calls)]
+            out.append(_generation_chunk(tool_call_chunks=pieces))
+            # Afterwards: what could not be a chunk is not received.
+            self._pieces += pieces
+        logprobs = choice.get("logprobs")
+        if logprobs is not None:
+            out.append(_generation_chunk(response_metadata={"logprobs": _logprobs(logprobs, choice)}))
+
+    def finish(self, fallback: Mapping[str, object] | None = None) -> list[ChatGenerationChunk]:
         """Give what was held back, as the last chunk; `fallback` as for `chat_result`.
 
         Raises
@@ -148,7 +145,7 @@ class ChunkReader:
             content="".join(self._text), additional_kwargs={"reasoning_content": thoughts} if thoughts else {}
         )
         # One by one: merging is what joins the pieces of a call's arguments.
-        return whole.__add__([AIMessageChunk(content="", tool_call_chunks=[chunk]) for chunk in self._call_chunks])
+        return whole.__add__([AIMessageChunk(content="", tool_call_chunks=[piece]) for piece in self._pieces])
 
     def _split(self, parts: Iterable[tuple[bool, str]]) -> list[ChatGenerationChunk]:
         out = []
@@ -164,42 +161,54 @@ class ChunkReader:
         if type(text) is not str:
             raise TypeError(f"a chunk's reasoning is {shown(text)}")
         self._thoughts.append(text)
-        return _generation_chunk("", additional_kwargs={"reasoning_content": text})
+        return _generation_chunk(additional_kwargs={"reasoning_content": text})
 
-    def _call_chunk(self, call: Mapping[str, Any], position: int) -> ToolCallChunk:
+
+class _ToolCalls:
+    """The calls of one stream, whose pieces LangChain puts together by their index."""
+
+    __slots__ = ("_known", "_last", "_places")
+
+    def __init__(self) -> None:
+        # Id and name of every call by its index here, and where the wire's indexes lead to now.
+        self._known: dict[int, tuple[str | None, str | None]] = {}
+        self._places: dict[int, int] = {}
+        self._last = 0
+
+    def read(self, call: ToolCall, position: int) -> ToolCallChunk:
+        """Take a piece of a call that stands at a position in its chunk."""
         function = call.get("function") or {}
         call_id, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
-        index = self._call_index(call, position)
+        index = self._index_of(call, position)
         # LangChain joins the strings of the pieces: what a server repeats is given once.
-        known_id, known_name = self._calls.get(index, (None, None))
-        self._calls[index] = (known_id or call_id, known_name or name)
-        if isinstance(arguments, Mapping):
-            arguments = orjson.dumps(arguments).decode()
+        known_id, known_name = self._known.get(index, (None, None))
+        self._known[index] = (known_id or call_id, known_name or name)
         return tool_call_chunk(
             name=None if name == known_name else name,
-            args=arguments,
+            args=dumped(arguments) if isinstance(arguments, Mapping) else arguments,
             id=None if known_id else call_id,
             index=index,
         )
 
-    def _call_index(self, call: Mapping[str, Any], position: int) -> int:
+    def _index_of(self, call: ToolCall, position: int) -> int:
         """Which call a piece belongs to; servers leave the index out, or give every call the same one."""
         call_id, name = call.get("id"), (call.get("function") or {}).get("name")
-        for index, (known_id, _) in self._calls.items():
+        for index, (known_id, _) in self._known.items():
             if call_id and call_id == known_id:
                 return index
-        wire_index = None if call.get("index") is None else int(call["index"])
-        if wire_index is None:
-            index = self._last_call if self._calls else position
-            begins = bool(call_id or name) and bool(self._calls)
+        given = call.get("index")
+        if given is None:
+            index = self._last if self._known else position
+            begins = bool(call_id or name) and bool(self._known)
         else:
-            index = self._places.get(wire_index, wire_index)
-            begins = bool(call_id and name and self._calls.get(index, (None, None))[0])
-        if begins or (wire_index is not None and wire_index not in self._places and index in self._calls):
-            index = max(self._calls) + 1
-        self._last_call = index
-        if wire_index is not None:
-            self._places[wire_index] = index
+            given = int(given)
+            index = self._places.get(given, given)
+            begins = bool(call_id and name and self._known.get(index, (None, None))[0])
+        if begins or (given is not None and given not in self._places and index in self._known):
+            index = max(self._known) + 1
+        self._last = index
+        if given is not None:
+            self._places[given] = index
         return index
 
 
@@ -218,23 +227,23 @@ def _text_chunk(content: str) -> ChatGenerationChunk:
     return _like(_PLAIN, {"message": message, "text": content})
 
 
-def _like(model: _Model, changed: Mapping[str, Any]) -> _Model:
+def _like(model: _Model, changed: Mapping[str, object]) -> _Model:
     """A copy with some other fields, as pydantic's `model_copy` makes it, which takes twice as long."""
-    made = object.__new__(type(model))
+    copy = object.__new__(type(model))
     set_ = object.__setattr__
-    set_(made, "__dict__", {**model.__dict__, **changed})
-    set_(made, "__pydantic_fields_set__", set(model.__pydantic_fields_set__))
+    set_(copy, "__dict__", {**model.__dict__, **changed})
+    set_(copy, "__pydantic_fields_set__", set(model.__pydantic_fields_set__))
     extra, private = model.__pydantic_extra__, model.__pydantic_private__
-    set_(made, "__pydantic_extra__", None if extra is None else {**extra})
-    set_(made, "__pydantic_private__", None if private is None else {**private})
-    return made
+    set_(copy, "__pydantic_extra__", None if extra is None else {**extra})
+    set_(copy, "__pydantic_private__", None if private is None else {**private})
+    return copy
 
 
-def _generation_chunk(content: str, **fields: Any) -> ChatGenerationChunk:
-    return ChatGenerationChunk(message=AIMessageChunk(content=content, **fields))
+def _generation_chunk(**fields: Any) -> ChatGenerationChunk:
+    return ChatGenerationChunk(message=AIMessageChunk(content="", **fields))
 
 
-def _stream_logprobs(logprobs: Any, choice: Mapping[str, Any]) -> Wire:
+def _logprobs(logprobs: object, choice: Choice) -> JSONObject:
     """A chunk's log probabilities as lists, which LangChain joins; the API also sends a bare number."""
     if isinstance(logprobs, Mapping):
         return {name: values for name, values in logprobs.items() if isinstance(values, list)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 from pydantic import (
     AliasChoices,
@@ -18,14 +19,22 @@ from pydantic import (
 )
 
 from hana_ai.api.addresses.checks import check_api_key, check_base_url, hide
-from hana_ai.api.addresses.targets import FallbackTarget, targets_from, targets_of
-from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError
+from hana_ai.api.addresses.targets import FallbackTarget, targets_of
+from hana_ai.api.errors import TogetherAISettingsError
 from hana_ai.api.transport.call import Call, OnRetry
 from hana_ai.api.usage.key import IN_MEMORY, UsageKey, usage_key
+from hana_ai.api.usage.tags import own_tags
 
 if TYPE_CHECKING:
+    from hana_ai.api.catalog.catalog import Catalog
     from hana_ai.api.settings import TogetherAISettings
+    from hana_ai.api.transport.call import Reply
     from hana_ai.api.transport.transport import Transport
+    from hana_ai.api.wire.schemas import JSONObject
+
+Kind = Literal["chat", "language", "embedding", "rerank"]
+
+_Result = TypeVar("_Result")
 
 
 class ClientFields(BaseModel):
@@ -43,12 +52,14 @@ class ClientFields(BaseModel):
         populate_by_name=True, arbitrary_types_allowed=True, hide_input_in_errors=True, defer_build=True
     )
 
-    kind: ClassVar[Literal["chat", "language", "embedding", "rerank"]]
+    kind: ClassVar[Kind]
     """Kind of model, as the catalogue calls it."""
+    path: ClassVar[str]
+    """Where requests are sent, below the address."""
 
     model: str | None = Field(default=None, validation_alias=AliasChoices("model", "model_name"))
     """Name of a model, or of an endpoint of your own. Default: the environment variable for this kind of model,
-    else a living model from the catalogue, chosen at the first call."""
+    else an available model from the catalogue, chosen at the first call."""
     api_key: SecretStr | None = Field(default=None, validation_alias=AliasChoices("api_key", "together_api_key"))
     """Default: TOGETHER_API_KEY. Not needed for an address on this machine."""
     base_url: str | None = Field(
@@ -64,17 +75,19 @@ class ClientFields(BaseModel):
     max_retries: int | None = Field(default=None, ge=0)
     """Retries after the first try. Default: TOGETHER_MAX_RETRIES."""
     max_concurrency: int | None = Field(default=None, ge=1)
-    """Requests at the same time, of all that share address and key. Default: TOGETHER_MAX_CONCURRENCY."""
+    """At most this many requests at a time, of all that share address and key. Default:
+    TOGETHER_MAX_CONCURRENCY."""
     fallback: list[str | FallbackTarget] | None = None
     """Where else to ask when the model does not answer: models, `base_url#model`, or `FallbackTarget`s, in this
     order; a comma list will do. An embedding or rerank model takes only other addresses of itself. ``[]`` is none.
     Default: TOGETHER_FALLBACK."""
     on_retry: OnRetry | None = Field(default=None, exclude=True)
     """Called with a `RetryEvent` before each further try."""
-    _usage: UsageKey = PrivateAttr(default=IN_MEMORY)
 
+    _usage: UsageKey = PrivateAttr(default=IN_MEMORY)
     _settings_fallback: tuple[FallbackTarget, ...] = PrivateAttr(default=())
-    _targets: tuple[Any, tuple[FallbackTarget, ...]] = PrivateAttr(default=(None, ()))
+    _fallback_key: SecretStr | None = PrivateAttr(default=None)
+    _targets: tuple[object, tuple[FallbackTarget, ...]] = PrivateAttr(default=(None, ()))
 
     def __init__(self, **values: Any) -> None:
         hide(values, "api_key", "together_api_key")
@@ -105,7 +118,7 @@ class ClientFields(BaseModel):
 
     @field_validator("fallback", mode="before")
     @classmethod
-    def _read_fallback(cls, value: Any) -> Any:
+    def _read_fallback(cls, value: object) -> object:
         if isinstance(value, (str, FallbackTarget)):
             return list(targets_of(value))
         return value
@@ -128,7 +141,7 @@ class ClientFields(BaseModel):
         if self.model is None:
             self.model = default_model(settings, self.kind)
             if self.model is not None:
-                from hana_ai.api.catalog.catalog import expect
+                from hana_ai.api.catalog.retiring import expect
 
                 expect(self.base_url, self.kind, self.model)
         self.timeout = self.timeout or settings.together_timeout
@@ -138,13 +151,14 @@ class ClientFields(BaseModel):
             self.max_retries = settings.together_max_retries
         self.max_concurrency = self.max_concurrency or settings.together_max_concurrency
         self._usage = usage_key(settings)
+        self._fallback_key = settings.together_fallback_api_key
         self._check_fallback(settings)
         self._fill_own(settings)
         return self
 
     def _check_fallback(self, settings: TogetherAISettings) -> None:
         if self.fallback is None:
-            self._settings_fallback = tuple(targets_from(settings))
+            self._settings_fallback = settings.fallback_targets
         elif self.kind in ("embedding", "rerank"):
             for target in targets_of(self.fallback):
                 if self.model is not None and target.model != self.model:
@@ -162,7 +176,9 @@ class ClientFields(BaseModel):
         seen = (list(given), self.base_url, self.api_key, model)
         if self._targets[0] != seen:
             assert self.base_url is not None and self.api_key is not None
-            targets = [target.completed(self.base_url, self.api_key) for target in targets_of(given)]
+            targets = [
+                target.completed(self.base_url, self.api_key, self._fallback_key) for target in targets_of(given)
+            ]
             if self.kind in ("embedding", "rerank"):
                 targets = [target for target in targets if target.model == model]
             self._targets = (seen, tuple(targets))
@@ -171,31 +187,45 @@ class ClientFields(BaseModel):
     def _fill_own(self, settings: TogetherAISettings) -> None:
         """Fill what only a subclass has."""
 
+    # --- requests ---
+
     @property
     def transport(self) -> Transport:
         """The shared transport for this object's address and key, as they are now."""
         # Here, as the settings above: nothing of it is needed before the first call.
         from hana_ai.api.service import get_transport
 
-        key = self.api_key if isinstance(self.api_key, SecretStr) else SecretStr(str(self.api_key))
-        return get_transport(
-            base_url=check_base_url(str(self.base_url), "base_url"),
-            api_key=key,
-            max_concurrency=self.max_concurrency or 1,
-            usage=self._usage,
-        )
+        base_url, api_key = self._address
+        return get_transport(base_url=base_url, api_key=api_key, max_concurrency=self._limit, usage=self._usage)
 
-    def _call(self, path: str, body: dict[str, Any], *, stream: bool = False, run: _Run | None = None) -> Call:
+    @property
+    def _catalog(self) -> Catalog:
+        from hana_ai.api.service import catalog_for
+
+        return catalog_for(*self._address)
+
+    @property
+    def _address(self) -> tuple[str, SecretStr]:
+        key = self.api_key if isinstance(self.api_key, SecretStr) else SecretStr(str(self.api_key))
+        return check_base_url(str(self.base_url), "base_url"), key
+
+    @property
+    def _limit(self) -> int:
+        """How many requests of one call may be under way."""
+        return self.max_concurrency or 1
+
+    def _call(self, body: JSONObject, *, stream: bool = False, run: Run | None = None) -> Call:
+        model = body.get("model")
         return Call(
-            path,
+            self.path,
             body,
-            model=body.get("model"),
+            model=model,
             timeout=self.timeout or 60.0,
             connect_timeout=self.connect_timeout or 5.0,
             stream_idle_timeout=self.stream_idle_timeout or 60.0,
             max_retries=self.max_retries or 0,
             on_retry=self.on_retry,
-            fallback=self._fallback_of(body.get("model")),
+            fallback=self._fallback_of(model),
             stream=stream,
             kind=self.kind,
             tags=own_tags(run.tags) if run is not None and run.tags else (),
@@ -205,25 +235,83 @@ class ClientFields(BaseModel):
         """The model to ask: the call's own, this object's, or one that the catalogue recommends."""
         name = asked or self.model
         if name is None:
-            name = self.model = self.transport.catalog.default(self.kind)
+            name = self.model = self._catalog.default(self.kind)
         return name
 
     async def _aresolve_model(self, asked: str | None = None) -> str:
         name = asked or self.model
         if name is None:
-            name = self.model = await self.transport.catalog.adefault(self.kind)
+            name = self.model = await self._catalog.adefault(self.kind)
         return name
 
+    def _with_model(self, body: JSONObject) -> JSONObject:
+        """Name the model in a body, which may have to be asked for."""
+        body["model"] = self._resolve_model(body.get("model"))
+        return body
 
-class _Run(Protocol):
+    async def _awith_model(self, body: JSONObject) -> JSONObject:
+        body["model"] = await self._aresolve_model(body.get("model"))
+        return body
+
+    def _request_each(
+        self,
+        bodies: Iterable[JSONObject],
+        read: Callable[[JSONObject, Reply], _Result],
+        run: Run | None = None,
+    ) -> list[_Result]:
+        """Send requests, at most `max_concurrency` at a time, and return what `read` makes of them, in order."""
+        each = _Each(self, bodies, read, run)
+        with closing(self.transport.request_each(each.calls(), self._limit)) as replies:
+            for position, reply in replies:
+                each.take(position, reply)
+        return each.results()
+
+    async def _arequest_each(
+        self,
+        bodies: Iterable[JSONObject],
+        read: Callable[[JSONObject, Reply], _Result],
+        run: Run | None = None,
+    ) -> list[_Result]:
+        each = _Each(self, bodies, read, run)
+        async with aclosing(self.transport.arequest_each(each.calls(), self._limit)) as replies:
+            async for position, reply in replies:
+                each.take(position, reply)
+        return each.results()
+
+
+class _Each(Generic[_Result]):
+    """Several requests of one method, and what came of each."""
+
+    def __init__(
+        self,
+        asker: ClientFields,
+        bodies: Iterable[JSONObject],
+        read: Callable[[JSONObject, Reply], _Result],
+        run: Run | None,
+    ) -> None:
+        self._asker = asker
+        self._bodies = bodies
+        self._read = read
+        self._run = run
+        self._under_way: dict[int, JSONObject] = {}
+        self._results: dict[int, _Result] = {}
+
+    def calls(self) -> Iterator[Call]:
+        for position, body in enumerate(self._bodies):
+            self._under_way[position] = body
+            yield self._asker._call(body, run=self._run)
+
+    def take(self, position: int, reply: Reply) -> None:
+        self._results[position] = self._read(self._under_way.pop(position), reply)
+
+    def results(self) -> list[_Result]:
+        return [self._results[position] for position in range(len(self._results))]
+
+
+class Run(Protocol):
     """What is asked of LangChain's callback managers."""
 
     tags: list[str]
-
-
-def own_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """A run's tags without those that LangChain adds of its own accord, such as `seq:step:1`."""
-    return tuple(tag for tag in tags if not tag.startswith(("seq:step:", "map:key:", "langsmith:")))
 
 
 def default_model(settings: TogetherAISettings, kind: str) -> str | None:
@@ -235,20 +323,9 @@ def default_model(settings: TogetherAISettings, kind: str) -> str | None:
     return settings.together_default_model
 
 
-def stop_list(stop: str | list[str] | tuple[str, ...] | None) -> list[str] | None:
-    """Stop sequences as the list that the API insists on; None for none."""
-    if stop is None:
-        return None
-    if isinstance(stop, str):
-        return [stop]
-    if not all(isinstance(item, str) for item in stop):
-        raise TogetherAIInputError("stop takes a string or a list of strings.")
-    return list(stop) or None
-
-
-def merged_body(*layers: dict[str, Any] | None) -> dict[str, Any]:
+def merged_body(*layers: JSONObject | None) -> JSONObject:
     """Merge layers of a request body, later ones winning; None means "leave out"."""
-    body: dict[str, Any] = {}
+    body: JSONObject = {}
     for layer in layers:
         if layer:
             body.update(layer)

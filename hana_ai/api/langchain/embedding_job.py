@@ -1,8 +1,7 @@
 """Texts into the bodies of embedding requests, and replies into vectors in the order of the texts. No I/O.
 
-An `EmbeddingJob` is one call of `TogetherAIEmbeddings`. It hands out `Batch`es; whoever carries them asks a batch
-for its next body until there is none, and tells it what came back, so that the synchronous and the asynchronous
-way differ only in how they wait.
+An `EmbeddingJob` is one call of `TogetherAIEmbeddings`. It hands out bodies and takes what came back, so that the
+synchronous and the asynchronous way differ only in how they wait.
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ import json
 import logging
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from hana_ai.api.errors import (
     TogetherAIInputError,
@@ -24,6 +24,7 @@ from hana_ai.api.wire.token_counts import sum_token_counts, token_counts
 
 if TYPE_CHECKING:
     from hana_ai.api.transport.call import Reply
+    from hana_ai.api.wire.schemas import JSONObject
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +32,8 @@ OnEmpty = Literal["error", "blank"]
 OnTooLong = Literal["error", "truncate"]
 OnUsage = Callable[[Mapping[str, int]], None]
 
-_SHORTENINGS = 40
-
-NO_TOKENS: Mapping[str, int] = {"prompt_tokens": 0, "total_tokens": 0}
+_MOST_CUTS = 40
+_NO_TOKENS: Mapping[str, int] = {"prompt_tokens": 0, "total_tokens": 0}
 
 
 @runtime_checkable
@@ -94,7 +94,7 @@ class EmbeddingRules:
     on_too_long: OnTooLong = "error"
     context_length: int | None = None
     """Tokens that the model takes; None when unknown."""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, object] = field(default_factory=dict)
     """Further fields of the request."""
 
     @property
@@ -118,9 +118,9 @@ def check_texts(texts: Iterable[str], on_empty: OnEmpty) -> list[str]:
     """
     if isinstance(texts, (str, bytes)):
         raise TogetherAIInputError("A list of texts is needed, not one text; for a single text use embed_query.")
-    made = list(texts)
+    checked = list(texts)
     empty = []
-    for position, text in enumerate(made):
+    for position, text in enumerate(checked):
         if not isinstance(text, str):
             raise TogetherAIInputError(f"texts[{position}] is a {type(text).__name__}, not a string.")
         if not text or text.isspace():
@@ -131,8 +131,8 @@ def check_texts(texts: Iterable[str], on_empty: OnEmpty) -> list[str]:
             f"a single space in their place."
         )
     for position in empty:
-        made[position] = " "
-    return made
+        checked[position] = " "
+    return checked
 
 
 def describe(positions: Sequence[int]) -> str:
@@ -153,9 +153,9 @@ def cut_to_words(text: str, words: int) -> str:
 
 
 class EmbeddingJob:
-    """One call: its texts, the batches they are sent in, and the vectors that came back.
+    """One call: its texts, the requests they are sent in, and the vectors that came back.
 
-    Equal texts are sent once.
+    Equal texts are sent once. What the server refuses as too large comes again, smaller.
 
     Parameters
     ----------
@@ -206,12 +206,14 @@ class EmbeddingJob:
             self.positions = list(first.values())
         self._fit()
         self._vectors: list[list[float]] = [[]] * len(self.texts)
-        # What a cache has stands at the end, and what is sent before it, from `_begin` on.
-        self._begin = 0
-        self._begun = False
         self._reordered = False
+        # What a cache has stands at the end, and what is sent before it.
         self._missing = len(self.texts)
-        self._usages: list[Any] = []
+        # What is still to be sent, the next one last, and what the bodies of this round were made of.
+        self._waiting = [(0, self._missing)]
+        self._sent: list[tuple[int, int]] = []
+        self._cuts: dict[int, tuple[int, int]] = {}
+        self._usages: list[dict[str, int] | None] = []
         self._request_ids: list[str] = []
 
     def _fit(self) -> None:
@@ -235,34 +237,12 @@ class EmbeddingJob:
             self.texts[place] = cut_to_words(text, room)
             logger.warning("%s was cut to its first %d words", where, room)
 
-    def workers(self, limit: int) -> int:
-        """How many batches to carry at the same time, `limit` at most."""
-        size = self.size.within(self.rules.batch_size)
-        return min(limit, -(-self._missing // size))
-
-    def batches(self) -> Iterator[Batch]:
-        """Cut the texts into batches, of the size that is known to be right when a batch is asked for."""
-        begin, last = self._begin, self._missing
-        while begin < last:
-            end = min(last, begin + self.size.within(self.rules.batch_size))
-            yield Batch(self, begin, end)
-            begin = end
-
-    def body(self, begin: int, end: int) -> dict[str, Any]:
-        """The body for the texts from `begin` up to `end`."""
-        texts, prefix = self.texts[begin:end], self.rules.prefix
-        return {
-            "model": self.rules.model,
-            "input": [prefix + text for text in texts] if prefix else texts,
-            **self.rules.parameters,
-        }
-
     # --- what a cache has ---
 
     def inputs(self, begin: int = 0, end: int | None = None) -> list[str]:
         """The texts as they are sent, from `begin` up to `end`."""
-        prefix = self.rules.prefix
-        return [prefix + text for text in self.texts[begin:end]]
+        texts, prefix = self.texts[begin:end], self.rules.prefix
+        return [prefix + text for text in texts] if prefix else texts
 
     def fill(self, known: Mapping[str, list[float]]) -> None:
         """Take the vectors that a cache has, by text as it is sent."""
@@ -280,6 +260,7 @@ class EmbeddingJob:
         self._vectors = [found[place] or [] for place in order]
         self._reordered = True
         self._missing = sum(vector is None for vector in found)
+        self._waiting = [(0, self._missing)] if self._missing else []
         if self.on_progress is not None:
             self.on_progress(len(found) - self._missing)
 
@@ -288,28 +269,120 @@ class EmbeddingJob:
         """Whether a cache had all."""
         return self._missing == 0
 
-    def more(self) -> bool:
-        """Whether there are batches to be carried, at first and after they were."""
-        if not self._begun:
-            self._begun = True
-            return self._missing > 0
-        if self._begin == 0 < self._missing < len(self.texts) and len({len(each) for each in self._vectors}) > 1:
+    # --- requests ---
+
+    def begin_round(self) -> bool:
+        """Whether there are requests to be sent: at first, and after those of an earlier round."""
+        if not self._waiting and self._cache_disagrees():
             logger.warning("vectors that a cache has in another width than %s are asked for", self.rules.model)
-            self._begin, self._missing = self._missing, len(self.texts)
-            return True
-        return False
+            self._waiting.append((self._missing, len(self.texts)))
+            self._missing = len(self.texts)
+        self._sent = []
+        return bool(self._waiting)
 
-    # --- replies ---
+    def _cache_disagrees(self) -> bool:
+        return 0 < self._missing < len(self.texts) and len({len(vector) for vector in self._vectors}) > 1
 
-    def keep(self, begin: int, reply: Reply, count: int) -> dict[str, list[float]]:
-        """Take the reply for `count` texts from `begin` on; gives the vectors by text, for a cache to keep."""
-        vectors = vectors_from_wire(reply.data, count, model=self.rules.model, request_id=reply.request_id)
-        self._check_width(len(vectors[0]), reply)
+    def bodies(self) -> Iterator[JSONObject]:
+        """Yield the bodies of a round, each of the size that is known to be right when it is asked for.
+
+        A body's position in the round is what `take` and `recover` know it by.
+        """
+        while self._waiting:
+            begin, end = self._waiting.pop()
+            size = self.size.within(self.rules.batch_size)
+            if end - begin > size:
+                self._waiting.append((begin + size, end))
+                end = begin + size
+            self._sent.append((begin, end))
+            yield {"model": self.rules.model, "input": self.inputs(begin, end), **self.rules.parameters}
+
+    def take(self, position: int, reply: Reply) -> dict[str, list[float]]:
+        """Take a reply; gives the vectors by text, for a cache to keep, and none without a cache.
+
+        Raises
+        ------
+        TogetherAIResponseError
+            It is not one vector a text, all of the known width.
+        """
+        begin, end = self._sent[position]
+        try:
+            vectors = vectors_from_wire(
+                reply.data, end - begin, model=self.rules.model, request_id=reply.request_id
+            )
+            self._check_width(len(vectors[0]), reply)
+        except TogetherAIResponseError as exc:
+            self._locate(exc, begin, end)
+            raise
         kept: dict[str, list[float]] = {}
         if self._single:
             vectors = [array("f", vector).tolist() for vector in vectors]
-            kept = dict(zip(self.inputs(begin, begin + count), vectors, strict=True))
-        self._vectors[begin : begin + count] = vectors
+            kept = dict(zip(self.inputs(begin, end), vectors, strict=True))
+        self._vectors[begin:end] = vectors
+        self._tell_of_cut(begin)
+        self._count(reply, end - begin)
+        return kept
+
+    def recover(self, position: int, error: TogetherAIRequestError) -> bool:
+        """Whether what was refused will be sent in another way; if not, the error names its texts from now on.
+
+        A batch that is too large, or that has a text which is too long, is split in halves; a single text that is
+        too long is shortened by a quarter where `on_too_long` says so.
+        """
+        begin, end = self._sent[position]
+        why = refusal(error)
+        if why is not None and end - begin > 1:
+            if why == "batch":
+                self.size.refused(end - begin)
+            middle = (begin + end) // 2
+            self._waiting += [(middle, end), (begin, middle)]
+            return True
+        if why is not None and self._shorten(begin):
+            self._waiting.append((begin, end))
+            return True
+        self._locate(error, begin, end)
+        if why is not None and self.rules.on_too_long == "error":
+            error.hint = "Split the text, or set on_too_long='truncate'."
+        return False
+
+    @contextmanager
+    def naming_texts(self) -> Iterator[None]:
+        """Name the texts that have no form in UTF-8 in the error for the body that was to be sent last."""
+        try:
+            yield
+        except TogetherAIInputError as exc:
+            begin, end = self._sent[-1] if self._sent else (0, 0)
+            unencodable = [
+                self.positions[place] for place in range(begin, end) if not _encodable(self.texts[place])
+            ]
+            if not unencodable:
+                raise
+            raise TogetherAIInputError(f"{describe(unencodable)}: {exc}") from exc
+
+    def _locate(self, error: TogetherAIRequestError, begin: int, end: int) -> None:
+        if len(self.positions) > 1:
+            error.message = f"{error.message} [{describe(self.positions[begin:end])}]"
+
+    def _shorten(self, place: int) -> bool:
+        text = self.texts[place]
+        length, cuts = self._cuts.get(place, (len(text), 0))
+        if self.rules.on_too_long == "error" or len(text) < 2 or cuts == _MOST_CUTS:
+            return False
+        self.texts[place] = text[: len(text) * 3 // 4].rstrip() or text[:1]
+        self._cuts[place] = (length, cuts + 1)
+        return True
+
+    def _tell_of_cut(self, place: int) -> None:
+        if place in self._cuts:
+            length, _ = self._cuts.pop(place)
+            logger.warning(
+                "%s was cut from %d to %d letters, since the server refused it as too long",
+                describe([self.positions[place]]),
+                length,
+                len(self.texts[place]),
+            )
+
+    def _count(self, reply: Reply, texts: int) -> None:
         usage = token_counts(reply.data)
         self._usages.append(usage)
         if reply.request_id:
@@ -317,8 +390,7 @@ class EmbeddingJob:
         if usage is not None and self.on_usage is not None:
             self.on_usage(usage)
         if self.on_progress is not None:
-            self.on_progress(count)
-        return kept
+            self.on_progress(texts)
 
     def _check_width(self, width: int, reply: Reply) -> None:
         dimensions = self.rules.dimensions
@@ -337,7 +409,7 @@ class EmbeddingJob:
             )
 
     def result(self) -> EmbeddingResult:
-        """The vectors of all texts, after every batch has been carried."""
+        """The vectors of all texts, after the last round."""
         vectors = self._vectors
         if self.texts:
             # All from a cache: then this is how the width is learned.
@@ -349,100 +421,8 @@ class EmbeddingJob:
             for place in self._places:
                 vectors.append(list(self._vectors[place]) if place in seen else self._vectors[place])
                 seen.add(place)
-        usage = dict(NO_TOKENS) if self.cached else sum_token_counts(self._usages)
+        usage = dict(_NO_TOKENS) if self.cached else sum_token_counts(self._usages)
         return EmbeddingResult(vectors, usage, self.rules.model, self._request_ids)
-
-
-class Batch:
-    """Some texts of a job, sent in one request, or in several where the server refuses them together."""
-
-    __slots__ = ("_length", "_now", "_shortened", "_waiting", "job")
-
-    def __init__(self, job: EmbeddingJob, begin: int, end: int) -> None:
-        self.job = job
-        self._waiting = [(begin, end)]
-        self._now = (begin, end)
-        self._length = 0
-        self._shortened = 0
-
-    def next_body(self) -> dict[str, Any] | None:
-        """The body of the next request; None when all texts have their vectors."""
-        if not self._waiting:
-            return None
-        begin, end = self._waiting.pop()
-        size = self.job.size.within(self.job.rules.batch_size)
-        if end - begin > size:
-            # Another batch has been refused since this one was cut.
-            self._waiting.append((begin + size, end))
-            end = begin + size
-        self._now = (begin, end)
-        return self.job.body(begin, end)
-
-    def take(self, reply: Reply) -> dict[str, list[float]]:
-        """Take the reply to the last body; gives what a cache is to keep.
-
-        Raises
-        ------
-        TogetherAIResponseError
-            It is not one vector a text, all of the known width.
-        """
-        begin, end = self._now
-        kept = self.job.keep(begin, reply, end - begin)
-        if self._shortened:
-            logger.warning(
-                "%s was cut from %d to %d letters, since the server refused it as too long",
-                describe([self.job.positions[begin]]),
-                self._length,
-                len(self.job.texts[begin]),
-            )
-            self._shortened = 0
-        return kept
-
-    def refused(self, error: TogetherAIRequestError | TogetherAIInputError) -> None:
-        """Take the error that the last body, or its reply, ended in; raise it if nothing can be done.
-
-        A batch that is too large, or that has a text which is too long, is split in halves; a single text that is
-        too long is shortened by a quarter where `on_too_long` says so.
-        """
-        begin, end = self._now
-        why = refusal(error)
-        if why is not None and end - begin > 1:
-            if why == "batch":
-                self.job.size.refused(end - begin)
-            middle = (begin + end) // 2
-            self._waiting += [(middle, end), (begin, middle)]
-        elif why is not None and self._shorten(begin):
-            self._waiting.append((begin, end))
-        else:
-            raise self._located(error, why)
-
-    def _shorten(self, place: int) -> bool:
-        text = self.job.texts[place]
-        if self.job.rules.on_too_long == "error" or len(text) < 2 or self._shortened == _SHORTENINGS:
-            return False
-        shorter = text[: len(text) * 3 // 4].rstrip() or text[:1]
-        self._length = self._length if self._shortened else len(text)
-        self._shortened += 1
-        self.job.texts[place] = shorter
-        return True
-
-    def _located(
-        self, error: TogetherAIRequestError | TogetherAIInputError, why: str | None
-    ) -> TogetherAIRequestError | TogetherAIInputError:
-        """The error, with the positions of its texts in the message."""
-        begin, end = self._now
-        if isinstance(error, TogetherAIInputError):
-            guilty = [place for place in range(begin, end) if not _encodable(self.job.texts[place])]
-            if not guilty:
-                return error
-            made = TogetherAIInputError(f"{describe([self.job.positions[place] for place in guilty])}: {error}")
-            made.__cause__ = error
-            return made
-        if len(self.job.positions) > 1:
-            error.message = f"{error.message} [{describe(self.job.positions[begin:end])}]"
-        if why is not None and self.job.rules.on_too_long == "error":
-            error.hint = "Split the text, or set on_too_long='truncate'."
-        return error
 
 
 def _encodable(text: str) -> bool:

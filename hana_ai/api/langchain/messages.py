@@ -8,7 +8,7 @@ LangChain (the key from which `content_blocks` makes its reasoning block). It is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TypeGuard, cast
 
 import orjson
 from langchain_core.messages import (
@@ -23,23 +23,23 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
+from langchain_core.messages.tool import invalid_tool_call, tool_call
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
 from hana_ai.api.langchain.think import ThinkSplitter
+from hana_ai.api.wire import schemas
+from hana_ai.api.wire.schemas import Choice, GenerationReply, JSONObject, Message
 from hana_ai.api.wire.shapes import SHAPE_ERRORS, shown, wrong_shape
-from hana_ai.api.wire.token_counts import count
+from hana_ai.api.wire.token_counts import read_tokens
 
 PROVIDER = "together"
 """`model_provider` and `ls_provider` of everything made here."""
 
-Wire = dict[str, Any]
-"""A JSON object of Together's API."""
-
 # --- LangChain -> wire ---
 
 
-def messages_to_wire(messages: Iterable[BaseMessage]) -> list[Wire]:
+def messages_to_wire(messages: Iterable[BaseMessage]) -> list[Message]:
     """Turn a history into the `messages` of a request.
 
     Raises
@@ -50,9 +50,9 @@ def messages_to_wire(messages: Iterable[BaseMessage]) -> list[Wire]:
     return [message_to_wire(message) for message in messages]
 
 
-def message_to_wire(message: BaseMessage) -> Wire:
-    """Turn one message into its wire form; see `messages_to_wire`."""
-    wire: Wire
+def message_to_wire(message: BaseMessage) -> Message:
+    """Turn one message into its wire form; raises as `messages_to_wire`."""
+    wire: Message
     if isinstance(message, HumanMessage):
         content = message.content
         wire = {"role": "user", "content": content if isinstance(content, str) else _parts(content)}
@@ -73,13 +73,14 @@ def message_to_wire(message: BaseMessage) -> Wire:
     return wire
 
 
-def _assistant(message: AIMessage) -> Wire:
-    wire: Wire = {"role": "assistant", "content": _text(message.content)}
-    calls = [
-        _call_to_wire(call["id"], call["name"], orjson.dumps(call["args"]).decode()) for call in message.tool_calls
-    ] + [_call_to_wire(call["id"], call["name"], call["args"] or "") for call in message.invalid_tool_calls]
+def _assistant(message: AIMessage) -> Message:
+    wire: Message = {"role": "assistant", "content": _text(message.content)}
+    calls = [_call_to_wire(call["id"], call["name"], dumped(call["args"])) for call in message.tool_calls]
+    calls += [_call_to_wire(call["id"], call["name"], call["args"] or "") for call in message.invalid_tool_calls]
     if calls:
-        wire["tool_calls"] = [{**call, "index": index} for index, call in enumerate(calls)]
+        for index, call in enumerate(calls):
+            call["index"] = index
+        wire["tool_calls"] = calls
         wire["content"] = wire["content"] or None
     elif "function_call" in message.additional_kwargs:
         wire["function_call"] = message.additional_kwargs["function_call"]
@@ -104,11 +105,11 @@ def _reasoning(message: AIMessage) -> str:
     return str(message.additional_kwargs.get("reasoning_content") or "")
 
 
-def _call_to_wire(call_id: str | None, name: str | None, arguments: str) -> Wire:
+def _call_to_wire(call_id: str | None, name: str | None, arguments: str) -> schemas.ToolCall:
     return {"id": call_id or "", "type": "function", "function": {"name": name or "", "arguments": arguments}}
 
 
-def _text(content: str | Sequence[str | Mapping[str, Any]]) -> str:
+def _text(content: str | Sequence[str | Mapping[str, object]]) -> str:
     """The text of an assistant's message; tool calls and reasoning travel in fields of their own."""
     if isinstance(content, str):
         return content
@@ -119,7 +120,7 @@ def _text(content: str | Sequence[str | Mapping[str, Any]]) -> str:
     )
 
 
-def _joined(content: str | Sequence[str | Mapping[str, Any]]) -> str | list[Wire]:
+def _joined(content: str | Sequence[str | Mapping[str, object]]) -> str | list[JSONObject]:
     """One string, as the API wants it for all but users; blocks that are no text stay blocks."""
     if isinstance(content, str):
         return content
@@ -129,17 +130,17 @@ def _joined(content: str | Sequence[str | Mapping[str, Any]]) -> str | list[Wire
     return parts
 
 
-def _parts(content: Sequence[str | Mapping[str, Any]]) -> list[Wire]:
+def _parts(content: Sequence[str | Mapping[str, object]]) -> list[JSONObject]:
     return [{"type": "text", "text": block} if isinstance(block, str) else _part(block) for block in content]
 
 
-def _part(block: Mapping[str, Any]) -> Wire:
+def _part(block: Mapping[str, object]) -> JSONObject:
     kind = block.get("type")
     if kind in ("text", "text-plain") or (kind is None and "text" in block):
         return {"type": "text", "text": str(block.get("text", ""))}
     if kind == "image_url":
         url = block["image_url"]
-        return {"type": "image_url", "image_url": {"url": url} if isinstance(url, str) else dict(url)}
+        return {"type": "image_url", "image_url": dict(url) if isinstance(url, Mapping) else {"url": url}}
     if kind in ("image", "audio", "video"):
         return _medium(str(kind), block)
     if kind in ("file", "document"):
@@ -149,10 +150,10 @@ def _part(block: Mapping[str, Any]) -> Wire:
     return dict(block)
 
 
-def _medium(kind: str, block: Mapping[str, Any]) -> Wire:
+def _medium(kind: str, block: Mapping[str, object]) -> JSONObject:
     """An image, audio or video block in any of LangChain's forms: v1, v0 (`source_type`), Anthropic's `source`."""
     source = block.get("source")
-    origin: Mapping[str, Any] = source if isinstance(source, Mapping) else block
+    origin: Mapping[str, object] = source if isinstance(source, Mapping) else block
     data = origin.get("base64") or origin.get("data")
     mime = origin.get("mime_type") or origin.get("media_type")
     if data is not None:
@@ -170,7 +171,9 @@ def _medium(kind: str, block: Mapping[str, Any]) -> Wire:
     return {"type": f"{kind}_url", f"{kind}_url": {"url": url}}
 
 
-def tool_choice_to_wire(choice: str | bool | Mapping[str, Any] | None, names: Sequence[str]) -> str | Wire | None:
+def tool_choice_to_wire(
+    choice: str | bool | Mapping[str, object] | None, names: Sequence[str]
+) -> str | JSONObject | None:
     """Turn any of LangChain's forms of `tool_choice` into Together's.
 
     Parameters
@@ -190,19 +193,14 @@ def tool_choice_to_wire(choice: str | bool | Mapping[str, Any] | None, names: Se
         return None
     if choice is True:
         return "required"
-    if isinstance(choice, str):
-        if choice in names:
-            name = choice
-        elif choice in ("any", "required"):
+    mode = choice if isinstance(choice, str) else choice.get("type")
+    if mode not in names:
+        if mode in ("any", "required"):
             return "required"
-        elif choice in ("auto", "none"):
-            return choice
-        else:
-            name = choice
-    elif choice.get("type") in ("any", "required"):
-        return "required"
-    elif choice.get("type") in ("auto", "none"):
-        return str(choice["type"])
+        if mode in ("auto", "none"):
+            return str(mode)
+    if isinstance(choice, str):
+        name = choice
     else:
         function = choice.get("function")
         name = str(function.get("name") if isinstance(function, Mapping) else choice.get("name"))
@@ -214,7 +212,7 @@ def tool_choice_to_wire(choice: str | bool | Mapping[str, Any] | None, names: Se
 # --- wire -> LangChain ---
 
 
-def message_from_wire(wire: Mapping[str, Any]) -> BaseMessage:
+def message_from_wire(wire: Mapping[str, object]) -> BaseMessage:
     """Turn a message's wire form into LangChain's.
 
     Raises
@@ -223,31 +221,31 @@ def message_from_wire(wire: Mapping[str, Any]) -> BaseMessage:
         It has no role, or is not what the API promises.
     """
     try:
-        return _message(wire)
+        return _message(cast("Message", wire))
     except SHAPE_ERRORS as exc:
         raise wrong_shape(exc) from exc
 
 
-def _message(wire: Mapping[str, Any]) -> BaseMessage:
+def _message(wire: Message) -> BaseMessage:
     role = wire.get("role")
-    content = wire.get("content")
-    name = wire.get("name")
     if role == "assistant":
         return _ai_message(wire)
+    # LangChain's own classes check what the content is.
+    content, name = cast("str", wire.get("content") or ""), wire.get("name")
     if role == "user":
-        return HumanMessage(content=content or "", name=name)
+        return HumanMessage(content=content, name=name)
     if role == "system":
-        return SystemMessage(content=content or "", name=name)
+        return SystemMessage(content=content, name=name)
     if role == "tool":
-        return ToolMessage(content=content or "", tool_call_id=wire.get("tool_call_id", ""), name=name)
+        return ToolMessage(content=content, tool_call_id=wire.get("tool_call_id", ""), name=name)
     if role == "function":
-        return FunctionMessage(content=content or "", name=str(name))
+        return FunctionMessage(content=content, name=str(name))
     if not role:
         raise TogetherAIResponseError(f"a message without a role: {shown(dict(wire))}")
-    return ChatMessage(content=content or "", role=str(role), name=name)
+    return ChatMessage(content=content, role=str(role), name=name)
 
 
-def _ai_message(wire: Mapping[str, Any]) -> AIMessage:
+def _ai_message(wire: Message) -> AIMessage:
     content = wire.get("content") or ""
     if not isinstance(content, str):
         raise TypeError(f"a message's content is {shown(content)}")
@@ -257,7 +255,7 @@ def _ai_message(wire: Mapping[str, Any]) -> AIMessage:
         parts = [*splitter.feed(content), *splitter.finish()]
         reasoning = "".join(text for thought, text in parts if thought)
         content = "".join(text for thought, text in parts if not thought)
-    extra: Wire = {"reasoning_content": reasoning} if reasoning else {}
+    extra: JSONObject = {"reasoning_content": reasoning} if reasoning else {}
     if wire.get("function_call"):
         extra["function_call"] = wire["function_call"]
     calls: list[ToolCall] = []
@@ -276,12 +274,12 @@ def _ai_message(wire: Mapping[str, Any]) -> AIMessage:
     return message
 
 
-def _read_call(wire: Mapping[str, Any], calls: list[ToolCall], invalid: list[InvalidToolCall]) -> None:
+def _read_call(wire: schemas.ToolCall, calls: list[ToolCall], invalid: list[InvalidToolCall]) -> None:
     function = wire.get("function") or {}
     arguments = function.get("arguments")
     name, call_id = function.get("name"), wire.get("id")
     if isinstance(arguments, Mapping):
-        calls.append(ToolCall(name=str(name), args=dict(arguments), id=call_id, type="tool_call"))
+        calls.append(tool_call(name=str(name), args=dict(arguments), id=call_id))
         return
     try:
         args = orjson.loads(arguments or "{}")
@@ -290,25 +288,38 @@ def _read_call(wire: Mapping[str, Any], calls: list[ToolCall], invalid: list[Inv
         if not name:
             raise ValueError("the call names no function")
     except ValueError as exc:
-        invalid.append(
-            InvalidToolCall(
-                name=name,
-                args=arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode(),
-                id=call_id,
-                error=str(exc),
-                type="invalid_tool_call",
-            )
-        )
+        text = arguments if isinstance(arguments, str) else dumped(arguments)
+        invalid.append(invalid_tool_call(name=name, args=text, id=call_id, error=str(exc)))
         return
-    calls.append(ToolCall(name=name, args=args, id=call_id, type="tool_call"))
+    calls.append(tool_call(name=name, args=args, id=call_id))
+
+
+def choices_of(reply: object, *, request_id: str | None = None, model: str | None = None) -> list[Choice]:
+    """Return the choices of a reply.
+
+    Raises
+    ------
+    TogetherAIResponseError
+        There are none.
+    """
+    choices = reply.get("choices") if isinstance(reply, Mapping) else None
+    if not _is_list_of_choices(choices):
+        raise TogetherAIResponseError(
+            f"a reply without choices: {shown(reply)}", model=model, request_id=request_id
+        )
+    return choices
+
+
+def _is_list_of_choices(value: object) -> TypeGuard[list[Choice]]:
+    return isinstance(value, list) and len(value) > 0
 
 
 def chat_result(
-    reply: Any,
+    reply: object,
     *,
     request_id: str | None = None,
     model: str | None = None,
-    fallback: Mapping[str, Any] | None = None,
+    fallback: Mapping[str, object] | None = None,
 ) -> ChatResult:
     """Turn a reply of chat/completions into LangChain's result, one generation a choice.
 
@@ -319,55 +330,60 @@ def chat_result(
     TogetherAIResponseError
         The reply has no choices, or they are not what the API promises.
     """
+    choices = choices_of(reply, request_id=request_id, model=model)
     try:
-        return _chat_result(reply, request_id, model, fallback)
+        return _chat_result(cast("GenerationReply", reply), choices, request_id, fallback)
     except SHAPE_ERRORS as exc:
         raise wrong_shape(exc, model=model, request_id=request_id) from exc
 
 
 def _chat_result(
-    reply: Any, request_id: str | None, model: str | None, fallback: Mapping[str, Any] | None
+    reply: GenerationReply,
+    choices: list[Choice],
+    request_id: str | None,
+    fallback: Mapping[str, object] | None,
 ) -> ChatResult:
-    choices = reply.get("choices") if isinstance(reply, Mapping) else None
-    if not isinstance(choices, list) or not choices:
-        raise TogetherAIResponseError(
-            f"a reply without choices: {shown(reply)}", model=model, request_id=request_id
-        )
-    usage = usage_from_wire(reply.get("usage"))
-    common = reply_metadata(reply, request_id)
-    if fallback is not None:
-        common["fallback"] = dict(fallback)
+    usage = reply.get("usage")
+    common = reply_metadata(reply, request_id, fallback)
     generations: list[ChatGeneration] = []
     for choice in choices:
-        message = _ai_message({**choice["message"], "role": "assistant"})
-        info = {**common, **_choice_metadata(choice)}
+        message = _ai_message(choice["message"])
+        info = {**common, **choice_metadata(choice)}
         message.response_metadata = info
         # Several choices share one usage; each would be counted, so only the first carries it.
-        message.usage_metadata = usage if not generations else None
+        message.usage_metadata = None if generations else usage_from_wire(usage)
         generations.append(
             ChatGeneration(message=message, generation_info={"finish_reason": info["finish_reason"]})
         )
-    output: Wire = {"model_name": common["model_name"], "id": common.get("id")}
-    if isinstance(reply.get("usage"), Mapping):
-        output["token_usage"] = reply["usage"]
+    output: JSONObject = {"model_name": common["model_name"], "id": common.get("id")}
+    if isinstance(usage, Mapping):
+        output["token_usage"] = usage
     return ChatResult(generations=generations, llm_output=output)
 
 
-def reply_metadata(reply: Mapping[str, Any], request_id: str | None) -> Wire:
-    """What a reply, or a chunk, says about itself, under the names of `response_metadata`."""
-    found: Wire = {"model_provider": PROVIDER, "model_name": reply.get("model")}
-    for name in ("id", "system_fingerprint", "created", "service_tier", "warnings"):
-        if reply.get(name) is not None:
-            found[name] = reply[name]
+_REPLY_FIELDS = ("id", "system_fingerprint", "created", "service_tier", "warnings")
+
+
+def reply_metadata(
+    reply: GenerationReply, request_id: str | None, fallback: Mapping[str, object] | None = None
+) -> JSONObject:
+    """Describe a whole reply, or a chunk: what it says of itself, and which fallback sent it."""
+    found: JSONObject = {"model_provider": PROVIDER, "model_name": reply.get("model")}
+    for name in _REPLY_FIELDS:
+        if (value := reply.get(name)) is not None:
+            found[name] = value
     if reply.get("prompt"):
         found["prompt"] = reply["prompt"]
     if request_id:
         found["request_id"] = request_id
+    if fallback is not None:
+        found["fallback"] = dict(fallback)
     return found
 
 
-def _choice_metadata(choice: Mapping[str, Any]) -> Wire:
-    found: Wire = {"finish_reason": choice.get("finish_reason")}
+def choice_metadata(choice: Choice) -> JSONObject:
+    """Describe one answer of a reply: why it ended, its seed, its log probabilities."""
+    found: JSONObject = {"finish_reason": choice.get("finish_reason")}
     if choice.get("logprobs"):
         found["logprobs"] = choice["logprobs"]
     if choice.get("seed") is not None:
@@ -375,29 +391,23 @@ def _choice_metadata(choice: Mapping[str, Any]) -> Wire:
     return found
 
 
-def usage_from_wire(usage: Any) -> UsageMetadata | None:
-    """Turn a reply's `usage` into LangChain's; details come nested or, for cached tokens, flat."""
-    if not isinstance(usage, Mapping):
+def usage_from_wire(usage: object) -> UsageMetadata | None:
+    """Turn a reply's `usage` into LangChain's; None where prompt or completion is unknown, which is not zero."""
+    tokens = read_tokens(usage)
+    if tokens.prompt is None or tokens.completion is None:
         return None
-    counts = [count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")]
-    if usage and counts == [None] * 3:
-        return None
-    prompt, completion = counts[0] or 0, counts[1] or 0
     result = UsageMetadata(
-        input_tokens=prompt, output_tokens=completion, total_tokens=counts[2] or prompt + completion
+        input_tokens=tokens.prompt,
+        output_tokens=tokens.completion,
+        total_tokens=tokens.prompt + tokens.completion,
     )
-    cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
-    if cached is not None:
-        result["input_token_details"] = InputTokenDetails(cache_read=cached)
-    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
-    if reasoning is not None:
-        result["output_token_details"] = OutputTokenDetails(reasoning=reasoning)
+    if tokens.cached is not None:
+        result["input_token_details"] = InputTokenDetails(cache_read=tokens.cached)
+    if tokens.reasoning is not None:
+        result["output_token_details"] = OutputTokenDetails(reasoning=tokens.reasoning)
     return result
 
 
-def _detail(usage: Mapping[str, Any], where: str, name: str) -> int | None:
-    details = usage.get(where)
-    return count(details[name] if isinstance(details, Mapping) and name in details else usage.get(name))
-
-
-# --- streams ---
+def dumped(value: object) -> str:
+    """JSON in a string, as a call's arguments travel."""
+    return orjson.dumps(value).decode()

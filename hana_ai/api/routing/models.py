@@ -188,10 +188,13 @@ def _check_defaults(settings: TogetherAISettings) -> None:
     """
     from hana_ai.api import routing
     from hana_ai.api.catalog.preflight import check_defaults
+    from hana_ai.api.service import catalog_of
     from hana_ai.api.together_ai import TogetherAIClient
 
     if routing.is_active():
-        check_defaults(TogetherAIClient(settings))
+        # Making it tells the catalogue what is expected.
+        TogetherAIClient(settings)
+        check_defaults(settings, catalog_of(settings))
 
 
 def why_embeddings_stay() -> str | None:

@@ -25,7 +25,8 @@ from hana_ai.api.errors import (
     TogetherAITimeoutError,
 )
 from hana_ai.api.transport.call import Call, RetryEvent
-from hana_ai.api.wire.failures import encode, stream_error
+from hana_ai.api.wire.encoding import encode
+from hana_ai.api.wire.events import stream_error
 
 if TYPE_CHECKING:
     from hana_ai.api.transport.breaker import CircuitBreaker

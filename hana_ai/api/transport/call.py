@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from hana_ai.api.wire.failures import encode
+from hana_ai.api.wire.encoding import encode
 
 if TYPE_CHECKING:
     from hana_ai.api.addresses.targets import FallbackTarget

@@ -22,14 +22,10 @@ from hana_ai.api.transport.body import Body
 from hana_ai.api.transport.call import Call
 from hana_ai.api.transport.destinations import Destination
 from hana_ai.api.transport.limiter import Limiter
-from hana_ai.api.wire.failures import (
-    EventReader,
-    decode,
-    forget_frames,
-    request_id_of,
-    status_error,
-    transport_error,
-)
+from hana_ai.api.wire.encoding import decode
+from hana_ai.api.wire.events import EventReader
+from hana_ai.api.wire.failures import forget_frames, status_error, transport_error
+from hana_ai.api.wire.headers import request_id_of
 
 logger = logging.getLogger(__name__)
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from hana_ai.api.errors import TogetherAIRequestError
 from hana_ai.api.transport.call import Call
 from hana_ai.api.transport.engine import Crossing
 from hana_ai.api.transport.watching import Watched
 
 _T = TypeVar("_T")
+
+Recover = Callable[[int, TogetherAIRequestError], bool]
+"""Gets the position and the error of a call that failed, and says whether the others may go on."""
 
 
 @dataclass(slots=True, eq=False)
@@ -35,10 +39,13 @@ class Gathering(Generic[_T]):
     calls : iterable of Call
         Taken one by one, when there is room for the next: what is still to come takes no memory.
     limit : int
+    recover : callable, optional
+        Default: the first error ends all.
     """
 
-    def __init__(self, calls: Iterable[Call], limit: int) -> None:
+    def __init__(self, calls: Iterable[Call], limit: int, recover: Recover | None = None) -> None:
         self._calls = enumerate(calls)
+        self._recover = recover
         self._limit = max(1, limit)
         self._under_way: list[Member[_T]] = []
         self._exhausted = False
@@ -69,6 +76,10 @@ class Gathering(Generic[_T]):
             if member.crossing.ended:
                 self._under_way.remove(member)
                 yield member
+
+    def recovers(self, member: Member[_T], error: TogetherAIRequestError) -> bool:
+        """Whether the others may go on after the error of one."""
+        return self._recover is not None and self._recover(member.position, error)
 
     def leave(self) -> None:
         """Cancel what is under way."""

@@ -12,7 +12,9 @@ from hana_ai.api.addresses.proxy import proxy_for
 from hana_ai.api.errors import TogetherAIRequestError, TogetherAIResponseError
 from hana_ai.api.transport.body import ACCEPTED, Inflater
 from hana_ai.api.transport.tls import ssl_context
-from hana_ai.api.wire.failures import decode, forget_frames, request_id_of, status_error, transport_error
+from hana_ai.api.wire.encoding import decode
+from hana_ai.api.wire.failures import forget_frames, status_error, transport_error
+from hana_ai.api.wire.headers import request_id_of
 
 BREAKAGE = (APIError, httpx.HTTPError, OSError, TimeoutError)
 """What the SDK, httpx and the system raise when an exchange fails."""

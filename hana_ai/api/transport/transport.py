@@ -30,9 +30,9 @@ from hana_ai.api.transport.engine import (
     running_engine,
 )
 from hana_ai.api.transport.exchange import BREAKAGE, Exchange, broken_exchange
-from hana_ai.api.transport.gathering import Gathering, Member
+from hana_ai.api.transport.gathering import Gathering, Member, Recover
 from hana_ai.api.transport.watching import Adviser, Watched, Watcher
-from hana_ai.api.wire.failures import request_id_of
+from hana_ai.api.wire.headers import request_id_of
 
 if TYPE_CHECKING:
     from together import AsyncTogether
@@ -178,11 +178,13 @@ class Transport:
 
     # --- many requests of one caller ---
 
-    def request_each(self, calls: Iterable[Call], limit: int) -> Generator[tuple[int, Reply], None, None]:
+    def request_each(
+        self, calls: Iterable[Call], limit: int, recover: Recover | None = None
+    ) -> Generator[tuple[int, Reply], None, None]:
         """Send requests, at most `limit` at a time, and yield each reply with its position as it comes.
 
         The calls are taken from their iterable one by one, when there is room for the next: what is still to come
-        takes no memory. The first error cancels what is under way.
+        takes no memory. The first error that `recover` does not take care of cancels what is under way.
 
         Raises
         ------
@@ -190,7 +192,7 @@ class Transport:
             As `request`.
         """
         waiter = blocking_waiter()
-        gathering = Gathering[_Answer](calls, limit)
+        gathering = Gathering[_Answer](calls, limit, recover)
         try:
             while True:
                 for position, call in gathering.next_calls():
@@ -202,16 +204,22 @@ class Transport:
                 for member in gathering.finished():
                     try:
                         reply = _reply_of(member)
-                    except TogetherAIModelNotFoundError as exc:
-                        raise self._suggest(exc, member.call) from exc.__cause__
+                    except TogetherAIRequestError as exc:
+                        if gathering.recovers(member, exc):
+                            continue
+                        if isinstance(exc, TogetherAIModelNotFoundError):
+                            raise self._suggest(exc, member.call) from exc.__cause__
+                        raise
                     yield member.position, reply
         finally:
             gathering.leave()
 
-    async def arequest_each(self, calls: Iterable[Call], limit: int) -> AsyncGenerator[tuple[int, Reply], None]:
+    async def arequest_each(
+        self, calls: Iterable[Call], limit: int, recover: Recover | None = None
+    ) -> AsyncGenerator[tuple[int, Reply], None]:
         """Send requests from a coroutine; raises the same errors as `request_each`."""
         waiter = LoopWaiter()
-        gathering = Gathering[_Answer](calls, limit)
+        gathering = Gathering[_Answer](calls, limit, recover)
         try:
             while True:
                 for position, call in gathering.next_calls():
@@ -223,8 +231,12 @@ class Transport:
                 for member in gathering.finished():
                     try:
                         reply = _reply_of(member)
-                    except TogetherAIModelNotFoundError as exc:
-                        raise await self._asuggest(exc, member.call) from exc.__cause__
+                    except TogetherAIRequestError as exc:
+                        if gathering.recovers(member, exc):
+                            continue
+                        if isinstance(exc, TogetherAIModelNotFoundError):
+                            raise await self._asuggest(exc, member.call) from exc.__cause__
+                        raise
                     yield member.position, reply
         finally:
             gathering.leave()

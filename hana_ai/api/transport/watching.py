@@ -19,7 +19,7 @@ from hana_ai.api.errors import TogetherAIModelNotFoundError
 from hana_ai.api.transport.call import Call
 
 if TYPE_CHECKING:
-    from hana_ai.api.wire.failures import EventReader
+    from hana_ai.api.wire.events import EventReader
 
 OK = "ok"
 CANCELLED = "cancelled"

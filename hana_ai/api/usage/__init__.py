@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from hana_ai.api.usage.budget import BudgetWarning
     from hana_ai.api.usage.events import UsageEvent, UsageTotals
     from hana_ai.api.usage.ledger import Ledger, get_ledger
-    from hana_ai.api.usage.meter import usage_tags
+    from hana_ai.api.usage.tags import usage_tags
 
 _MODULES = {
     "BudgetWarning": "budget",
@@ -17,7 +17,7 @@ _MODULES = {
     "UsageEvent": "events",
     "UsageTotals": "events",
     "get_ledger": "ledger",
-    "usage_tags": "meter",
+    "usage_tags": "tags",
 }
 
 __all__ = ["BudgetWarning", "Ledger", "UsageEvent", "UsageTotals", "get_ledger", "usage_tags"]

@@ -54,15 +54,18 @@ class Budget:
     limit : Decimal
         USD in each period.
     period : {"day", "month"}
+    clock : callable
+        Seconds since 1970.
     """
 
-    def __init__(self, limit: Decimal, period: Period) -> None:
+    def __init__(self, limit: Decimal, period: Period, clock: Callable[[], float] = time.time) -> None:
         self.limit = limit
         self.period: Period = period
+        self._clock = clock
         self._lock = threading.Lock()
         self._callbacks: list[OnBudget] = []
         self._uncounted_told = False
-        self._begin(time.time())
+        self._begin(clock())
 
     def _begin(self, now: float) -> None:
         self._begins, self._ends = _bounds(now, self.period)
@@ -79,14 +82,14 @@ class Budget:
     def first_day(self) -> str:
         """The day on which the period began."""
         with self._lock:
-            self._turn()
+            self._begin_if_over()
             return utc_day(self._begins)
 
     @property
     def spent(self) -> Decimal:
         """USD spent in this period, as far as is known here."""
         with self._lock:
-            self._turn()
+            self._begin_if_over()
             return EXACT.add(self._own, self._others)
 
     def add(self, cost: Decimal | None, called_at: float) -> None:
@@ -95,7 +98,7 @@ class Budget:
             self._tell_uncounted()
             return
         with self._lock:
-            self._turn()
+            self._begin_if_over()
             # A call that began before midnight belongs to the day it is recorded under.
             if called_at >= self._begins:
                 self._own = EXACT.add(self._own, cost)
@@ -106,7 +109,7 @@ class Budget:
     def set_others(self, spent: Decimal, first_day: str) -> None:
         """Note what other processes have spent since the period's first day; `warn` is to follow."""
         with self._lock:
-            self._turn()
+            self._begin_if_over()
             if first_day == utc_day(self._begins):
                 self._others = spent
 
@@ -128,9 +131,9 @@ class Budget:
                 period=self.period,
             )
 
-    def _turn(self) -> None:
+    def _begin_if_over(self) -> None:
         """Begin a new period when the last one is over."""
-        now = time.time()
+        now = self._clock()
         if now >= self._ends:
             self._begin(now)
 

@@ -11,7 +11,8 @@ from typing import Any, TypedDict
 import orjson
 
 from hana_ai.api.catalog.money import EXACT, plain
-from hana_ai.api.usage.meter import CACHED, Tokens, UsageRecord
+from hana_ai.api.storage.drivers import Row
+from hana_ai.api.usage.pricing import Priced
 from hana_ai.api.usage.store import LONGEST_MODEL, LONGEST_TAGS, LONGEST_TEXT
 
 
@@ -66,37 +67,12 @@ class UsageEvent:
     request_id: str | None
 
 
-# --- records -> rows -> events ---
+# --- calls -> rows -> events ---
 
 
-def may_cost(record: UsageRecord) -> bool:
-    """Whether tokens may have been generated: not when the server refused with an error status."""
-    return record.http_status is None or record.status == "TogetherAIStreamError"
-
-
-def may_be_priced(record: UsageRecord, tokens: Tokens) -> bool:
-    """Whether a cost is missing only because the catalogue has not been read."""
-    return tokens.prompt is not None and record.catalog.cached is None
-
-
-def cost_of(record: UsageRecord, tokens: Tokens) -> Decimal | None:
-    """USD by the catalogue as last read; None when a price or the tokens are unknown."""
-    if record.status == CACHED:
-        return Decimal(0)
-    models = record.catalog.cached
-    if models is None or tokens.prompt is None:
-        return None
-    info = models.get(record.model) or models.get(record.answering or "")
-    completion = tokens.completion
-    if completion is None and record.operation in ("embedding", "rerank"):
-        completion = 0
-    if info is None or completion is None:
-        return None
-    return info.cost(tokens.prompt, completion, tokens.cached or 0)
-
-
-def row_of(record: UsageRecord, tokens: Tokens, cost: Decimal | None) -> tuple[Any, ...]:
+def row_of(call: Priced) -> tuple[object, ...]:
     """A row of the store, but for the process and the number that it begins with."""
+    record, tokens, cost = call
     return (
         datetime.fromtimestamp(record.called_at, UTC).isoformat(" ", "microseconds")[:26],
         record.operation,
@@ -164,7 +140,7 @@ def no_calls() -> UsageTotals:
     )
 
 
-def sums_of(groups: Iterable[Sequence[Any]], by: str) -> dict[str, UsageTotals]:
+def sums_of(groups: Iterable[Row], by: str) -> dict[str, UsageTotals]:
     """Add up the store's groups: name, cost, and eight counts, as `Store.groups` gives them."""
     found: dict[str, UsageTotals] = {}
     priced: set[str] = set()
@@ -180,7 +156,7 @@ def sums_of(groups: Iterable[Sequence[Any]], by: str) -> dict[str, UsageTotals]:
     return found
 
 
-def _add(sums: UsageTotals, cost: str | None, counts: Sequence[Any]) -> None:
+def _add(sums: UsageTotals, cost: str | None, counts: Row) -> None:
     calls, prompt, completion, cached, reasoning, unknown, failed, hits = (int(count or 0) for count in counts)
     sums["total_requests"] += calls
     sums["failed_requests"] += failed

@@ -1,9 +1,9 @@
 """The ledger: what every call took and cost, and the budget it is held against.
 
 `get_ledger()` is the process's ledger for the settings. Calls are noted in memory in some microseconds and written
-by a thread: after `FLUSH_ROWS` calls or `FLUSH_SECONDS`, whichever comes first, and at the end of the process. A
-process that is killed loses no more than that. Where TOGETHER_USAGE_DB is not set, the ledger lives in memory and
-ends with the process.
+by a thread: after 256 calls or a second, whichever comes first, and at the end of the process. A process that is
+killed loses no more than that. Where TOGETHER_USAGE_DB is not set, the ledger lives in memory and ends with the
+process.
 
 >>> from hana_ai.api import get_ledger
 >>> get_ledger().totals()["total_tokens"]
@@ -12,47 +12,37 @@ ends with the process.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
-import os
-import sys
 import threading
 import time
-import uuid
-import weakref
 from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from hana_ai.api.catalog.money import EXACT, plain
+from pydantic import SecretStr
+
+from hana_ai.api.process import RenewableLock, Stage, on_exit, on_fork
 from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.storage.database import StoreError
+from hana_ai.api.storage.outage import Outage
+from hana_ai.api.usage.book import Book
 from hana_ai.api.usage.budget import Budget, BudgetWarning, OnBudget, utc_day
-from hana_ai.api.usage.events import (
-    UsageEvent,
-    UsageTotals,
-    cost_of,
-    event_of,
-    may_be_priced,
-    may_cost,
-    no_calls,
-    row_of,
-    sums_of,
-    time_range,
-)
+from hana_ai.api.usage.events import UsageEvent, UsageTotals, no_calls, time_range
 from hana_ai.api.usage.key import UsageKey, usage_key
-from hana_ai.api.usage.meter import UsageRecord, read_tokens, usage_tags
-from hana_ai.api.usage.older_calls import OlderCalls
+from hana_ai.api.usage.pricing import CatalogFor, Priced, Prices
+from hana_ai.api.usage.record import UsageRecord
 from hana_ai.api.usage.store import Store, open_store
-from hana_ai.api.usage.turns import RenewableLock, Turns
-
-if TYPE_CHECKING:
-    from hana_ai.api.catalog.catalog import Catalog
+from hana_ai.api.usage.tags import usage_tags
+from hana_ai.api.usage.turns import Turns
+from hana_ai.api.usage.writer import Writer
 
 __all__ = [
     "BudgetWarning",
     "Ledger",
+    "Limits",
     "UsageEvent",
     "UsageTotals",
     "close_all",
@@ -63,21 +53,31 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-FLUSH_ROWS = 256
-"""Calls after which the buffer is written."""
-FLUSH_SECONDS = 1.0
-"""Seconds after which the buffer is written, however few calls are in it."""
-MAX_PENDING = 1024
-"""Calls in the buffer at which a caller writes it itself, since the thread can't keep up."""
-
-_IN_MEMORY_ROWS = 256
-_AWAY_SECONDS = 10.0
-_RETRY_PRICES_SECONDS = 600.0
-_MOST_UNPRICED = 100_000
-_MOST_KEPT = 100_000
-_MOST_KEPT_IN_MEMORY = 1_000
-
 By = Literal["day", "model", "operation", "tag"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long calls wait in memory until they are written, and how many are kept there."""
+
+    flush_rows: int = 256
+    """Calls after which the buffer is written."""
+    flush_seconds: float = 1.0
+    """Seconds after which the buffer is written, however few calls are in it."""
+    most_pending: int = 1024
+    """Calls in the buffer at which a caller writes it itself, since the thread can't keep up."""
+    most_kept: int = 100_000
+    """Calls in the buffer while the database is away; of more, the oldest are lost."""
+    away_seconds: float = 10.0
+    """How long a budget does without a database that failed."""
+    most_unpriced: int = 100_000
+    """Calls that wait for a price."""
+    retry_prices_seconds: float = 600.0
+    """Until a catalogue that couldn't be read is asked for again."""
+    newest_in_memory: int = 1_000
+    """Calls that a ledger in memory keeps one by one."""
+    batch_in_memory: int = 256
+    """Calls that a ledger in memory collects before it looks at them."""
 
 
 class Ledger:
@@ -86,65 +86,44 @@ class Ledger:
     `get_ledger` makes one. Times without a time zone count as UTC, and days are those of UTC.
     """
 
-    def __init__(self, store: Store, *, budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        catalog_for: CatalogFor | None = None,
+        budget: Budget | None = None,
+        limits: Limits = Limits(),
+    ) -> None:
         self._store = store
         self._budget = budget
-        self.limited = budget is not None
+        self._limits = limits
+        self._book = Book(store, newest=limits.newest_in_memory, batch=limits.batch_in_memory)
+        self._prices = Prices(
+            catalog_for, most_waiting=limits.most_unpriced, try_again_seconds=limits.retry_prices_seconds
+        )
         self._pending: deque[tuple[UsageRecord, Decimal | None]] = deque()
+        self._newest: UsageRecord | None = None
         self._writing = threading.Lock()
-        self._process = uuid.uuid4().hex[:12]
-        self._sequence = 0
-        self._spent: dict[str, Decimal] = {}
-        self._unpriced: deque[tuple[int, UsageRecord]] = deque(maxlen=_MOST_UNPRICED)
-        self._prices_tried: weakref.WeakKeyDictionary[Catalog, float] = weakref.WeakKeyDictionary()
-        self._some = threading.Event()
-        self._full = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._closed = False
-        self._complained = False
-        self._away_until = 0.0
-        self._trimmed = 0
-        self._older = OlderCalls()
-        self._last_catalog: Catalog | None = None
-        self._asking = threading.Lock()
+        self._writer = Writer(self._keep_up, limits.flush_seconds)
+        self._outage = Outage(limits.away_seconds, "calls are kept in memory until it can be")
         self._turns = Turns()
 
     def __repr__(self) -> str:
         return f"Ledger({self._store.name!r})"
 
-    # --- what the transport calls ---
+    def price_by(self, catalog_for: CatalogFor) -> None:
+        """Take prices from these catalogues."""
+        self._prices.catalog_for = catalog_for
 
-    def record(self, record: UsageRecord) -> None:
-        """Note a call that has ended."""
-        budget = self._budget
-        if budget is None:
-            self._pending.append((record, None))
-        else:
-            cost = cost_of(record, read_tokens(record.usage))
-            self._pending.append((record, cost))
-            if cost is not None or may_cost(record):
-                # Counted at once: the next call is admitted by it.
-                budget.add(cost, record.called_at)
-        count = len(self._pending)
-        if self._closed:
-            # After the end there is nobody else who would write.
-            self._write()
-            return
-        if not self._store.shared and count < _IN_MEMORY_ROWS:
-            # Nothing can be lost, and nobody else can ask: what is pending can wait for a question.
-            return
-        if self._thread is None:
-            self._start()
-        if not self._some.is_set():
-            self._some.set()
-        if count >= FLUSH_ROWS or self.limited:
-            # With a budget, the other processes want to know at once.
-            self._full.set()
-            if self._store.shared and count >= MAX_PENDING and not self._complained:
-                self._write()
+    # --- before and after each call ---
 
-    def admit(self, catalog: Catalog) -> None:
-        """Refuse the next call, if the budget is spent; the transport asks before it sends.
+    @property
+    def limited(self) -> bool:
+        """Whether there is a budget, so that `admit` is to be asked before each call."""
+        return self._budget is not None
+
+    def admit(self, base_url: str, api_key: SecretStr) -> None:
+        """Refuse the next call to an address, if the budget is spent.
 
         Raises
         ------
@@ -154,21 +133,41 @@ class Ledger:
         if self._budget is None:
             return
         self._budget.check()
-        if not catalog.fresh:
-            # Once an hour: without prices nothing could be counted.
-            self._read_prices(catalog)
-        if self._store.shared:
-            self._turns.run(self._exchange)
+        if self._store.shared or self._lacks_prices(base_url, api_key):
+            self._prepare(base_url, api_key)
             self._budget.warn()
             self._budget.check()
 
-    async def aadmit(self, catalog: Catalog) -> None:
-        """Refuse the next call from a coroutine; see `admit`."""
+    async def aadmit(self, base_url: str, api_key: SecretStr) -> None:
+        """Refuse the next call from a coroutine; raises the same error as `admit`."""
         if self._budget is None:
             return
         self._budget.check()
-        if self._store.shared or not catalog.fresh:
-            await asyncio.to_thread(self.admit, catalog)
+        if self._store.shared or self._lacks_prices(base_url, api_key):
+            await asyncio.to_thread(self._prepare, base_url, api_key)
+            # In the task, not in the thread: the callbacks are the caller's.
+            self._budget.warn()
+            self._budget.check()
+
+    def record(self, record: UsageRecord) -> None:
+        """Note a call that has ended."""
+        cost = None if self._budget is None else self._prices.of(record).cost
+        self._pending.append((record, cost))
+        if self._budget is not None and (cost is not None or record.may_cost):
+            # Counted at once: the next call is admitted by it.
+            self._budget.add(cost, record.called_at)
+        pending = len(self._pending)
+        if self._writer.closed:
+            # After the end there is nobody else who would write.
+            self.flush()
+            return
+        if not self._store.shared and pending < self._limits.batch_in_memory:
+            # Nothing can be lost, and nobody else can ask: what is pending can wait for a question.
+            return
+        # With a budget, the other processes want to know at once.
+        self._writer.wake(at_once=pending >= self._limits.flush_rows or self.limited)
+        if self._store.shared and pending >= self._limits.most_pending and self._outage.is_over:
+            self.flush()
 
     # --- the budget ---
 
@@ -189,23 +188,45 @@ class Ledger:
         Parameters
         ----------
         callback : callable
-            Gets a `BudgetWarning`, in the thread of the call that reached it. What it raises is logged.
+            Gets a `BudgetWarning`, in the thread or task of the call that reached it. What it raises is logged.
         """
         if self._budget is not None:
             self._budget.on_budget(callback)
 
+    def _lacks_prices(self, base_url: str, api_key: SecretStr) -> bool:
+        catalog = self._prices.catalog_at(base_url, api_key)
+        return catalog is not None and not catalog.fresh
+
+    def _prepare(self, base_url: str, api_key: SecretStr) -> None:
+        """Read prices, without which nothing could be counted, and what the other processes spent."""
+        catalog = self._prices.catalog_at(base_url, api_key)
+        if catalog is not None:
+            self._prices.read(catalog)
+        if self._store.shared:
+            self._turns.run(self._exchange)
+
     def _exchange(self) -> None:
         """Tell the other processes what this one spent, and ask what they did."""
         assert self._budget is not None
-        if time.monotonic() < self._away_until:
+        if self._outage.lasts:
             # Until the database is back, this process goes by what it knows.
             return
-        self._write()
+        self.flush()
         first_day = self._budget.first_day
         try:
-            self._budget.set_others(self._store.spent_by_others(self._process, first_day), first_day)
+            self._budget.set_others(self._book.spent_by_others(first_day), first_day)
         except StoreError as exc:
-            self._complain(exc)
+            self._outage.begin(exc, logger)
+
+    def _count(self, calls: Iterable[Priced]) -> None:
+        """Count calls whose cost was not known when they ended.
+
+        Never under a lock: a callback of the budget may ask the ledger something.
+        """
+        if self._budget is not None:
+            for call in calls:
+                if call.cost is not None:
+                    self._budget.add(call.cost, call.record.called_at)
 
     # --- questions ---
 
@@ -227,16 +248,16 @@ class Ledger:
     def totals_by(
         self, by: By, start: date | datetime | None = None, end: date | datetime | None = None
     ) -> dict[str, UsageTotals]:
-        """Add up the calls by day, model, operation or tag; see `totals`.
+        """Add up the calls by day, model, operation or tag; takes and raises the same as `totals`.
 
         A call with several tags counts for each of them, and one without any under the empty string.
         """
         return dict(sorted(self._sums(by, start, end).items()))
 
     def events(self, start: date | datetime | None = None, end: date | datetime | None = None) -> list[UsageEvent]:
-        """List the calls from `start` until before `end`, the oldest first; see `totals`."""
+        """List the calls from `start` until before `end`, the oldest first; raises as `totals`."""
         self._settle()
-        return [event_of(row) for row in self._store.rows(*time_range(start, end))]
+        return self._book.events(*time_range(start, end))
 
     def _sums(
         self, by: By | Literal["nothing"], start: date | datetime | None, end: date | datetime | None
@@ -244,11 +265,10 @@ class Ledger:
         self._settle()
         between = time_range(start, end)
         if self._store.shared:
-            return sums_of(self._store.groups(by, *between), by)
+            return self._book.sums(by, *between)
         with self._writing:
-            # Together, since calls move from the one to the other.
-            groups = [*self._store.groups(by, *between), *self._older.groups(by, *between)]
-        return sums_of(groups, by)
+            # Calls move from the newest to the older ones.
+            return self._book.sums(by, *between)
 
     def _settle(self) -> None:
         """Write what is pending, and find prices that are still missing."""
@@ -259,189 +279,85 @@ class Ledger:
 
     def flush(self) -> None:
         """Write what is in the buffer; if the database refuses, that is logged, and the calls are kept."""
-        self._write()
+        self._count(self._write())
 
-    def _write(self) -> None:
-        late = self._write_pending()
-        if self._budget is not None:
-            # Outside of the lock: a callback of the budget may ask the ledger something.
-            for cost, called_at in late:
-                self._budget.add(cost, called_at)
-
-    def _write_pending(self) -> list[tuple[Decimal, float]]:
-        """Write; costs that were not known when their calls ended, and when those began."""
+    def _write(self) -> list[Priced]:
+        """Write what is pending; return the calls whose cost was not known when they ended."""
         with self._writing:
-            self._some.clear()
-            self._full.clear()
+            self._writer.resting()
             taken: list[tuple[UsageRecord, Decimal | None]] = []
             while self._pending:
                 taken.append(self._pending.popleft())
             if not taken:
                 return []
-            late: list[tuple[Decimal, float]] = []
-            spent: dict[str, Decimal] = {}
-            rows, unpriced, sequence = [], [], self._sequence
-            for record, known in taken:
-                sequence += 1
-                tokens = read_tokens(record.usage)
-                cost = cost_of(record, tokens) if known is None else known
-                if cost is None and may_be_priced(record, tokens):
-                    unpriced.append((sequence, record))
-                elif cost is not None:
-                    self._spend(spent, record, cost)
-                    if known is None:
-                        late.append((cost, record.called_at))
-                rows.append((self._process, sequence, *row_of(record, tokens, cost)))
+            calls = [self._prices.of(record, cost) for record, cost in taken]
             try:
-                self._store.write(rows, spent)
+                first = self._book.write(calls)
             except StoreError as exc:
-                self._complain(exc)
+                self._outage.begin(exc, logger)
                 self._pending.extendleft(reversed(taken))
-                self._some.set()
-                while len(self._pending) > _MOST_KEPT:
+                self._writer.wake(at_once=False)
+                while len(self._pending) > self._limits.most_kept:
                     self._pending.popleft()
                 return []
-            self._complained = False
-            self._sequence = sequence
-            self._spent.update(spent)
-            self._unpriced.extend(unpriced)
-            self._last_catalog = taken[-1][0].catalog
-            self._trim()
-            return late
-
-    def _trim(self) -> None:
-        """Bound the memory of a ledger that lives in it."""
-        if self._store.shared or self._sequence - self._trimmed < _MOST_KEPT_IN_MEMORY + _IN_MEMORY_ROWS:
-            return
-        if not self._trimmed:
-            logger.info(
-                "the ledger in memory keeps the newest %d calls one by one, and sums of those before them; set "
-                "TOGETHER_USAGE_DB to keep all",
-                _MOST_KEPT_IN_MEMORY,
+            self._outage.end()
+            self._newest = calls[-1].record
+            self._prices.wait_for(
+                (number, call.record) for number, call in enumerate(calls, first) if self._prices.may_come(call)
             )
-        self._trimmed = self._sequence - _MOST_KEPT_IN_MEMORY
-        self._older.add(self._store.older(self._trimmed))
-        self._store.forget(self._trimmed)
-        while self._budget is None and self._unpriced and self._unpriced[0][0] <= self._trimmed:
-            # There is no line left to write a price to.
-            self._unpriced.popleft()
-
-    def _spend(self, spent: dict[str, Decimal], record: UsageRecord, cost: Decimal) -> None:
-        day = utc_day(record.called_at)
-        before = spent[day] if day in spent else self._spent.get(day, Decimal(0))
-        spent[day] = EXACT.add(before, cost)
-
-    def _complain(self, exc: StoreError) -> None:
-        self._away_until = time.monotonic() + _AWAY_SECONDS
-        if not self._complained:
-            self._complained = True
-            logger.warning("%s; calls are kept in memory until it can be", exc)
-
-    # --- prices ---
+            added_up = self._book.add_up_older()
+            if added_up is not None and self._budget is None:
+                # There is no line left to write a price to.
+                self._prices.forget_until(added_up)
+            return [call for call, (_, cost) in zip(calls, taken, strict=True) if cost is None]
 
     def _find_prices(self, *, in_background: bool = False) -> None:
         """Read catalogues that were not read yet, and price the calls that wait for them."""
-        for catalog in {id(record.catalog): record.catalog for _, record in list(self._unpriced)}.values():
+        for catalog in self._prices.catalogs():
             if catalog.cached is None:
-                self._read_prices(catalog)
+                self._prices.read(catalog)
         with self._writing:
-            if in_background and self._closed:
+            if in_background and self._writer.closed:
                 # It was done by `close`, and nobody would close the database again.
                 return
-            costs: list[tuple[str, str, int]] = []
-            still: list[tuple[int, UsageRecord]] = []
-            spent: dict[str, Decimal] = {}
-            found: list[tuple[Decimal, float]] = []
-            for sequence, record in self._unpriced:
-                tokens = read_tokens(record.usage)
-                cost = cost_of(record, tokens)
-                if cost is not None:
-                    self._spend(spent, record, cost)
-                    costs.append((plain(cost), self._process, sequence))
-                    found.append((cost, record.called_at))
-                elif may_be_priced(record, tokens):
-                    still.append((sequence, record))
-            if costs:
+            priced, waiting = self._prices.found()
+            if priced:
                 try:
-                    self._store.set_costs(costs, self._process, spent)
+                    self._book.set_costs(priced)
                 except StoreError as exc:
-                    self._complain(exc)
+                    self._outage.begin(exc, logger)
                     return
-                self._spent.update(spent)
-            self._unpriced = deque(still, maxlen=_MOST_UNPRICED)
-        if self._budget is not None:
-            for cost, called_at in found:
-                self._budget.add(cost, called_at)
+            self._prices.keep(waiting)
+        self._count(call for _, call in priced)
 
-    def _may_ask(self, catalog: Catalog) -> bool:
-        tried = self._prices_tried.get(catalog)
-        return tried is None or time.monotonic() - tried > _RETRY_PRICES_SECONDS
-
-    def _read_prices(self, catalog: Catalog) -> None:
-        """Read a catalogue that is not fresh, unless that failed a while ago; whoever comes meanwhile waits."""
-        with self._asking:
-            if catalog.fresh or not self._may_ask(catalog):
-                return
-            self._prices_tried[catalog] = time.monotonic()
-            try:
-                catalog.models()
-            except RuntimeError as exc:
-                # A TogetherAIError, or httpx's word that the client was closed meanwhile. Costs stay unknown,
-                # which the totals show; the next try is some minutes later.
-                logger.debug("no prices for the ledger %s: %s", self._store.name, exc)
-
-    # --- the thread ---
-
-    def _start(self) -> None:
-        with self._writing:
-            if self._thread is not None or self._closed:
-                return
-            self._thread = threading.Thread(target=self._keep_writing, name="together-ai-ledger", daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError as exc:
-                # At the end of the interpreter no thread can be started; what is pending is written by `close`.
-                logger.debug("the ledger %s has no thread: %s", self._store.name, exc)
-        util = sys.modules.get("multiprocessing.util")
-        if util is not None and sys.modules["multiprocessing.process"].parent_process() is not None:
-            # Forked workers of multiprocessing leave without `atexit`.
-            util.Finalize(self, self.close, exitpriority=10)
-
-    def _keep_writing(self) -> None:
-        while not self._closed:
-            self._some.wait()
-            self._full.wait(FLUSH_SECONDS)
-            if self._closed:
-                return
-            self._write()
-            self._price_in_background()
-            if self._complained:
-                # The database is away: no busy loop over what can't be written.
-                time.sleep(FLUSH_SECONDS)
+    def _keep_up(self) -> None:
+        """What the writer's thread does."""
+        self.flush()
+        self._price_in_background()
+        if not self._outage.is_over:
+            # No busy loop over what can't be written.
+            time.sleep(self._limits.flush_seconds)
 
     def _price_in_background(self) -> None:
         """Find and renew prices in a thread of its own, since a slow catalogue must not hold up the writing."""
-        catalogs = {id(record.catalog): record.catalog for _, record in list(self._unpriced)}
-        if self._last_catalog is not None:
-            catalogs[id(self._last_catalog)] = self._last_catalog
-        old = [catalog for catalog in catalogs.values() if not catalog.fresh and self._may_ask(catalog)]
-        if not old and not any(catalog.cached is not None for catalog in catalogs.values() if self._unpriced):
+        catalogs = self._prices.catalogs(self._newest)
+        due = [catalog for catalog in catalogs if self._prices.is_due(catalog)]
+        may_be_found = self._prices.some_wait() and any(catalog.cached is not None for catalog in catalogs)
+        if not due and not may_be_found:
             return
 
         def renew() -> None:
-            for catalog in old:
-                self._read_prices(catalog)
+            for catalog in due:
+                self._prices.read(catalog)
             self._find_prices(in_background=True)
 
         threading.Thread(target=renew, name="together-ai-prices", daemon=True).start()
 
     def close(self) -> None:
         """Write everything and close the database; a later question opens it again."""
-        self._closed = True
-        self._some.set()
-        self._full.set()
-        self._write()
-        if self._store.shared and self._unpriced:
+        self._writer.close()
+        self.flush()
+        if self._store.shared and self._prices.some_wait():
             self._find_prices()
         with self._writing:
             self._store.close()
@@ -450,7 +366,6 @@ class Ledger:
 
 
 # --- one ledger for all who ask for the same ---
-
 
 _ledgers: dict[UsageKey, Ledger] = {}
 _lock = RenewableLock()
@@ -479,14 +394,22 @@ def get_ledger(settings: TogetherAISettings | None = None) -> Ledger:
     return ledger_for(usage_key(settings if settings is not None else TogetherAISettings()))
 
 
-def ledger_for(key: UsageKey) -> Ledger:
-    """The process's ledger for a key."""
+def ledger_for(key: UsageKey, catalog_for: CatalogFor | None = None) -> Ledger:
+    """The process's ledger for a key; `catalog_for` is where it takes prices from, from now on.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        The key's database can't be used; the message says what to do.
+    """
     with _lock:
         ledger = _ledgers.get(key)
         if ledger is None:
             budget = None if key.budget is None else Budget(key.budget, key.period)
             ledger = _ledgers[key] = Ledger(open_store(key), budget=budget)
-        return ledger
+    if catalog_for is not None:
+        ledger.price_by(catalog_for)
+    return ledger
 
 
 def close_all() -> None:
@@ -501,11 +424,9 @@ def close_all() -> None:
 def _begin_anew() -> None:
     # A forked child writes under its own name and through its own connection. The parent's stay as they are:
     # closing them here would reach into the parent's files.
-    _lock.renew()
     _left_behind.extend(_ledgers.values())
     _ledgers.clear()
 
 
-atexit.register(close_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+on_fork(in_child=_begin_anew)
+on_exit(Stage.LEDGERS, close_all)

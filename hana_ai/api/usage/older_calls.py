@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from typing import Any
 
 from hana_ai.api.catalog.money import EXACT, plain
+from hana_ai.api.storage.drivers import Row
 
 _PLACES = {"day": 0, "operation": 1, "model": 2, "tag": 3}
 
@@ -15,9 +15,9 @@ class OlderCalls:
     """Sums by day, operation, model and tags."""
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[Any, ...], tuple[Decimal, list[int]]] = {}
+        self._sums: dict[tuple[str | bool, ...], tuple[Decimal, list[int]]] = {}
 
-    def add(self, groups: Iterable[Sequence[Any]]) -> None:
+    def add(self, groups: Iterable[Row]) -> None:
         """Take what `Store.older` gives: day, operation, model, tags, cost, calls, and further counts."""
         for day, operation, model, tags, cost, calls, *counts in groups:
             key = (day, operation, model, tags, cost is not None)
@@ -27,7 +27,7 @@ class OlderCalls:
                 total = EXACT.add(total, EXACT.multiply(Decimal(cost), Decimal(int(calls))))
             self._sums[key] = (total, [one + other for one, other in zip(before, numbers, strict=True)])
 
-    def groups(self, by: str, start: str, end: str) -> Iterator[Sequence[Any]]:
+    def groups(self, by: str, start: str, end: str) -> Iterator[Row]:
         """The sums of the days that begin from `start` until before `end`, as `Store.groups` gives them."""
         for key, (total, (calls, *counts)) in self._sums.items():
             if not start <= f"{key[0]} 00:00:00.000000" < end:

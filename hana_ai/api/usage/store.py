@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Literal
 
 from hana_ai.api.catalog.money import plain, total
-from hana_ai.api.storage.database import Cursor, Database, Driver, hana_driver, sqlite_driver
-from hana_ai.api.usage.key import HANA, HanaAddress, UsageKey
-
-Row = tuple[Any, ...]
+from hana_ai.api.storage.database import Database
+from hana_ai.api.storage.drivers import Cursor, Driver, Row, open_driver
+from hana_ai.api.usage.key import UsageKey
 
 TABLE = "TOGETHER_USAGE"
 """Name of the table in SQLite."""
@@ -133,9 +131,7 @@ class Store:
 
     def forget(self, sequence: int) -> None:
         """Delete the calls up to a number; for a store that only one process writes."""
-        self._database.run(
-            lambda cursor, _: cursor.execute(f'DELETE FROM {self._table} WHERE "SEQUENCE" <= ?', (sequence,))
-        )
+        self._database.execute(f'DELETE FROM {self._table} WHERE "SEQUENCE" <= ?', (sequence,))
 
     def _has(self, cursor: Cursor, row: Row) -> bool:
         cursor.execute(
@@ -157,7 +153,7 @@ class Store:
         statement = f'SELECT "COST_USD" FROM {self._spent_table} WHERE "DAY" >= ? AND "PROCESS" <> ?'
         return total(Decimal(row[0]) for row in self._database.read(statement, (since, process)))
 
-    def groups(self, by: GroupBy, start: str, end: str) -> Sequence[Sequence[Any]]:
+    def groups(self, by: GroupBy, start: str, end: str) -> Sequence[Row]:
         """Sums of the calls from `start` until before `end`, by group and cost.
 
         Columns: group, cost, calls, prompt, completion, cached and reasoning tokens, calls of unknown cost, calls
@@ -171,7 +167,7 @@ class Store:
             (start, end),
         )
 
-    def older(self, sequence: int) -> Sequence[Sequence[Any]]:
+    def older(self, sequence: int) -> Sequence[Row]:
         """Sums of the calls up to a number, by day, operation, model, tags and cost; columns as of `groups`."""
         keys = ", ".join([_GROUPS["day"], _GROUPS["operation"], _GROUPS["model"], _GROUPS["tag"], '"COST_USD"'])
         return self._database.read(
@@ -204,18 +200,5 @@ def open_store(key: UsageKey) -> Store:
     TogetherAISettingsError
         TOGETHER_USAGE_DB is no name of a table or no path that can be written, or there is no HANA to go with it.
     """
-    if key.database is None:
-        return sqlite_store(None)
-    if key.hana is not None:
-        return hana_store(key.database[len(HANA) :], key.hana)
-    return sqlite_store(Path(key.database).expanduser())
-
-
-def sqlite_store(path: Path | None) -> Store:
-    """A store in a SQLite file, or in memory."""
-    return Store(sqlite_driver(path, table=TABLE, setting=SETTING))
-
-
-def hana_store(table: str, where: HanaAddress) -> Store:
-    """A store in SAP HANA."""
-    return Store(hana_driver(table, where, setting=SETTING), tries=2)
+    driver = open_driver(key.database, key.hana, table=TABLE, setting=SETTING)
+    return Store(driver, tries=2 if driver.hana else 6)

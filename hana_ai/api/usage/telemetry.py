@@ -1,8 +1,8 @@
 """OpenTelemetry: a span and measurements for each call, by the semantic conventions for generative AI.
 
 Nothing is imported here: where no other part of the process has loaded OpenTelemetry and configured a provider,
-nobody would read what is written, and a call pays for two look-ups. Spans hold names, numbers and classes of
-errors, never prompts, answers, the errors' messages, or the key.
+nobody would read what is written, and a call pays for one look-up, or for some microseconds where the API is
+loaded. Spans hold names, numbers and classes of errors, never prompts, answers, the errors' messages, or the key.
 
 A span begins as a child of the span that is current where the call is made. While a whole reply is awaited it is
 the current one itself, so that an instrumented HTTP client's spans stand below it; a stream's is not, since
@@ -13,13 +13,16 @@ The names are those of https://github.com/open-telemetry/semantic-conventions-ge
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
+
+from hana_ai.api.transport.call import Call, RetryEvent
+from hana_ai.api.transport.watching import LEFT_EARLY, OK, Ended
+from hana_ai.api.usage.record import OPERATIONS
+from hana_ai.api.wire.token_counts import Tokens, read_tokens
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -27,9 +30,9 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.metrics import Histogram, MeterProvider
     from opentelemetry.trace import Span, Tracer, TracerProvider
+    from opentelemetry.util.types import AttributeValue
 
-    from hana_ai.api.transport.call import OnRetry, RetryEvent
-    from hana_ai.api.usage.meter import Tokens
+    Attributes: TypeAlias = dict[str, AttributeValue]
 
 OPERATION_NAMES: Mapping[str, str] = {"completion": "text_completion", "embedding": "embeddings"}
 """`gen_ai.operation.name` where it differs from the ledger's word; rerank has no name of its own there yet."""
@@ -48,84 +51,58 @@ _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 2
 _TOKENS = tuple(4**power for power in range(14))
 
 
-class Observed(Protocol):
-    """What is asked of a call."""
+class Telemetry:
+    """Watches the calls to one address, where the process has configured OpenTelemetry."""
 
-    model: str | None
-    body: Mapping[str, Any] | None
-    stream: bool
-    on_retry: OnRetry | None
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+
+    def admits(self, call: Call) -> bool:
+        """Whether a call may go; always."""
+        return True
+
+    def admit(self, call: Call) -> None:
+        """Let a call go."""
+
+    async def aadmit(self, call: Call) -> None:
+        """Let a call go."""
+
+    def begin(self, call: Call) -> Observation | None:
+        """Begin to observe a call; None when nobody has asked for it by configuring OpenTelemetry."""
+        operation = OPERATIONS.get(call.path)
+        if operation is None or "opentelemetry.trace" not in sys.modules:
+            return None
+        tracers: TracerProvider | None = _configured("opentelemetry.trace", "get_tracer_provider")
+        meters: MeterProvider | None = _configured("opentelemetry.metrics", "get_meter_provider")
+        if tracers is None and meters is None:
+            return None
+        return Observation(
+            operation,
+            call,
+            self._base_url,
+            None if tracers is None else _tracer(tracers),
+            None if meters is None else _instruments(meters),
+        )
 
 
-class Server(Protocol):
-    """Who is asked."""
-
-    @property
-    def base_url(self) -> str:
-        """Address without `/v1`."""
-
-
-class Outcome(NamedTuple):
-    """How a call ended."""
-
-    seconds: float
-    first_chunk: float | None
-    """Seconds; None for calls that are no streams, and for streams without one."""
-    tokens: Tokens
-    reply: Mapping[str, Any]
-    """The reply, or a stream's last chunk; only its names and finish reasons are looked at."""
-    error: str | None
-    """Class of the error."""
-    http_status: int | None
-    base_url: str
-    """Of the server that answered."""
-
-
-def observe(operation: str, call: Observed, server: Server) -> Observation | None:
-    """Begin to observe a call; None when nobody has asked for it by configuring OpenTelemetry."""
-    if (trace := sys.modules.get("opentelemetry.trace")) is None:
+def _configured(module: str, getter: str) -> Any:
+    """The provider that the process has configured; None when there is none."""
+    if (api := sys.modules.get(module)) is None:
         return None
-    tracers = _provider(trace, "_TRACER_PROVIDER", "get_tracer_provider")
-    metrics = sys.modules.get("opentelemetry.metrics._internal")
-    meters = None if metrics is None else _provider(metrics, "_METER_PROVIDER", "get_meter_provider")
-    if tracers is None and meters is None:
-        return None
-    return Observation(
-        operation,
-        call,
-        server.base_url,
-        None if tracers is None else _tracer(tracers),
-        None if meters is None else _instruments(meters),
-    )
-
-
-def _provider(module: ModuleType, name: str, getter: str) -> Any:
-    """The provider that the process has configured; None when there is none.
-
-    To ask the API costs several microseconds where there is none, most of them for an environment variable; so
-    its variable is looked at first, and the API is asked where there is no variable of that name any more.
-    """
-    if vars(module).get(name, module) is None and not _named_in_the_environment():
-        return None
-    provider = vars(module)[getter]()
+    provider = vars(api)[getter]()
     # The API's own providers stand for "none is configured" and record nothing.
-    return None if type(provider).__module__ == module.__name__ else provider
-
-
-@lru_cache(maxsize=1)
-def _named_in_the_environment() -> bool:
-    return "OTEL_PYTHON_TRACER_PROVIDER" in os.environ or "OTEL_PYTHON_METER_PROVIDER" in os.environ
+    return None if type(provider).__module__.startswith(module) else provider
 
 
 class Observation:
-    """One call, from its beginning to `end`."""
+    """One call, from its beginning to its end."""
 
     __slots__ = ("_attributes", "_call", "_instruments", "_on_retry", "_span", "_token")
 
     def __init__(
         self,
         operation: str,
-        call: Observed,
+        call: Call,
         base_url: str,
         tracer: Tracer | None,
         instruments: _Instruments | None,
@@ -135,21 +112,23 @@ class Observation:
         self._on_retry = call.on_retry
         self._span: Span | None = None
         self._token: Token[Context] | None = None
-        self._attributes: dict[str, Any] = {
-            "gen_ai.operation.name": OPERATION_NAMES.get(operation, operation),
+        name = OPERATION_NAMES.get(operation, operation)
+        self._attributes: Attributes = {
+            "gen_ai.operation.name": name,
             "gen_ai.provider.name": "together",
             **({"gen_ai.request.model": call.model} if call.model else {}),
             **_server(base_url),
         }
         if tracer is not None:
-            self._begin_span(tracer)
+            self._begin_span(tracer, name)
 
-    def _begin_span(self, tracer: Tracer) -> None:
+    def _begin_span(self, tracer: Tracer, name: str) -> None:
         from opentelemetry import context, trace
 
-        name = f"{self._attributes['gen_ai.operation.name']} {self._call.model or ''}".rstrip()
         span = tracer.start_span(
-            name, kind=trace.SpanKind.CLIENT, attributes={**self._attributes, **_asked(self._call)}
+            f"{name} {self._call.model or ''}".rstrip(),
+            kind=trace.SpanKind.CLIENT,
+            attributes={**self._attributes, **_asked(self._call)},
         )
         self._span = span
         if span.is_recording():
@@ -159,30 +138,31 @@ class Observation:
 
     def _retrying(self, event: RetryEvent) -> None:
         if self._span is not None:
-            told = {
+            told: dict[str, str | float | None] = {
                 "hana_ai.retry.attempt": event.attempt,
                 "hana_ai.retry.wait": event.wait,
                 "error.type": type(event.error).__name__,
-                "hana_ai.fallback.model": getattr(event, "fallback", None),
+                "hana_ai.fallback.model": event.fallback,
             }
             self._span.add_event("retry", {name: value for name, value in told.items() if value is not None})
         if self._on_retry is not None:
             self._on_retry(event)
 
-    def end(self, outcome: Outcome) -> None:
+    def ended(self, ended: Ended) -> None:
         """Note how the call ended."""
-        known = {**self._attributes, **_server(outcome.base_url)}
-        if isinstance(answering := outcome.reply.get("model"), str):
+        tokens = read_tokens(ended.usage)
+        known: Attributes = {**self._attributes, **_server(ended.base_url)}
+        if isinstance(answering := ended.reply.get("model"), str):
             known["gen_ai.response.model"] = answering
-        if outcome.error is not None:
-            known["error.type"] = outcome.error
+        if ended.status not in (OK, LEFT_EARLY):
+            known["error.type"] = ended.status
         try:
             if self._instruments is not None:
-                self._instruments.record(outcome, known)
+                self._instruments.record(ended, tokens, known)
         finally:
-            self._end_span(outcome, known)
+            self._end_span(ended, tokens, known)
 
-    def _end_span(self, outcome: Outcome, known: Mapping[str, Any]) -> None:
+    def _end_span(self, ended: Ended, tokens: Tokens, known: Attributes) -> None:
         span = self._span
         if span is None:
             return
@@ -193,8 +173,8 @@ class Observation:
         if self._token is not None:
             context.detach(self._token)
         if span.is_recording():
-            span.set_attributes({**known, **_answered(outcome)})
-            if outcome.error is not None:
+            span.set_attributes({**known, **_answered(ended, tokens)})
+            if "error.type" in known:
                 span.set_status(Status(StatusCode.ERROR))
         span.end()
 
@@ -206,18 +186,18 @@ class _Instruments(NamedTuple):
     duration: Histogram
     first_chunk: Histogram
 
-    def record(self, outcome: Outcome, attributes: Mapping[str, Any]) -> None:
-        self.duration.record(outcome.seconds, attributes)
-        if outcome.first_chunk is not None:
-            self.first_chunk.record(outcome.first_chunk, attributes)
-        for kind, count in (("input", outcome.tokens.prompt), ("output", outcome.tokens.completion)):
+    def record(self, ended: Ended, tokens: Tokens, attributes: Attributes) -> None:
+        self.duration.record(ended.seconds, attributes)
+        if ended.first_chunk is not None:
+            self.first_chunk.record(ended.first_chunk, attributes)
+        for kind, count in (("input", tokens.prompt), ("output", tokens.completion)):
             if count is not None:
                 self.tokens.record(count, {**attributes, "gen_ai.token.type": kind})
 
 
-def _asked(call: Observed) -> dict[str, Any]:
+def _asked(call: Call) -> Attributes:
     body = call.body or {}
-    asked = {
+    asked: Attributes = {
         f"gen_ai.request.{name}": value
         for field, name in _PARAMETERS.items()
         if isinstance(value := body.get(field), (int, float)) and (field != "n" or value != 1)
@@ -225,29 +205,29 @@ def _asked(call: Observed) -> dict[str, Any]:
     return {**asked, "gen_ai.request.stream": True} if call.stream else asked
 
 
-def _answered(outcome: Outcome) -> dict[str, Any]:
-    choices = outcome.reply.get("choices")
+def _answered(ended: Ended, tokens: Tokens) -> Attributes:
+    choices = ended.reply.get("choices")
     reasons = [
         choice["finish_reason"]
         for choice in (choices if isinstance(choices, list) else ())
         if isinstance(choice, Mapping) and isinstance(choice.get("finish_reason"), str)
     ]
-    identity = outcome.reply.get("id")
+    identity = ended.reply.get("id")
     told = {
         "gen_ai.response.id": identity if isinstance(identity, str) else None,
         "gen_ai.response.finish_reasons": reasons or None,
-        "gen_ai.response.time_to_first_chunk": outcome.first_chunk,
-        "gen_ai.usage.input_tokens": outcome.tokens.prompt,
-        "gen_ai.usage.output_tokens": outcome.tokens.completion,
-        "gen_ai.usage.cache_read.input_tokens": outcome.tokens.cached,
-        "gen_ai.usage.reasoning.output_tokens": outcome.tokens.reasoning,
-        "http.response.status_code": outcome.http_status,
+        "gen_ai.response.time_to_first_chunk": ended.first_chunk,
+        "gen_ai.usage.input_tokens": tokens.prompt,
+        "gen_ai.usage.output_tokens": tokens.completion,
+        "gen_ai.usage.cache_read.input_tokens": tokens.cached,
+        "gen_ai.usage.reasoning.output_tokens": tokens.reasoning,
+        "http.response.status_code": ended.http_status,
     }
     return {name: value for name, value in told.items() if value is not None}
 
 
 @lru_cache(maxsize=64)
-def _server(base_url: str) -> Mapping[str, Any]:
+def _server(base_url: str) -> Mapping[str, AttributeValue]:
     parts = urlsplit(base_url)
     return {
         "server.address": parts.hostname or "",

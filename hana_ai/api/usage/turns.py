@@ -1,4 +1,4 @@
-"""Two ways to take turns that the ledger needs."""
+"""Work that one caller does for all who wait for it."""
 
 from __future__ import annotations
 
@@ -25,20 +25,3 @@ class Turns:
             turn = self._begun
             work()
             self._ended = turn
-
-
-class RenewableLock:
-    """A lock that a forked child makes anew: its parent's may be held by a thread that the child lacks."""
-
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        """Forget the lock and whoever holds it."""
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *exc: object) -> None:
-        self._lock.release()

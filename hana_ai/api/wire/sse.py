@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-_MAX_EVENT_BYTES = 16 * 1024 * 1024
+MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 
 class ServerSentEvent(NamedTuple):
@@ -38,7 +38,7 @@ class SSEDecoder:
 
     __slots__ = ("_buffer", "_data", "_event", "_max", "_size", "_skip_lf", "_start")
 
-    def __init__(self, max_event_bytes: int = _MAX_EVENT_BYTES) -> None:
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._buffer = b""
         self._data: list[bytes] = []
         self._event = ""

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from langchain_core.embeddings import DeterministicFakeEmbedding
 
 from hana_ai.api.errors import TogetherAIInputError
-from hana_ai.api.hana.vector_column import literal, quoted
 from hana_ai.api.hana.vector_store import TogetherHanaDB
+from hana_ai.api.storage.quoting import literal, quoted
 from tests.integration.hana.conftest import rows
 
 BAIT = [

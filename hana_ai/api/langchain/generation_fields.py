@@ -1,0 +1,183 @@
+"""What chat models and text completions have in common: the parameters of a request, its body, and its stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import aclosing, closing, contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+from pydantic import AliasChoices, Field
+
+from hana_ai.api.errors import TogetherAIInputError, TogetherAIStreamError
+from hana_ai.api.langchain.client_fields import ClientFields, Run, merged_body
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from langchain_core.caches import BaseCache
+
+    from hana_ai.api.settings import TogetherAISettings
+    from hana_ai.api.wire.schemas import JSONObject
+
+_Chunk = TypeVar("_Chunk")
+
+
+class StreamReader(Protocol[_Chunk]):
+    """Turns the chunks of one stream into LangChain's."""
+
+    def read(self, wire: Mapping[str, object]) -> list[_Chunk]:
+        """Take one decoded chunk of the wire."""
+
+    def finish(self, fallback: Mapping[str, object] | None = None) -> list[_Chunk]:
+        """Give what was held back until the end."""
+
+    def partial(self) -> object:
+        """What has been received so far, for `TogetherAIStreamError.partial`."""
+
+
+class GenerationFields(ClientFields):
+    """Parameters of a request, each of which None leaves out."""
+
+    parameters: ClassVar[tuple[str, ...]] = (
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "max_tokens",
+        "repetition_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "seed",
+        "n",
+        "logprobs",
+        "echo",
+        "safety_model",
+    )  # fmt: skip
+    """The fields that are sent under their own names, beside `stop`."""
+    not_sent: ClassVar[frozenset[str]] = frozenset({"stream", "stream_usage"})
+    """Arguments of a call that are for this package or for LangChain."""
+
+    temperature: float | None = None
+    """0 always takes the likeliest token; larger is more random."""
+    top_p: float | None = None
+    """Sample from the likeliest tokens whose probabilities add up to this."""
+    top_k: int | None = None
+    """Sample from this many likeliest tokens."""
+    min_p: float | None = None
+    """Sample from tokens at least this likely, relative to the likeliest."""
+    max_tokens: int | None = Field(
+        default=None, ge=1, validation_alias=AliasChoices("max_tokens", "max_completion_tokens")
+    )
+    """Most tokens to generate, reasoning included."""
+    repetition_penalty: float | None = None
+    """Above 1 makes repetitions less likely."""
+    presence_penalty: float | None = None
+    """-2 to 2; above 0 makes new topics likelier."""
+    frequency_penalty: float | None = None
+    """-2 to 2; above 0 makes tokens less likely the more often they occurred."""
+    logit_bias: dict[str, float] | None = None
+    """Token ids and what is added to their logits."""
+    seed: int | None = None
+    """For reproducible answers, as far as the server can."""
+    n: int | None = Field(default=None, ge=1, le=128)
+    """How many answers to generate for a prompt; streams have one."""
+    stop: list[str] | str | None = Field(default=None, validation_alias=AliasChoices("stop", "stop_sequences"))
+    """Where to stop generating; a string counts as a list of one."""
+    logprobs: int | None = Field(default=None, ge=0, le=20)
+    """How many log probabilities to return per token, 0 to 20. They are in a message's
+    ``response_metadata["logprobs"]``, and in a completion's ``generation_info["logprobs"]``."""
+    echo: bool | None = None
+    """Return the prompt too; it is where the log probabilities are, as ``"prompt"``."""
+    safety_model: str | None = None
+    """Name of a moderation model that watches the answer."""
+    stream_usage: bool = True
+    """Ask for token counts in streams."""
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Further fields of the request."""
+    extra_body: dict[str, Any] | None = None
+    """Further fields of the request that win over all others."""
+
+    if TYPE_CHECKING:
+        # A field of LangChain's own base, which stands beside this one.
+        cache: BaseCache | bool | None
+
+    def _fill_own(self, settings: TogetherAISettings) -> None:
+        if self.cache is None and settings.together_cache is not None:
+            from hana_ai.api.cache.caches import answers_of
+
+            self.cache = answers_of(settings)
+
+    # --- requests ---
+
+    def _parameters(self) -> JSONObject:
+        """The fields that a request of this object has, as they are now."""
+        fields = self.__dict__
+        found = {name: value for name in self.parameters if (value := fields[name]) is not None}
+        if self.stop is not None:
+            found["stop"] = stop_list(self.stop)
+        return found
+
+    def _merged(
+        self, own: JSONObject, stop: list[str] | None, kwargs: Mapping[str, Any], stream: bool
+    ) -> JSONObject:
+        """Put a body together from what the class itself sends, the fields, and the arguments of one call."""
+        given = {name: value for name, value in kwargs.items() if name not in self.not_sent}
+        extra = given.pop("extra_body", None)
+        if stop is not None:
+            given["stop"] = stop
+        body = merged_body(own, self._parameters(), self.model_kwargs, given, self.extra_body, extra)
+        if "stop" in body and (stops := stop_list(body.pop("stop"))):
+            # An empty list asks for nothing and takes the object's own stops away.
+            body["stop"] = stops
+        if stream:
+            if body.get("n", 1) > 1:
+                raise TogetherAIInputError("A stream has one answer; n > 1 works with invoke and generate.")
+            body["stream"] = True
+            if kwargs.get("stream_usage", self.stream_usage):
+                body.setdefault("stream_options", {"include_usage": True})
+        return body
+
+    def _chunks(
+        self, body: JSONObject, reader: StreamReader[_Chunk], run: Run | None
+    ) -> Generator[_Chunk, None, None]:
+        """Send a request and yield what a reader makes of the chunks."""
+        call = self._call(self._with_model(body), stream=True, run=run)
+        with _keeping_partial(reader), closing(self.transport.stream(call)) as stream:
+            for wire in stream:
+                yield from reader.read(wire)
+        yield from reader.finish(call.used)
+
+    async def _achunks(
+        self, body: JSONObject, reader: StreamReader[_Chunk], run: Run | None
+    ) -> AsyncGenerator[_Chunk, None]:
+        """Yield the chunks from a coroutine; raises the same errors as `_chunks`."""
+        call = self._call(await self._awith_model(body), stream=True, run=run)
+        with _keeping_partial(reader):
+            async with aclosing(self.transport.astream(call)) as stream:
+                async for wire in stream:
+                    for chunk in reader.read(wire):
+                        yield chunk
+        for chunk in reader.finish(call.used):
+            yield chunk
+
+
+@contextmanager
+def _keeping_partial(reader: StreamReader[Any]) -> Iterator[None]:
+    """Let the error of a stream that breaks inside the block carry what was received until then."""
+    try:
+        yield
+    except TogetherAIStreamError as exc:
+        exc.partial = reader.partial()
+        raise
+
+
+def stop_list(stop: str | list[str] | tuple[str, ...] | None) -> list[str] | None:
+    """Stop sequences as the list that the API insists on; None for none."""
+    if stop is None:
+        return None
+    if isinstance(stop, str):
+        return [stop]
+    if not all(isinstance(item, str) for item in stop):
+        raise TogetherAIInputError("stop takes a string or a list of strings.")
+    return list(stop) or None
