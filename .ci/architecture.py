@@ -238,6 +238,20 @@ def _shortest_way_back(start: str, modules: Mapping[str, Module]) -> list[str]:
     return [start]
 
 
+def shadowed_names(modules: Mapping[str, Module]) -> Iterator[str]:
+    """Public names of lazy packages that a module of the package takes over as soon as it is imported."""
+    for package in modules.values():
+        for node in ast.walk(package.tree) if package.is_lazy else ():
+            if not isinstance(node, ast.ImportFrom) or node.module == package.name:
+                continue
+            for alias in node.names:
+                if (module := modules.get(f"{package.name}.{alias.name}")) is not None:
+                    yield (
+                        f"{module.path} hides the public name {alias.name} of {package.name} once it is imported. "
+                        "Give the module another name."
+                    )
+
+
 def too_large(root: Path, modules: Mapping[str, Module]) -> Iterator[str]:
     """What has outgrown its limit: the package's folder, modules, classes, functions."""
     folder = root / "hana_ai" / "api"
@@ -357,6 +371,7 @@ def check(root: Path) -> list[str]:
         broken_layers(modules),
         broken_borders(modules),
         circles(modules),
+        shadowed_names(modules),
         too_large(root, modules),
         private_parts(modules),
     )

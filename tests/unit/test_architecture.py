@@ -98,6 +98,12 @@ def test_an_attribute_of_a_lazy_package_leads_to_where_it_is_defined(breaks: Wri
     assert "is in an import circle of 2 modules" in line
 
 
+def test_a_module_that_hides_a_public_name_of_its_package_is_caught(breaks: Write) -> None:
+    names = LAZY.replace("Ledger", "ledger").replace("usage.ledger", "usage.all")
+    [line] = breaks(usage__0____init__=names, usage__0__all="", usage__0__ledger="")
+    assert line.startswith("hana_ai/api/usage/ledger.py hides the public name ledger of hana_ai.api.usage")
+
+
 def test_a_module_of_no_layer_is_caught(breaks: Write) -> None:
     [line] = breaks(helpers="")
     assert line.startswith("hana_ai/api/helpers.py has no layer. Move it")
