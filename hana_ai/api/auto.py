@@ -1,4 +1,4 @@
-"""Importing this module routes the toolkit to Together AI, if it is enabled: ``import hana_ai.api.auto``."""
+"""Importing this module routes the toolkit to Together AI, if enabled: ``import hana_ai.api.auto``."""
 
 from hana_ai.api.routing import activate
 

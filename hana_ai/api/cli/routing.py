@@ -11,7 +11,7 @@ from typing import Literal
 
 from hana_ai.api import routing
 from hana_ai.api.routing import startup_files
-from hana_ai.api.routing.hooks import version_of
+from hana_ai.api.routing.seams import version_of
 
 from .console import Problem
 

@@ -1,4 +1,4 @@
-"""How the toolkit and SAP's GenAI Hub are routed to Together AI."""
+"""Routes the toolkit and SAP's GenAI Hub to Together AI."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from hana_ai.api import resolve_lazily
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hana_ai.api.routing.activation import activate, deactivate, is_active, is_enabled, status
-    from hana_ai.api.routing.process import RoutingStatus
+    from hana_ai.api.routing.report import RoutingStatus
 
 _MODULES = {
-    "RoutingStatus": "process",
+    "RoutingStatus": "report",
     "activate": "activation",
     "deactivate": "activation",
     "is_active": "activation",

@@ -1,25 +1,27 @@
-"""The toolkit uses Together by itself: `activate()`, `deactivate()` and `status()`.
+"""Switch the routing on and off: `activate()`, `deactivate()` and `status()`.
 
-With ``ENABLE_TOGETHER_AI=true`` the places of hana_ai and of SAP's GenAI Hub SDK where a model is chosen are
-routed to Together AI, whatever is imported first, without a change in anybody's code. Four ways lead to the same
-`activate()`:
+With ``ENABLE_TOGETHER_AI=true`` every place in hana_ai and in SAP's GenAI Hub SDK that chooses a model is routed
+to Together AI, whatever is imported first and without a change to anybody's code. There are four ways in:
 
 * ``import hana_ai.api.auto`` in a program,
 * ``%load_ext hana_ai.api`` in a notebook,
-* ``hana-ai-together run -- python app.py`` at the command line, which touches no file,
+* ``hana-ai-together run -- python app.py`` at the command line, which changes no file,
 * ``hana-ai-together autoload enable``, for every Python process of a virtual environment.
 
-Nothing is imported here but the standard library, and nothing happens where Together is not enabled.
+Until Together is enabled, only the standard library is imported here, and nothing else happens.
 """
 
 from __future__ import annotations
 
 import os
 
-# As in typing, whose import would take longer than all the rest.
+# As in typing, whose import would take longer than everything else.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hana_ai.api.routing.process import RoutingStatus
+    from collections.abc import Sequence
+
+    from hana_ai.api.routing.seams import Seam
+    from hana_ai.api.routing.report import RoutingStatus
 
 __all__ = ["activate", "deactivate", "is_active", "is_enabled", "status"]
 
@@ -34,18 +36,19 @@ def is_active() -> bool:
     """Whether the toolkit is routed in this process."""
     import sys
 
-    process = sys.modules.get("hana_ai.api.routing.process")
-    return process is not None and bool(process.ROUTING.active)
+    # Without importing it: asking must cost nothing where Together is not used.
+    hooks = sys.modules.get("hana_ai.api.routing.hooks")
+    return hooks is not None and bool(hooks.ROUTING.active)
 
 
 def activate() -> bool:
-    """Route the toolkit to Together AI, if it is enabled.
+    """Route the toolkit to Together AI, if enabled.
 
     Returns
     -------
     bool
         Whether the toolkit is routed now; False when ENABLE_TOGETHER_AI is not true, in the environment or in
-        `.env`, or ENABLE_GPU_ACCELERATION is false. Doing it twice changes nothing.
+        `.env`, or ENABLE_GPU_ACCELERATION is false. Calling it twice changes nothing.
 
     Raises
     ------
@@ -62,48 +65,57 @@ def activate() -> bool:
         return True
     if not is_enabled():
         return False
-    from hana_ai.api.routing.process import ROUTING
+    from hana_ai.api.routing.hooks import ROUTING
+    from hana_ai.api.routing.workarounds import MAKERS
 
-    ROUTING.activate()
+    ROUTING.activate(_seams(), MAKERS)
     return True
 
 
 def deactivate() -> None:
     """Restore everything that `activate` changed.
 
-    Objects that were made meanwhile keep the model that they have, but the toolkit's own embeddings and
-    rerankers, also those made meanwhile, work as they do without this package.
+    Objects made in the meantime keep their model, but the toolkit's own embeddings and rerankers work as they do
+    without this package, whenever they were made.
     """
     if is_active():
         from hana_ai.api.routing import models
-        from hana_ai.api.routing.process import ROUTING
+        from hana_ai.api.routing.hooks import ROUTING
 
         ROUTING.deactivate()
         models.forget()
 
 
 def status() -> RoutingStatus:
-    """Say of every place how it is doing: routed, not installed, upstream changed, ..., with versions.
+    """Report how each place is doing (routed, not installed, upstream changed, ...), with versions.
 
     Examples
     --------
     >>> from hana_ai.api import routing
     >>> print(routing.status())
     """
-    from hana_ai.api.routing.process import ROUTING, RoutingStatus
+    from hana_ai.api.routing.hooks import ROUTING
+    from hana_ai.api.routing.report import RoutingStatus
+    from hana_ai.api.routing.workarounds import MAKERS
 
-    return RoutingStatus(ROUTING.active, is_enabled(), tuple(ROUTING.seams()))
+    return RoutingStatus(ROUTING.active, is_enabled(), tuple(ROUTING.statuses(_seams(), MAKERS)))
+
+
+def _seams() -> Sequence[Seam]:
+    from hana_ai.api.routing import gen_ai_hub, memory, toolkit, workarounds
+
+    return (*toolkit.SEAMS, *memory.SEAMS, *gen_ai_hub.SEAMS, *workarounds.SEAMS)
 
 
 def is_enabled() -> bool:
     """Whether ENABLE_TOGETHER_AI is true and ENABLE_GPU_ACCELERATION is not false, in the environment or `.env`.
 
-    The answer is the one of `TogetherAISettings.enabled`, whose import alone takes 100 ms.
+    The same answer as `TogetherAISettings.enabled`, whose import alone takes 100 ms.
 
     Raises
     ------
     TogetherAISettingsError
-        A value is neither.
+        A value is neither true nor false.
     """
     found = _from_dot_env()
     found.update((name.lower(), value) for name, value in os.environ.items() if value and name.lower() in _NAMES)
@@ -113,14 +125,14 @@ def is_enabled() -> bool:
     if not {switch, master} <= _TRUE | _FALSE:
         from hana_ai.api.settings import TogetherAISettings
 
-        # It says what is wrong, in its own words.
+        # This raises, and says what is wrong.
         return TogetherAISettings().enabled
     return switch in _TRUE and master in _TRUE
 
 
 def _from_dot_env() -> dict[str, str]:
     try:
-        with open(".env", "rb") as file:  # noqa: PTH123 - the import of pathlib takes longer than all the rest
+        with open(".env", "rb") as file:  # noqa: PTH123 - importing pathlib takes longer than everything else
             text = file.read()
     except OSError:
         return {}

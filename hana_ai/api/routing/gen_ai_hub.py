@@ -1,25 +1,26 @@
-"""SAP's GenAI Hub: its `init_llm` and `init_embedding_model` routed, and the same two without SAP's SDK.
+"""SAP's GenAI Hub: routes its `init_llm` and `init_embedding_model`, and offers both without SAP's SDK.
 
 Both of the SDK's functions end in the private `_init_model` of their module, which they look up at each call; it
 is replaced, so that functions imported before the activation are routed as well (sap-ai-sdk-gen 7.4.1,
-`gen_ai_hub/proxy/langchain/init_models.py`). A `proxy_client` or `init_func` of the caller's is respected, and so
-is a deployment chosen by its id or configuration instead of a model's name.
+`gen_ai_hub/proxy/langchain/init_models.py`). The caller's own `proxy_client` or `init_func` is respected, as is a
+deployment chosen by its id or configuration instead of a model's name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hana_ai.api.routing import models
-from hana_ai.api.routing.hooks import Patcher, Seam, UpstreamChanged, check_parameters
+from hana_ai.api.routing.seams import Patcher, Seam, UpstreamChanged, check_parameters
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseLanguageModel
 
-_DEPLOYMENT = ("deployment_id", "config_id", "config_name", "model_name")
+_DEPLOYMENT = {"deployment_id", "config_id", "config_name"}
 _INIT_MODEL = ["proxy_client", "model_type", "args", "kwargs", "init_func", "model_kwargs"]
 
 
@@ -34,21 +35,21 @@ def init_llm(
     model_id: str | None = "",
     **kwargs: Any,
 ) -> BaseLanguageModel[Any]:
-    """Make a chat model, with the signature of SAP's ``gen_ai_hub.proxy.langchain.init_llm``, without its SDK.
+    """Make a chat model, like SAP's ``gen_ai_hub.proxy.langchain.init_llm`` but without SAP's SDK.
 
     Parameters
     ----------
     *args
         The model's name first, as SAP's function takes it: one of Together's, or another one such as gpt-4o, for
-        which TOGETHER_MODEL_MAP or else the default model answers.
+        which the model in TOGETHER_MODEL_MAP answers, or else the default one.
     proxy_client, init_func
-        With either of them SAP's own function is called, and its SDK is needed.
+        With either of them, SAP's own function is called, and its SDK is needed.
     temperature, max_tokens, top_k, top_p
         As in SAP's function, defaults included.
     model_id
-        Of Amazon Bedrock; not used.
+        For Amazon Bedrock; not used.
     **kwargs
-        `model_name`, and fields of `ChatTogetherAI`; what else SAP's function takes is ignored.
+        `model_name`, and fields of `ChatTogetherAI`; whatever else SAP's function takes is ignored.
 
     Raises
     ------
@@ -79,7 +80,7 @@ def init_embedding_model(
     model_id: str | None = "",
     **kwargs: Any,
 ) -> Embeddings:
-    """Make embeddings, with the signature of SAP's ``init_embedding_model``, without its SDK; see `init_llm`.
+    """Make embeddings, like SAP's ``init_embedding_model`` but without SAP's SDK; see `init_llm`.
 
     Raises
     ------
@@ -100,35 +101,40 @@ def init_embedding_model(
     return found
 
 
-def _asked(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+def _asked(args: Sequence[object], kwargs: Mapping[str, object]) -> str | None:
     asked = args[0] if args else kwargs.get("model_name")
     return None if asked is None else str(asked)
 
 
-def _llm(args: Sequence[Any], kwargs: Mapping[str, Any], parameters: Mapping[str, Any]) -> BaseLanguageModel[Any]:
+def _llm(
+    args: Sequence[object], kwargs: Mapping[str, object], parameters: Mapping[str, object]
+) -> BaseLanguageModel[Any]:
     from hana_ai.api.chat_models import ChatTogetherAI
 
-    known = {
-        name: value
-        for name, value in kwargs.items()
-        if name in ChatTogetherAI.model_fields and name not in ("model", "api_key", "base_url")
-    }
-    fields = {name: value for name, value in parameters.items() if name in ChatTogetherAI.model_fields}
-    return models.chat_model(_asked(args, kwargs), {**fields, **known})
+    known = ChatTogetherAI.model_fields.keys() - {"model", "api_key", "base_url"}
+    given = {**parameters, **kwargs}
+    return models.chat_model(_asked(args, kwargs), {name: value for name, value in given.items() if name in known})
 
 
-def _route(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    given = dict(zip(_INIT_MODEL, args, strict=False)) | kwargs
-    call_args, call_kwargs = given.get("args") or (), given.get("kwargs") or {}
-    named = bool(call_args) or "model_name" in call_kwargs
-    deployed = any(name in call_kwargs for name in _DEPLOYMENT if name != "model_name")
-    if given.get("proxy_client") is not None or given.get("init_func") is not None or deployed or not named:
-        return original(*args, **kwargs)
-    if given["model_type"].name == "LLM":
-        return _llm(call_args, call_kwargs, given.get("model_kwargs") or {})
-    # The SDK's embeddings are always of the user's own making.
-    made = models.embeddings_for("user", _asked(call_args, call_kwargs))
-    return original(*args, **kwargs) if made is None else made
+def _route(  # noqa: PLR0917 - the parameters of _init_model, in its order
+    original: Callable[..., object],
+    proxy_client: object,
+    model_type: Enum,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    init_func: object = None,
+    model_kwargs: Mapping[str, object] | None = None,
+    **more: object,
+) -> object:
+    is_named = bool(args) or "model_name" in kwargs
+    if is_named and proxy_client is None and init_func is None and not _DEPLOYMENT & kwargs.keys():
+        if model_type.name == "LLM":
+            return _llm(args, kwargs, model_kwargs or {})
+        # It is always the user who makes the SDK's embeddings.
+        made = models.embeddings_for("user", _asked(args, kwargs))
+        if made is not None:
+            return made
+    return original(proxy_client, model_type, args, kwargs, init_func, model_kwargs, **more)
 
 
 def _patch(module: ModuleType, patcher: Patcher) -> None:

@@ -1,18 +1,20 @@
-"""The tables in which the toolkit's agents keep their memory: they keep to one embedding model, too."""
+"""The tables in which the toolkit's agents keep their memory: they, too, keep to one embedding model."""
 
 from __future__ import annotations
 
 import functools
+from types import ModuleType
 from typing import Any
 
-from hana_ai.api.routing import toolkit
+from hana_ai.api.routing.seams import NotNeeded, Patcher, Seam, class_in
+from hana_ai.api.routing.toolkit import embeddings_of, is_embedding_service
 
 
 @functools.cache
-def guarded(owner: Any) -> type | None:
-    """A `HanaDB` that refuses vectors of another model, in the place of the one that the agents use.
+def guarded(owner: type) -> type | None:
+    """A `HanaDB` that refuses vectors of another model, in place of the one that the agents use.
 
-    The table is made and written as langchain_hana does it, so that it can be used without this package as well.
+    The table is created and written as langchain_hana does it, so that it works without this package as well.
     None for langchain_community's own class, which has the same name and is left alone.
     """
     from langchain_hana import HanaDB
@@ -30,11 +32,28 @@ def guarded(owner: Any) -> type | None:
 
         def _model_name(self) -> str:
             service: Any = self.embedding
-            if toolkit.is_embedding_service(service):
-                service = toolkit.embeddings_of(service) or service
+            if is_embedding_service(service):
+                service = embeddings_of(service) or service
             elif type(service).__name__ == "GenAIHubEmbeddings":
                 service = service.model
             return model_name(service)
 
     MemoryTable.__name__ = MemoryTable.__qualname__ = owner.__name__
     return MemoryTable
+
+
+def _patch_memory_table(module: ModuleType, patcher: Patcher) -> None:
+    """Let the agents' memory tables refuse vectors of another model, before the first row is written."""
+    made = guarded(class_in(module, "HanaDB"))
+    if made is None:
+        raise NotNeeded
+    patcher.set(module, "HanaDB", made)
+
+
+SEAMS = tuple(
+    Seam(f"{agent}'s memory table", module, "hana-ai", "refuses vectors of another model", _patch_memory_table)
+    for agent, module in (
+        ("HANAMLRAGAgent", "hana_ai.agents.hanaml_rag_agent"),
+        ("Mem0HanaAdapter", "hana_ai.mem0.hana_mem0_adapter"),
+    )
+)

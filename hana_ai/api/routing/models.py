@@ -1,15 +1,17 @@
 """Which of Together's models answers where the toolkit asks for another one.
 
-Choices are made once a process: the vectors of a table all have to come from one model, even where the
-catalogue's recommendation changes while the process runs.
+Choices are made once per process: all vectors of a table must come from one model, even if the catalogue's
+recommendation changes while the process runs.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
+
+from hana_ai.api.process import RenewableLock
+from hana_ai.api.routing.hooks import ROUTING
 
 if TYPE_CHECKING:
     from hana_ai.api.chat_models import ChatTogetherAI
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Origin = Literal["default", "user"]
-"""Who made an embedding service: the toolkit by itself, or the user."""
+"""Who made an embedding service: the toolkit itself, or the user."""
 
-_lock = threading.Lock()
+_lock = RenewableLock()
 _said: set[str] = set()
 _embeddings: dict[tuple[str, str], TogetherAIEmbeddings] = {}
 _rerankers: dict[tuple[str, str], TogetherAIRerank] = {}
@@ -30,7 +32,7 @@ _stays: dict[str, str] = {}
 
 
 def forget() -> None:
-    """Forget all choices, for the next `activate`."""
+    """Forget all choices, so that the next `activate` makes them anew."""
     with _lock:
         _said.clear()
         _embeddings.clear()
@@ -39,12 +41,12 @@ def forget() -> None:
 
 
 def model_map(settings: TogetherAISettings) -> dict[str, str]:
-    """TOGETHER_MODEL_MAP as a dict from the asked-for name, in lower case.
+    """TOGETHER_MODEL_MAP as a dict by the requested name, in lower case.
 
     Raises
     ------
     TogetherAISettingsError
-        An entry is not ``asked-for=model``.
+        An entry is not ``requested=model``.
     """
     from hana_ai.api.errors import TogetherAISettingsError
 
@@ -53,8 +55,8 @@ def model_map(settings: TogetherAISettings) -> dict[str, str]:
         asked, _, model = (part.strip() for part in entry.partition("="))
         if not asked or not model:
             raise TogetherAISettingsError(
-                f"TOGETHER_MODEL_MAP has the entry {entry!r}; entries are asked-for=model, such as "
-                "gpt-4o=meta-llama/Llama-3.3-70B-Instruct-Turbo, with commas between them."
+                f"TOGETHER_MODEL_MAP has the entry {entry!r}; entries are requested=model, such as "
+                "gpt-4o=meta-llama/Llama-3.3-70B-Instruct-Turbo, separated by commas."
             )
         found[asked.lower()] = model
     return found
@@ -63,10 +65,10 @@ def model_map(settings: TogetherAISettings) -> dict[str, str]:
 def mapped(
     asked: str | None, settings: TogetherAISettings, default: str | None, level: int = logging.INFO
 ) -> str | None:
-    """The model for an asked-for name: the map's, the name itself when it is one of Together's, or the default.
+    """The model for a requested name: the map's, the name itself if it is one of Together's, or the default.
 
-    Together's names have an owner before a slash; those of OpenAI, Google, Anthropic and SAP have none. That the
-    default answers is logged at `level`.
+    Together's names have an owner before a slash; those of OpenAI, Google, Anthropic and SAP have none. Falling
+    back to the default is logged at `level`.
     """
     if not asked:
         return default
@@ -77,19 +79,19 @@ def mapped(
     chosen = chosen or default
     say_once(
         level,
-        f"{asked} is asked for; {chosen or 'the catalogue recommends the model, which'} answers through "
+        f"{asked} was requested; {chosen or 'the model that the catalogue recommends'} answers through "
         f"Together AI. TOGETHER_MODEL_MAP={asked}=... chooses another one.",
     )
     return chosen
 
 
-def chat_model(asked: str | None, fields: dict[str, Any]) -> ChatTogetherAI:
-    """The chat model that answers for an asked-for name."""
+def chat_model(asked: str | None, fields: Mapping[str, Any]) -> ChatTogetherAI:
+    """The chat model that answers for a requested name."""
     from hana_ai.api.chat_models import ChatTogetherAI
     from hana_ai.api.settings import TogetherAISettings
 
     settings = TogetherAISettings()
-    # Whoever names a model should see that another one answers, unless the map says that it is meant to.
+    # Whoever names a model should see that another one answers, unless the map says so on purpose.
     model = mapped(asked, settings, settings.together_default_model, logging.WARNING)
     made = ChatTogetherAI(model=model, **fields)
     _check_defaults(settings)
@@ -97,22 +99,22 @@ def chat_model(asked: str | None, fields: dict[str, Any]) -> ChatTogetherAI:
 
 
 def embeddings(asked: str | None, *, required: bool = False) -> TogetherAIEmbeddings | None:
-    """The embeddings that answer for an asked-for name; None when Together has none to be had.
+    """The embeddings that answer for a requested name; None when Together offers none.
 
-    The catalogue is asked where neither TOGETHER_DEFAULT_EMBEDDING_MODEL nor the map names a model. One that
-    cannot be read raises: embedding with another model instead would spoil a table.
+    The catalogue is asked where neither TOGETHER_DEFAULT_EMBEDDING_MODEL nor the map names a model. If it cannot
+    be read, that raises: embedding with another model instead would spoil a table.
 
     Parameters
     ----------
     asked : str or None
-        The name that the toolkit asks for.
+        The name that the toolkit requests.
     required : bool
-        Raise instead of returning None.
+        Whether to raise instead of returning None.
 
     Raises
     ------
     TogetherAISettingsError
-        `required`, and there is no model.
+        There is no model, but one is `required`.
     TogetherAIRequestError
         The catalogue cannot be read.
     """
@@ -136,7 +138,7 @@ def embeddings(asked: str | None, *, required: bool = False) -> TogetherAIEmbedd
     _check_defaults(settings)
     if made.model is None:
         try:
-            made.model = made.transport.catalog.default("embedding")
+            made.model = made._catalog.default("embedding")
         except TogetherAISettingsError as exc:
             if required:
                 raise
@@ -144,7 +146,7 @@ def embeddings(asked: str | None, *, required: bool = False) -> TogetherAIEmbedd
                 _stays[key[0]] = str(exc)
             say_once(
                 logging.WARNING,
-                f"Embeddings stay where the toolkit puts them, for Together AI has no model for them: {exc}",
+                f"The toolkit's own embeddings stay in use, since Together AI has no model for them: {exc}",
             )
             return None
     with _lock:
@@ -152,7 +154,7 @@ def embeddings(asked: str | None, *, required: bool = False) -> TogetherAIEmbedd
 
 
 def embeddings_for(origin: Origin, asked: str | None) -> TogetherAIEmbeddings | None:
-    """Like `embeddings`, as far as TOGETHER_ROUTE_EMBEDDINGS lets it."""
+    """Like `embeddings`, but None where TOGETHER_ROUTE_EMBEDDINGS keeps the toolkit's own."""
     return embeddings(asked) if routes_embeddings(origin) else None
 
 
@@ -182,23 +184,22 @@ def reranker() -> TogetherAIRerank | None:
 
 
 def _check_defaults(settings: TogetherAISettings) -> None:
-    """Let default models that retire be warned of as soon as the toolkit gets its first model from here.
+    """Warn about default models that retire soon, once the toolkit gets its first model from here.
 
-    Not when the routing is switched on: processes that never use a model ask no server.
+    Not at activation: a process that never uses a model should ask no server.
     """
-    from hana_ai.api import routing
     from hana_ai.api.catalog.preflight import check_defaults
     from hana_ai.api.service import catalog_of
     from hana_ai.api.together_ai import TogetherAIClient
 
-    if routing.is_active():
+    if ROUTING.active:
         # Making it tells the catalogue what is expected.
         TogetherAIClient(settings)
         check_defaults(settings, catalog_of(settings))
 
 
 def why_embeddings_stay() -> str | None:
-    """For `status()`: why the toolkit's embeddings are its own, as far as it is known."""
+    """For `status()`: why the toolkit's own embeddings stay, as far as known."""
     from hana_ai.api.errors import TogetherAISettingsError
     from hana_ai.api.settings import TogetherAISettings
 
@@ -214,7 +215,7 @@ def why_embeddings_stay() -> str | None:
 
 
 def why_reranking_stays() -> str | None:
-    """For `status()`: why the toolkit's reranking is its own."""
+    """For `status()`: why the toolkit's own reranking stays."""
     from hana_ai.api.errors import TogetherAISettingsError
     from hana_ai.api.settings import TogetherAISettings
 
@@ -226,7 +227,7 @@ def why_reranking_stays() -> str | None:
 
 
 def say_once(level: int, message: str) -> None:
-    """Log a message, but never twice."""
+    """Log a message unless it has been logged before."""
     with _lock:
         if message in _said:
             return

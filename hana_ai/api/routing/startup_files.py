@@ -1,4 +1,4 @@
-"""How processes are routed that do not ask for it: by PYTHONPATH, or by a start-up file of the environment."""
+"""Route processes that do not ask for it: through PYTHONPATH, or a start-up file of the environment."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 FILE_NAME = "hana_ai_together_autoload.pth"
 """The start-up file in the site-packages of a virtual environment."""
 
-# A .pth file runs its lines that begin with "import". Whatever goes wrong must not end the process that starts,
-# and without the package the file is without effect.
+# Python runs the lines of a .pth file that begin with "import". Whatever goes wrong must not end the process that
+# is starting, and without the package the file must do nothing.
 _LINE = (
     "import sys; exec("
     "'try:\\n import hana_ai.api.auto\\n"
@@ -26,7 +26,7 @@ CONTENT = (
 
 
 def startup_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a process that is to be routed, made from those of this one.
+    """The environment of a process to be routed, based on another one.
 
     Programs of this Python's environment come first, so that ``python`` is the one that has this package.
     """
@@ -40,7 +40,7 @@ def startup_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def virtual_environment_file() -> Path | None:
-    """Where the start-up file is, or would be; None outside of a virtual environment."""
+    """Where the start-up file is, or would be; None outside a virtual environment."""
     if sys.prefix == sys.base_prefix:
         return None
     return Path(sysconfig.get_path("purelib")) / FILE_NAME

@@ -20,7 +20,8 @@ from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.local.together import Call, Received, Reply
 from hana_ai.api.routing import models
-from hana_ai.api.routing.cures import STOPPED, makers
+from hana_ai.api.routing.seams import Patcher, UpstreamChanged
+from hana_ai.api.routing.workarounds import MAKERS, STOPPED
 from tests.conftest import ScriptedTogether
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -328,16 +329,16 @@ def test_the_status_lists_every_seam_with_its_version_and_none_has_changed_upstr
 
 
 def test_a_hub_of_another_shape_is_reported_as_changed(together: ScriptedTogether) -> None:
-    from hana_ai.api.routing import gen_ai_hub
-    from hana_ai.api.routing.hooks import Patcher, UpstreamChanged
+    from hana_ai.api.routing.gen_ai_hub import SEAMS
 
+    [seam] = SEAMS
     module = ModuleType("another_hub")
     with pytest.raises(UpstreamChanged, match=r"another_hub.ModelType has \[\]"):
-        gen_ai_hub._patch(module, Patcher(lambda: True))
+        seam.patch(module, Patcher(lambda: True))
     module.ModelType = Enum("ModelType", ["LLM", "EMBEDDINGS"])  # type: ignore[attr-defined]
     module.init_llm = lambda *args: None  # type: ignore[attr-defined]
     with pytest.raises(UpstreamChanged, match="init_llm does not go through _init_model"):
-        gen_ai_hub._patch(module, Patcher(lambda: True))
+        seam.patch(module, Patcher(lambda: True))
 
 
 def test_a_memory_table_of_another_class_is_left_alone(together: ScriptedTogether) -> None:
@@ -349,7 +350,7 @@ def test_a_memory_table_of_another_class_is_left_alone(together: ScriptedTogethe
     assert guarded(HanaDB) is None
 
 
-# --- cures ---
+# --- workarounds ---
 
 
 def agent_executor(**limits: Any) -> Any:
@@ -404,8 +405,8 @@ def test_the_steps_reach_what_the_toolkit_makes_of_them(together: ScriptedTogeth
     assert found["generated_cap_project"] is True
 
 
-def test_the_cure_for_the_limits_of_agents_is_needed_still() -> None:
-    """When this fails, hana_ai heeds the limits itself: take the cure out of `cures`."""
+def test_the_workaround_for_the_limits_of_agents_is_still_needed() -> None:
+    """When this fails, hana_ai heeds the limits itself: remove the workaround."""
     compat = importlib.import_module("hana_ai.langchain_compat")
     graph_part = inspect.getsource(compat.build_agent_executor).partition("elif create_graph_agent:")[2]
     assert graph_part
@@ -424,17 +425,17 @@ def test_the_drop_ins_have_the_signatures_of_saps_functions() -> None:
         ]
 
 
-def test_the_cure_for_the_missing_vector_store_is_needed_still(together: ScriptedTogether) -> None:
-    """When this fails, hana_ai or langchain_community has put it right: take the cure out of `cures`."""
-    [cure] = makers()
-    assert cure.is_missing()
+def test_the_workaround_for_the_missing_vector_store_is_still_needed(together: ScriptedTogether) -> None:
+    """When this fails, hana_ai or langchain_community has fixed it: remove the workaround."""
+    [maker] = MAKERS
+    assert maker.is_missing()
     source = importlib.util.find_spec("hana_ai.mem0.hana_mem0_adapter")
     assert source is not None
     assert source.loader is not None
     assert "langchain_community.vectorstores.hanavector" in source.loader.get_source(source.name)  # type: ignore[attr-defined]
 
 
-def test_with_the_cure_the_module_is_langchain_hanas_class_and_without_it_there_is_none(
+def test_with_the_workaround_the_module_is_langchain_hanas_class_and_without_it_there_is_none(
     together: ScriptedTogether,
 ) -> None:
     from langchain_hana import HanaDB

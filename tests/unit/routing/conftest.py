@@ -1,4 +1,4 @@
-"""A toolkit of the test's own: modules on a path, and a `Routing` with seams for them."""
+"""A toolkit made for the tests: modules on a path, and a `Routing` with seams for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from hana_ai.api.routing.hooks import ModuleMaker, Patcher, Routing, Seam
+from hana_ai.api.routing.hooks import Routing
+from hana_ai.api.routing.seams import ModuleMaker, Patcher, Seam, SeamStatus
 
 SOURCE = """
 class Embedder:
@@ -44,13 +45,30 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-@pytest.fixture
-def make(folder: Path) -> Iterator[Callable[..., Routing]]:
-    made: list[Routing] = []
+class OwnRouting:
+    """A routing of these seams and makers."""
 
-    def routing(*seams: Seam, makers: tuple[ModuleMaker, ...] = ()) -> Routing:
+    def __init__(self, seams: tuple[Seam, ...], makers: tuple[ModuleMaker, ...]) -> None:
+        self._routing = Routing()
+        self._places = (seams, makers)
+
+    def activate(self) -> None:
+        self._routing.activate(*self._places)
+
+    def deactivate(self) -> None:
+        self._routing.deactivate()
+
+    def statuses(self) -> list[SeamStatus]:
+        return self._routing.statuses(*self._places)
+
+
+@pytest.fixture
+def make(folder: Path) -> Iterator[Callable[..., OwnRouting]]:
+    made: list[OwnRouting] = []
+
+    def routing(*seams: Seam, makers: tuple[ModuleMaker, ...] = ()) -> OwnRouting:
         found = seams or (Seam("toolkit", "upstream_toolkit", "pytest", "is routed", patch),)
-        made.append(Routing(lambda: found, lambda: makers))
+        made.append(OwnRouting(found, makers))
         return made[-1]
 
     yield routing

@@ -15,10 +15,10 @@ from types import ModuleType
 
 import pytest
 
-from hana_ai.api.routing.hooks import ModuleMaker, Patcher, Routing, Seam, UpstreamChanged, check_parameters
-from tests.unit.routing.conftest import ours, patch
+from hana_ai.api.routing.seams import ModuleMaker, Patcher, Seam, UpstreamChanged, check_parameters
+from tests.unit.routing.conftest import OwnRouting, ours, patch
 
-Make = Callable[..., Routing]
+Make = Callable[..., OwnRouting]
 
 
 def toolkit() -> ModuleType:
@@ -114,7 +114,7 @@ def test_a_seam_that_looks_different_is_reported_and_left_alone(
     routing = make()
     routing.activate()
     module = toolkit()
-    [found] = routing.seams()
+    [found] = routing.statuses()
     assert found.state == "upstream changed"
     assert said in found.detail
     assert said in caplog.text
@@ -136,21 +136,21 @@ def test_the_status_says_what_is_not_installed_and_what_is_not_imported_yet(make
         Seam("here", "upstream_toolkit", "pytest", "is routed", patch),
         Seam("elsewhere", "no_such_module", "no-such-distribution", "", patch),
     )
-    assert [(seam.state, seam.version is None) for seam in routing.seams()] == [
+    assert [(seam.state, seam.version is None) for seam in routing.statuses()] == [
         ("off", False),
         ("not installed", True),
     ]
     routing.activate()
-    assert [seam.state for seam in routing.seams()] == ["on import", "not installed"]
+    assert [seam.state for seam in routing.statuses()] == ["on import", "not installed"]
     toolkit()
-    assert [seam.state for seam in routing.seams()] == ["routed", "not installed"]
+    assert [seam.state for seam in routing.statuses()] == ["routed", "not installed"]
 
 
 def test_a_seam_can_stay_for_a_reason(make: Make) -> None:
     routing = make(Seam("toolkit", "upstream_toolkit", "pytest", "", patch, lambda: "nothing to route to"))
     routing.activate()
     toolkit()
-    [found] = routing.seams()
+    [found] = routing.statuses()
     assert (found.state, found.detail) == ("stays", "nothing to route to")
 
 
@@ -310,7 +310,7 @@ def test_a_patch_that_fails_in_a_way_nobody_thought_of_fails_no_import_and_is_re
     routing = make(Seam("toolkit", "upstream_toolkit", "pytest", "", broken))
     routing.activate()
     assert toolkit().ask("a") == "theirs: a"
-    [found] = routing.seams()
+    [found] = routing.statuses()
     assert (found.state, found.detail) == ("upstream changed", "a module of a third one is gone")
     assert "a module of a third one is gone" in caplog.text
 
@@ -325,7 +325,7 @@ def test_a_module_that_upstream_dropped_is_reported_without_importing_anything(m
         Seam("gone", "upstream_package.gone", "pytest", "is routed", patch),
     )
     routing.activate()
-    assert [(seam.state, seam.detail) for seam in routing.seams()] == [
+    assert [(seam.state, seam.detail) for seam in routing.statuses()] == [
         ("on import", "is routed"),
         ("upstream changed", "there is no module upstream_package.gone"),
     ]

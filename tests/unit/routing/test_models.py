@@ -68,7 +68,7 @@ def test_another_language_model_than_the_named_one_is_a_warning_unless_the_map_n
         init_llm(asked)
     init_embedding_model("text-embedding-3-small")
     [record] = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert record.message.startswith("gpt-4.1 is asked for")
+    assert record.message.startswith("gpt-4.1 was requested")
 
 
 def test_init_llm_takes_what_saps_function_takes_and_has_its_defaults(
@@ -113,7 +113,7 @@ def test_without_an_embedding_model_embeddings_stay_and_it_is_said_once(
         assert models.embeddings_for("default", asked) is None
     said = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert len(said) == 1
-    assert "Embeddings stay where the toolkit puts them" in said[0].message
+    assert "The toolkit's own embeddings stay in use" in said[0].message
     assert 'embedding="hana"' in said[0].message
     assert len([request for request in without_embeddings.requests if request.method == "GET"]) == 1
     assert "lists no embedding model" in (models.why_embeddings_stay() or "")

@@ -1,7 +1,7 @@
-"""Run by Python's start-up in every process under ``hana-ai-together run``; touches no file of the user.
+"""Runs at the start of every Python process under ``hana-ai-together run``, and changes none of the user's files.
 
-The command puts this folder at the front of PYTHONPATH. A `sitecustomize` that the environment has itself is
-hidden by this one, so it is run first.
+The command puts this folder at the front of PYTHONPATH. It hides the environment's own `sitecustomize`, if there
+is one, so that one runs first.
 """
 
 import importlib.machinery
@@ -17,7 +17,7 @@ def _run_the_hidden_one() -> None:
     if spec is None or spec.loader is None:
         return
     module = importlib.util.module_from_spec(spec)
-    # As Python would have it: what imports sitecustomize finds the environment's own.
+    # As without us: whoever imports sitecustomize gets the environment's own.
     sys.modules["sitecustomize"] = module
     spec.loader.exec_module(module)
 
@@ -26,7 +26,9 @@ try:
     _run_the_hidden_one()
 finally:
     try:
-        import hana_ai.api.auto  # noqa: F401 - importing it is what it is for
-    except Exception as exc:  # noqa: BLE001 - said on stderr
-        # A program must start as it would without us; what is wrong is said where its user looks.
+        from hana_ai.api.routing import activate
+
+        activate()
+    except Exception as exc:  # noqa: BLE001 - reported on stderr
+        # A program must start as it would without us; its user is told what is wrong where they look.
         sys.stderr.write(f"hana-ai-together: the toolkit is not routed to Together AI: {exc}\n")

@@ -1,42 +1,25 @@
-"""The seams of this process and what `status()` says of them; imported when there is something to route."""
+"""What `status()` returns, which is a table when printed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hana_ai.api.routing.hooks import ModuleMaker, Routing, Seam, SeamStatus
-
-
-def _seams() -> Sequence[Seam]:
-    from hana_ai.api.routing import cures, gen_ai_hub, toolkit
-
-    return (*toolkit.SEAMS, *gen_ai_hub.SEAMS, *cures.SEAMS)
-
-
-def _makers() -> Sequence[ModuleMaker]:
-    from hana_ai.api.routing import cures
-
-    return cures.makers()
-
-
-ROUTING = Routing(_seams, _makers)
-"""The routing of this process."""
+from hana_ai.api.routing.seams import SeamStatus
 
 
 @dataclass(frozen=True)
 class RoutingStatus:
-    """What `status()` returns; printed, it is a table."""
+    """Whether the toolkit is routed, and how each seam is doing; printed, it is a table."""
 
     active: bool
     """Whether the toolkit is routed in this process."""
     enabled: bool
-    """Whether the settings want it."""
+    """Whether the settings ask for it."""
     seams: tuple[SeamStatus, ...]
-    """Every place, cures included."""
+    """Every place, fixes included."""
 
     def __getitem__(self, name: str) -> SeamStatus:
-        """Return the seam of a name."""
+        """Return a seam by its name."""
         for seam in self.seams:
             if seam.name == name:
                 return seam

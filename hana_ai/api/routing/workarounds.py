@@ -1,17 +1,21 @@
-"""What is broken in hana_ai with today's packages, and cured where it is.
+"""Workarounds for what is broken in hana_ai with today's packages.
 
-Each cure is applied only where it is needed, and listed by `status()`. The test of each one fails when upstream
-has put the thing right, and says that the cure can go.
+Each is applied only where it is needed, and listed by `status()`. Its test fails once upstream has fixed the
+problem, and says that the workaround can go.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
-from hana_ai.api.routing.hooks import ModuleMaker, Patcher, Seam, UpstreamChanged, not_needed
+from hana_ai.api.routing.seams import ModuleMaker, NotNeeded, Patcher, Seam, UpstreamChanged
+
+if TYPE_CHECKING:
+    from langchain_core.agents import AgentAction
+    from langchain_core.messages import BaseMessage, ToolCall
 
 STOPPED = "Agent stopped due to iteration limit or time limit."
 """What LangChain's AgentExecutor answers at its limit."""
@@ -25,29 +29,35 @@ def _fill_hanavector(module: ModuleType) -> None:
     from langchain_hana import HanaDB
 
     module.__doc__ = "Stands in for the module that langchain-community 0.4.2 dropped."
-    module.HanaDB = HanaDB  # type: ignore[attr-defined]
-    module.__all__ = ["HanaDB"]  # type: ignore[attr-defined]
+    vars(module).update(HanaDB=HanaDB, __all__=["HanaDB"])
 
 
-def makers() -> Sequence[ModuleMaker]:
-    """The modules that hana_ai imports and that are gone."""
-    return (
-        ModuleMaker(
-            "langchain_community's HanaDB",
-            "langchain_community.vectorstores.hanavector",
-            "langchain-community",
-            needs="langchain_hana",
-            fill=_fill_hanavector,
-            what="gone since 0.4.2, which breaks hana_ai.mem0 and three agents; langchain_hana's stands in",
-        ),
-    )
+MAKERS = (
+    ModuleMaker(
+        "langchain_community's HanaDB",
+        "langchain_community.vectorstores.hanavector",
+        "langchain-community",
+        needs="langchain_hana",
+        fill=_fill_hanavector,
+        what="gone since 0.4.2, which breaks hana_ai.mem0 and three agents; langchain_hana's stands in",
+    ),
+)
+"""The modules that hana_ai imports and that no longer exist."""
 
 
-# On langchain 1.x the toolkit's agents run as graphs, and what the caller said about limits and steps is dropped
-# on the way: a model that calls tools for ever is asked 5,000 times, and paid for.
+# On langchain 1.x the toolkit's agents run as graphs, and the caller's limits and steps are dropped on the way: a
+# model that keeps calling tools is asked, and paid for, 5,000 times.
 
 
-def _remember_limits(original: Callable[..., None], self: Any, graph: Any) -> None:
+class _State(TypedDict):
+    messages: list[BaseMessage]
+
+
+class _Graph(Protocol):
+    def stream(self, graph_input: _State, config: Mapping[str, int], *, stream_mode: str) -> Iterator[_State]: ...
+
+
+def _remember_limits(original: Callable[..., object], self: object, graph: object) -> None:
     original(self, graph)
     # The caller is `build_agent_executor` or `create_hana_dataframe_agent`, with its arguments.
     given = sys._getframe(2).f_locals
@@ -56,19 +66,19 @@ def _remember_limits(original: Callable[..., None], self: Any, graph: Any) -> No
 
 
 class _Limited:
-    """A graph that stops after so many steps, and remembers the messages that it made."""
+    """A graph that stops after a number of steps, and remembers the messages that it made."""
 
-    def __init__(self, graph: Any, iterations: int | None) -> None:
+    def __init__(self, graph: _Graph, iterations: int | None) -> None:
         self._graph = graph
         self._iterations = iterations
-        self.made: list[Any] = []
+        self.made: list[BaseMessage] = []
 
-    def invoke(self, graph_input: dict[str, Any]) -> Any:
+    def invoke(self, graph_input: _State) -> _State:
         from langgraph.errors import GraphRecursionError
 
         # A step of the model and one of its tools; the last step may be the model's alone.
         config = {} if self._iterations is None else {"recursion_limit": 2 * self._iterations + 1}
-        result: Any = {"messages": []}
+        result: _State = {"messages": []}
         try:
             for result in self._graph.stream(graph_input, config, stream_mode="values"):
                 self.made = result["messages"][len(graph_input["messages"]) :]
@@ -79,41 +89,41 @@ class _Limited:
         return result
 
 
-def _invoke(original: Callable[..., dict[str, Any]], self: Any, agent_input: Any) -> dict[str, Any]:
-    graph = self._graph
-    limited = _Limited(graph, getattr(self, _LIMIT, _ITERATIONS))
+def _invoke(original: Callable[..., dict[str, object]], self: object, agent_input: object) -> dict[str, object]:
+    limited = _Limited(vars(self)["_graph"], getattr(self, _LIMIT, _ITERATIONS))
     # A copy: another thread may use the same executor.
-    executor = object.__new__(type(self))
-    executor.__dict__.update(self.__dict__, _graph=limited)
+    executor: object = object.__new__(type(self))
+    vars(executor).update(vars(self), _graph=limited)
     answer = original(executor, agent_input)
     if getattr(self, _STEPS, False):
         answer["intermediate_steps"] = intermediate_steps(limited.made)
     return answer
 
 
-def intermediate_steps(messages: Iterable[Any]) -> list[tuple[Any, str]]:
+def intermediate_steps(messages: Iterable[BaseMessage]) -> list[tuple[AgentAction, str]]:
     """The tool calls of a conversation with what each returned, as AgentExecutor gives them."""
     from langchain_core.agents import AgentAction
 
-    calls: dict[str, Any] = {}
+    calls: dict[str | None, ToolCall] = {}
     steps = []
     for message in messages:
         for call in getattr(message, "tool_calls", ()):
             calls[call["id"]] = call
-        call = calls.get(getattr(message, "tool_call_id", ""))
-        if call is not None:
-            action = AgentAction(call["name"], call["args"], f"Invoking {call['name']} with {call['args']}")
+        answered = calls.get(getattr(message, "tool_call_id", ""))
+        if answered is not None:
+            name, arguments = answered["name"], answered["args"]
+            action = AgentAction(name, arguments, f"Invoking {name} with {arguments}")
             steps.append((action, str(message.content)))
     return steps
 
 
 def _patch_graph_executor(module: ModuleType, patcher: Patcher) -> None:
     executor = getattr(module, "GraphAgentExecutor", None)
-    if executor is None:
+    if not isinstance(executor, type):
         raise UpstreamChanged(f"there is no {module.__name__}.GraphAgentExecutor")
     legacy = getattr(module, "AgentExecutor", None) and getattr(module, "create_openai_functions_agent", None)
     if legacy is not None or getattr(module, "create_graph_agent", None) is None:
-        raise not_needed()
+        raise NotNeeded
     patcher.replace(executor, "__init__", _remember_limits, ["self", "graph"])
     patcher.replace(executor, "invoke", _invoke, ["self", "agent_input"])
 
@@ -123,7 +133,7 @@ SEAMS = (
         "Limits of the agents",
         "hana_ai.langchain_compat",
         "hana-ai",
-        "max_iterations and return_intermediate_steps are heeded, which are lost on langchain 1.x",
+        "max_iterations and return_intermediate_steps, which langchain 1.x loses, take effect",
         _patch_graph_executor,
     ),
 )
