@@ -67,7 +67,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 def close_everything() -> None:
     usage.close_all()
-    transport_module.close_all()
+    service.close_all()
 
 
 def expected_of(fault: Fault, face: Face) -> Expected | None:
