@@ -402,7 +402,10 @@ def test_usage_adds_up_the_ledger(
         with usage_tags("nightly"):
             chat.invoke("One two")
         chat.invoke("One")
-        next(chat.stream("One two three"))
+        engine.always(Reply(chunks=["One ", "two ", "three"], chunk_delay=0.5))
+        stream = chat.stream("One two three")
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
         assert run(["usage", "--by", "tag"]) == 0
         shown = said(capsys)
     assert "nightly 1 0 2 0 2 $0.0022" in shown

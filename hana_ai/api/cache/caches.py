@@ -176,6 +176,8 @@ class TogetherAICache(_Cache, BaseCache):
     ) -> None:
         self._set_up(database, Bounds(max_bytes, max_entries, max_age), settings)
 
+    # LangChain makes the twins for coroutines of these, in a thread.
+
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """Look an answer up.
 
@@ -184,15 +186,15 @@ class TogetherAICache(_Cache, BaseCache):
         list of Generation or None
             None when there is none, or none that can be read.
         """
-        answer = self._answer(response_key(prompt, llm_string))
-        self._note(answer is not None)
-        return answer
-
-    async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
-        """Look an answer up from a coroutine; see `lookup`."""
         key = response_key(prompt, llm_string)
-        answer = await asyncio.to_thread(self._answer, key)
-        self._note(answer is not None)
+        value = self._store.read([key]).get(key)
+        answer = None if value is None else answer_from_text(value.decode("utf-8", "replace"))
+        if value is not None and answer is None:
+            logger.warning("an answer in %s can't be read and was deleted", self._store.name)
+            self._store.forget([key])
+        hit = answer is not None
+        self._count(int(hit), int(not hit))
+        looked_up(hit)
         return answer
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
@@ -200,27 +202,6 @@ class TogetherAICache(_Cache, BaseCache):
         text = answer_to_text(return_val)
         if text is not None:
             self._store.write({response_key(prompt, llm_string): text.encode()})
-
-    async def aupdate(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
-        """Keep an answer from a coroutine; see `update`."""
-        text = answer_to_text(return_val)
-        if text is not None:
-            key = response_key(prompt, llm_string)
-            await asyncio.to_thread(self._store.write, {key: text.encode()})
-
-    def _answer(self, key: str) -> RETURN_VAL_TYPE | None:
-        value = self._store.read([key]).get(key)
-        if value is None:
-            return None
-        answer = answer_from_text(value.decode("utf-8", "replace"))
-        if answer is None:
-            logger.warning("an answer in %s can't be read and was deleted", self._store.name)
-            self._store.forget([key])
-        return answer
-
-    def _note(self, hit: bool) -> None:
-        self._count(int(hit), int(not hit))
-        looked_up(hit)
 
 
 class TogetherAIEmbeddingCache(_Cache):

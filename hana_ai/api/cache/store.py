@@ -181,7 +181,7 @@ class CacheStore:
             outage.begin(exc, logger)
             if outage is self._reading:
                 # What can't be read can't be written either.
-                outage.spread_to(self._writing)
+                self._writing.extend()
             return otherwise
         outage.end()
         return result

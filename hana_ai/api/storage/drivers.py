@@ -95,22 +95,7 @@ def open_driver(
 
 
 def sqlite_driver(path: Path | None, *, table: str, setting: str, busy_seconds: float = 30.0) -> Driver:
-    """A SQLite file, or memory.
-
-    Parameters
-    ----------
-    table : str
-        Name of the main table, without quotation marks.
-    setting : str
-        What the path was given as, for messages.
-    busy_seconds : float
-        How long a statement waits for another process.
-
-    Raises
-    ------
-    TogetherAISettingsError
-        It is no file in a directory that exists.
-    """
+    """A SQLite file, or memory; see `open_driver`."""
     import sqlite3
 
     if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
@@ -147,22 +132,7 @@ def sqlite_driver(path: Path | None, *, table: str, setting: str, busy_seconds: 
 
 
 def hana_driver(table: str, where: HanaAddress, *, setting: str, **properties: object) -> Driver:
-    """A table in SAP HANA.
-
-    Parameters
-    ----------
-    table : str
-        Name of the main table, as the user wrote it.
-    setting : str
-        What the table was given as, for messages.
-    **properties
-        More properties of `hdbcli.dbapi.connect`.
-
-    Raises
-    ------
-    TogetherAISettingsError
-        It is no name of a table, or there is no database or no hdbcli to go with it.
-    """
+    """A table in SAP HANA, as the user wrote its name; see `open_driver`."""
     quoted = quoted_table(table, setting, where.schema)
     if not where.userkey and not (where.address and where.user and where.password is not None):
         raise TogetherAISettingsError(

@@ -17,35 +17,29 @@ class Outage:
         What that means, for the log.
     """
 
-    __slots__ = ("_consequence", "_seconds", "_told", "_until")
-
     def __init__(self, seconds: float, consequence: str) -> None:
         self._seconds = seconds
         self._consequence = consequence
         self._until = 0.0
-        self._told = False
+        self.is_over = True
+        """Whether the database answered when it was last asked."""
 
     @property
     def lasts(self) -> bool:
         """Whether the database is to be left alone."""
         return time.monotonic() < self._until
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the database answered when it was last asked."""
-        return not self._told
+    def extend(self) -> None:
+        """Leave the database alone from now on."""
+        self._until = time.monotonic() + self._seconds
 
     def begin(self, error: Exception, logger: logging.Logger) -> None:
         """Note an error; the first one is logged."""
-        self._until = time.monotonic() + self._seconds
-        if not self._told:
-            self._told = True
+        self.extend()
+        if self.is_over:
+            self.is_over = False
             logger.warning("%s; %s", error, self._consequence)
-
-    def spread_to(self, other: Outage) -> None:
-        """Leave alone for as long what `other` is about."""
-        other._until = self._until
 
     def end(self) -> None:
         """Note that the database answered."""
-        self._told = False
+        self.is_over = True

@@ -188,7 +188,8 @@ class Ledger:
         Parameters
         ----------
         callback : callable
-            Gets a `BudgetWarning`, in the thread or task of the call that reached it. What it raises is logged.
+            Gets a `BudgetWarning`, in the thread or task of the call that reached it; for a call whose price came
+            later, in the ledger's thread. What it raises is logged.
         """
         if self._budget is not None:
             self._budget.on_budget(callback)
@@ -302,7 +303,7 @@ class Ledger:
                 return []
             self._outage.end()
             self._newest = calls[-1].record
-            self._prices.wait_for(
+            self._prices.waiting.extend(
                 (number, call.record) for number, call in enumerate(calls, first) if self._prices.may_come(call)
             )
             added_up = self._book.add_up_older()
@@ -342,7 +343,7 @@ class Ledger:
         """Find and renew prices in a thread of its own, since a slow catalogue must not hold up the writing."""
         catalogs = self._prices.catalogs(self._newest)
         due = [catalog for catalog in catalogs if self._prices.is_due(catalog)]
-        may_be_found = self._prices.some_wait() and any(catalog.cached is not None for catalog in catalogs)
+        may_be_found = self._prices.waiting and any(catalog.cached is not None for catalog in catalogs)
         if not due and not may_be_found:
             return
 
@@ -357,7 +358,7 @@ class Ledger:
         """Write everything and close the database; a later question opens it again."""
         self._writer.close()
         self.flush()
-        if self._store.shared and self._prices.some_wait():
+        if self._store.shared and self._prices.waiting:
             self._find_prices()
         with self._writing:
             self._store.close()

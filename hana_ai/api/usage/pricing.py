@@ -68,7 +68,8 @@ class Prices:
     def __init__(self, catalog_for: CatalogFor | None, *, most_waiting: int, try_again_seconds: float) -> None:
         self.catalog_for = catalog_for
         self._try_again_seconds = try_again_seconds
-        self._waiting: deque[tuple[int, UsageRecord]] = deque(maxlen=most_waiting)
+        self.waiting: deque[tuple[int, UsageRecord]] = deque(maxlen=most_waiting)
+        """Calls without a price, with their numbers in the ledger."""
         self._tried: weakref.WeakKeyDictionary[PriceList, float] = weakref.WeakKeyDictionary()
         self._reading = threading.Lock()
 
@@ -96,24 +97,16 @@ class Prices:
         """Whether a cost is missing only because the catalogue has not been read."""
         return call.cost is None and call.tokens.prompt is not None and self._models(call.record) is None
 
-    def wait_for(self, calls: Iterable[tuple[int, UsageRecord]]) -> None:
-        """Keep calls, with their numbers in the ledger, until their catalogue has been read."""
-        self._waiting.extend(calls)
-
     def forget_until(self, number: int) -> None:
         """Forget the calls up to a number."""
-        while self._waiting and self._waiting[0][0] <= number:
-            self._waiting.popleft()
-
-    def some_wait(self) -> bool:
-        """Whether calls wait for a price."""
-        return bool(self._waiting)
+        while self.waiting and self.waiting[0][0] <= number:
+            self.waiting.popleft()
 
     def found(self) -> tuple[list[tuple[int, Priced]], list[tuple[int, UsageRecord]]]:
         """The calls whose price has come, and those that still wait for one; see `keep`."""
         priced: list[tuple[int, Priced]] = []
         waiting: list[tuple[int, UsageRecord]] = []
-        for number, record in self._waiting:
+        for number, record in self.waiting:
             call = self.of(record)
             if call.cost is not None:
                 priced.append((number, call))
@@ -123,7 +116,7 @@ class Prices:
 
     def keep(self, waiting: Iterable[tuple[int, UsageRecord]]) -> None:
         """Let no other calls than these wait."""
-        self._waiting = deque(waiting, maxlen=self._waiting.maxlen)
+        self.waiting = deque(waiting, maxlen=self.waiting.maxlen)
 
     # --- catalogues ---
 
@@ -133,7 +126,7 @@ class Prices:
 
     def catalogs(self, newest: UsageRecord | None = None) -> list[PriceList]:
         """The catalogues of the calls that wait, and of a further one."""
-        records = [record for _, record in list(self._waiting)]
+        records = [record for _, record in list(self.waiting)]
         if newest is not None:
             records.append(newest)
         places = dict.fromkeys((record.base_url, record.api_key) for record in records)
