@@ -250,7 +250,9 @@ class Transport:
         self._check_open()
         call.begin()
         engine = get_engine()
-        return await Crossing(engine, partial(self._operate, engine, call, operation), LoopWaiter()).await_()
+        work = partial(self._operate, engine, call, operation)
+        crossing: Crossing[_T] = Crossing(engine, work, LoopWaiter())
+        return await crossing.await_()
 
     # --- the end ---
 
