@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from pydantic import BaseModel
 
-    from hana_ai.api.langchain.structured_output import Method, Schema
+    from hana_ai.api.langchain.structured_output import Method, Schema, Tool
     from hana_ai.api.settings import TogetherAISettings
     from hana_ai.api.transport.call import Reply
     from hana_ai.api.wire.schemas import JSONObject
@@ -211,9 +211,9 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
 
     def bind_tools(
         self,
-        tools: Sequence[Mapping[str, Any] | type | Callable[..., Any] | BaseTool],
+        tools: Sequence[Tool],
         *,
-        tool_choice: str | bool | Mapping[str, Any] | None = None,
+        tool_choice: str | bool | Mapping[str, object] | None = None,
         strict: bool | None = None,
         parallel_tool_calls: bool | None = None,
         **kwargs: Any,
@@ -239,14 +239,14 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         TogetherAIInputError
             `tool_choice` names a tool that is not among `tools`.
         """
-        formatted = [convert_to_openai_tool(cast("Any", tool), strict=strict) for tool in tools]
+        formatted = [convert_to_openai_tool(cast("BaseTool", tool), strict=strict) for tool in tools]
         names = [tool["function"]["name"] for tool in formatted if "function" in tool]
         choice = tool_choice_to_wire(tool_choice, names)
         if choice is not None:
             kwargs["tool_choice"] = choice
         if parallel_tool_calls is not None:
             kwargs["parallel_tool_calls"] = parallel_tool_calls
-        return cast("Runnable[LanguageModelInput, AIMessage]", self.bind(tools=formatted, **kwargs))
+        return self.bind(tools=formatted, **kwargs)
 
     def with_structured_output(
         self,
@@ -255,7 +255,7 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         method: Method | None = None,
         include_raw: bool = False,
         strict: bool | None = None,
-        tools: list[Any] | None = None,
+        tools: Sequence[Tool] | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
         """Answer in a given shape.
@@ -284,7 +284,7 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         from hana_ai.api.langchain.structured_output import structured
 
         if method is None:
-            profile = self.profile or self._resolve_model_profile() or {}
+            profile: ModelProfile = self.profile or self._resolve_model_profile() or {}
             method = "json_schema" if profile.get("structured_output") else "function_calling"
         return structured(
             self,
@@ -298,8 +298,8 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
 
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
         """Add the token counts of a batch's replies."""
-        usage: dict[str, Any] = {}
-        combined: dict[str, Any] = {"model_name": self.model}
+        usage: dict[str, int] = {}
+        combined: JSONObject = {"model_name": self.model}
         for output in llm_outputs:
             if not output:
                 continue
