@@ -21,7 +21,6 @@ from hana_ai.api.langchain.messages import (
 )
 
 if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models import LanguageModelInput, ModelProfile
     from langchain_core.language_models.base import LangSmithParams
     from langchain_core.messages import AIMessage, BaseMessage
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from pydantic import BaseModel
 
+    from hana_ai.api.langchain.generation_fields import AsyncRun, Stop, SyncRun
     from hana_ai.api.langchain.structured_output import Method, Schema, Tool
     from hana_ai.api.settings import TogetherAISettings
     from hana_ai.api.transport.call import Reply
@@ -98,7 +98,7 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         return {"model": self.model, "base_url": self.base_url, **self._parameters()}
 
-    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+    def _get_llm_string(self, stop: Stop = None, **kwargs: Any) -> str:
         # The request as it would be sent: what does not change it, such as deadlines, does not split a cache.
         body = self._body([], stop, kwargs)
         if not body["messages"]:
@@ -106,7 +106,7 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         request = {"base_url": self.base_url, "output_version": self.output_version, "body": body}
         return OURS + self._llm_type + json.dumps(request, sort_keys=True, default=repr)
 
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+    def _get_ls_params(self, stop: Stop = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
         params["ls_provider"] = PROVIDER
         return params
@@ -127,23 +127,14 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
     # --- requests ---
 
     def _body(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None,
-        kwargs: Mapping[str, Any],
-        *,
-        stream: bool = False,
+        self, messages: list[BaseMessage], stop: Stop, kwargs: Mapping[str, Any], *, stream: bool = False
     ) -> JSONObject:
         """The request's body, but for the model's name where that must be asked for."""
         own = {"model": self.model, "messages": messages_to_wire(messages)}
         return self._merged(own, stop, kwargs, stream)
 
     def _generate_with_cache(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> ChatResult:
         if not has_cache(self.cache):
             return super()._generate_with_cache(messages, stop, run_manager, **kwargs)
@@ -153,11 +144,7 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
             return super()._generate_with_cache(messages, stop, run_manager, **kwargs)
 
     async def _agenerate_with_cache(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> ChatResult:
         if not has_cache(self.cache):
             return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
@@ -166,42 +153,26 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
             return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
 
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> ChatResult:
         body = self._with_model(self._body(messages, stop, kwargs))
         return _result(body, self.transport.request(self._call(body, run=run_manager)))
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> ChatResult:
         body = await self._awith_model(self._body(messages, stop, kwargs))
         return _result(body, await self.transport.arequest(self._call(body, run=run_manager)))
 
     def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         from hana_ai.api.langchain.chat_chunks import ChunkReader
 
         return self._chunks(self._body(messages, stop, kwargs, stream=True), ChunkReader(), run_manager)
 
     def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         from hana_ai.api.langchain.chat_chunks import ChunkReader
 

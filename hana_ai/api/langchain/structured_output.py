@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
 
 import orjson
 from langchain_core.exceptions import OutputParserException
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 Method = Literal["function_calling", "json_schema", "json_mode"]
 Schema = Mapping[str, object] | type
-
-_Item = TypeVar("_Item")
 
 
 class ShapedOutputParser(BaseGenerationOutputParser[object]):
@@ -76,14 +74,16 @@ class ShapedOutputParser(BaseGenerationOutputParser[object]):
         return parsed
 
     def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[object]:
-        seen: list[str | BaseMessage] = []
-        given = False
-        for parsed in self.inner._transform(_noted(input, seen)):
-            given = True
+        stream = _Stream()
+        for parsed in self.inner._transform(stream.noted(input)):
+            stream.given = True
             yield parsed
+        yield from self._final(stream)
+
+    def _final(self, stream: _Stream) -> Iterator[object]:
         # Also where something was given: only the whole answer shows whether it was the asked-for shape.
-        final = self.parse_result([_whole(seen)])
-        if not given:
+        final = self.parse_result([stream.whole()])
+        if not stream.given:
             yield final
 
     def transform(
@@ -93,15 +93,12 @@ class ShapedOutputParser(BaseGenerationOutputParser[object]):
         yield from self._transform_stream_with_config(input, self._transform, config, run_type="parser")
 
     async def _atransform(self, input: AsyncIterator[str | BaseMessage]) -> AsyncIterator[object]:
-        seen: list[str | BaseMessage] = []
-        given = False
-        async for parsed in self.inner._atransform(_anoted(input, seen)):
-            given = True
+        stream = _Stream()
+        async for parsed in self.inner._atransform(stream.anoted(input)):
+            stream.given = True
             yield parsed
-        # Also where something was given: only the whole answer shows whether it was the asked-for shape.
-        final = self.parse_result([_whole(seen)])
-        if not given:
-            yield final
+        for parsed in self._final(stream):
+            yield parsed
 
     def atransform(
         self, input: AsyncIterator[str | BaseMessage], config: RunnableConfig | None = None, **kwargs: object
@@ -110,24 +107,31 @@ class ShapedOutputParser(BaseGenerationOutputParser[object]):
         return self._atransform_stream_with_config(input, self._atransform, config, run_type="parser")
 
 
-def _noted(source: Iterator[_Item], seen: list[_Item]) -> Iterator[_Item]:
-    for item in source:
-        seen.append(item)
-        yield item
+class _Stream:
+    """What came of a stream so far."""
 
+    def __init__(self) -> None:
+        self.given = False
+        """Whether anything was parsed."""
+        self._seen: list[str | BaseMessage] = []
 
-async def _anoted(source: AsyncIterator[_Item], seen: list[_Item]) -> AsyncIterator[_Item]:
-    async for item in source:
-        seen.append(item)
-        yield item
+    def noted(self, source: Iterator[str | BaseMessage]) -> Iterator[str | BaseMessage]:
+        for item in source:
+            self._seen.append(item)
+            yield item
 
+    async def anoted(self, source: AsyncIterator[str | BaseMessage]) -> AsyncIterator[str | BaseMessage]:
+        async for item in source:
+            self._seen.append(item)
+            yield item
 
-def _whole(seen: list[str | BaseMessage]) -> ChatGeneration:
-    messages = [AIMessageChunk(content=item) if isinstance(item, str) else item for item in seen]
-    first, *rest = messages or [AIMessage(content="")]
-    if isinstance(first, BaseMessageChunk) and rest:
-        first = first.__add__([chunk for chunk in rest if isinstance(chunk, BaseMessageChunk)])
-    return ChatGeneration(message=first)
+    def whole(self) -> ChatGeneration:
+        """The whole answer."""
+        messages = [AIMessageChunk(content=item) if isinstance(item, str) else item for item in self._seen]
+        first, *rest = messages or [AIMessage(content="")]
+        if isinstance(first, BaseMessageChunk) and rest:
+            first = first.__add__([chunk for chunk in rest if isinstance(chunk, BaseMessageChunk)])
+        return ChatGeneration(message=first)
 
 
 def _is_cut_off(generation: Generation) -> bool:
