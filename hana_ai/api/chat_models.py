@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -21,7 +21,6 @@ from hana_ai.api.langchain.messages import (
 )
 
 if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models import LanguageModelInput, ModelProfile
     from langchain_core.language_models.base import LangSmithParams
     from langchain_core.messages import AIMessage, BaseMessage
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from pydantic import BaseModel
 
-    from hana_ai.api.langchain.structured_output import Method, Schema
+    from hana_ai.api.langchain.generation_fields import AsyncRun, Stop, SyncRun
+    from hana_ai.api.langchain.structured_output import Method, Schema, Tool
     from hana_ai.api.settings import TogetherAISettings
     from hana_ai.api.transport.call import Reply
     from hana_ai.api.wire.schemas import JSONObject
@@ -98,7 +98,7 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         return {"model": self.model, "base_url": self.base_url, **self._parameters()}
 
-    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+    def _get_llm_string(self, stop: Stop = None, **kwargs: Any) -> str:
         # The request as it would be sent: what does not change it, such as deadlines, does not split a cache.
         body = self._body([], stop, kwargs)
         if not body["messages"]:
@@ -106,7 +106,7 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         request = {"base_url": self.base_url, "output_version": self.output_version, "body": body}
         return OURS + self._llm_type + json.dumps(request, sort_keys=True, default=repr)
 
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+    def _get_ls_params(self, stop: Stop = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
         params["ls_provider"] = PROVIDER
         return params
@@ -127,23 +127,14 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
     # --- requests ---
 
     def _body(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None,
-        kwargs: Mapping[str, Any],
-        *,
-        stream: bool = False,
+        self, messages: list[BaseMessage], stop: Stop, kwargs: Mapping[str, Any], *, stream: bool = False
     ) -> JSONObject:
         """The request's body, but for the model's name where that must be asked for."""
         own = {"model": self.model, "messages": messages_to_wire(messages)}
         return self._merged(own, stop, kwargs, stream)
 
     def _generate_with_cache(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> ChatResult:
         if not has_cache(self.cache):
             return super()._generate_with_cache(messages, stop, run_manager, **kwargs)
@@ -153,11 +144,7 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
             return super()._generate_with_cache(messages, stop, run_manager, **kwargs)
 
     async def _agenerate_with_cache(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> ChatResult:
         if not has_cache(self.cache):
             return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
@@ -166,42 +153,26 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
             return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
 
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> ChatResult:
         body = self._with_model(self._body(messages, stop, kwargs))
         return _result(body, self.transport.request(self._call(body, run=run_manager)))
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> ChatResult:
         body = await self._awith_model(self._body(messages, stop, kwargs))
         return _result(body, await self.transport.arequest(self._call(body, run=run_manager)))
 
     def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         from hana_ai.api.langchain.chat_chunks import ChunkReader
 
         return self._chunks(self._body(messages, stop, kwargs, stream=True), ChunkReader(), run_manager)
 
     def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         from hana_ai.api.langchain.chat_chunks import ChunkReader
 
@@ -211,9 +182,9 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
 
     def bind_tools(
         self,
-        tools: Sequence[Mapping[str, Any] | type | Callable[..., Any] | BaseTool],
+        tools: Sequence[Tool],
         *,
-        tool_choice: str | bool | Mapping[str, Any] | None = None,
+        tool_choice: str | bool | Mapping[str, object] | None = None,
         strict: bool | None = None,
         parallel_tool_calls: bool | None = None,
         **kwargs: Any,
@@ -239,14 +210,14 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         TogetherAIInputError
             `tool_choice` names a tool that is not among `tools`.
         """
-        formatted = [convert_to_openai_tool(cast("Any", tool), strict=strict) for tool in tools]
+        formatted = [convert_to_openai_tool(cast("BaseTool", tool), strict=strict) for tool in tools]
         names = [tool["function"]["name"] for tool in formatted if "function" in tool]
         choice = tool_choice_to_wire(tool_choice, names)
         if choice is not None:
             kwargs["tool_choice"] = choice
         if parallel_tool_calls is not None:
             kwargs["parallel_tool_calls"] = parallel_tool_calls
-        return cast("Runnable[LanguageModelInput, AIMessage]", self.bind(tools=formatted, **kwargs))
+        return self.bind(tools=formatted, **kwargs)
 
     def with_structured_output(
         self,
@@ -255,7 +226,7 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         method: Method | None = None,
         include_raw: bool = False,
         strict: bool | None = None,
-        tools: list[Any] | None = None,
+        tools: Sequence[Tool] | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
         """Answer in a given shape.
@@ -284,7 +255,7 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         from hana_ai.api.langchain.structured_output import structured
 
         if method is None:
-            profile = self.profile or self._resolve_model_profile() or {}
+            profile: ModelProfile = self.profile or self._resolve_model_profile() or {}
             method = "json_schema" if profile.get("structured_output") else "function_calling"
         return structured(
             self,
@@ -298,8 +269,8 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
 
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
         """Add the token counts of a batch's replies."""
-        usage: dict[str, Any] = {}
-        combined: dict[str, Any] = {"model_name": self.model}
+        usage: dict[str, int] = {}
+        combined: JSONObject = {"model_name": self.model}
         for output in llm_outputs:
             if not output:
                 continue

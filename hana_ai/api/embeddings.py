@@ -41,14 +41,10 @@ class _Options(TypedDict, total=False):
 class TogetherAIEmbeddings(ClientFields, Embeddings):
     """An embedding model of Together AI.
 
-    Texts are sent in batches, several at a time, each different text once. What the server refuses as too
-    large is split in halves, and the size it takes is remembered by this object. Vectors are lists of Python
-    floats in the order of the texts; their number and width are checked.
-
-    Raises
-    ------
-    TogetherAISettingsError
-        There is no key, or a setting has a value that is not allowed.
+    Texts are sent in batches, several at a time, each different text once. What the server refuses as too large is
+    split in halves, and the size it takes is remembered by this object. Vectors are lists of Python floats in the
+    order of the texts; their number and width are checked. Settings that are missing or wrong raise
+    TogetherAISettingsError.
 
     Examples
     --------

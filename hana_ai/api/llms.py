@@ -16,12 +16,15 @@ from hana_ai.api.langchain.generation_fields import GenerationFields
 from hana_ai.api.langchain.messages import PROVIDER
 
 if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
+    from langchain_core.callbacks import Callbacks
     from langchain_core.language_models.base import LangSmithParams
     from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 
+    from hana_ai.api.langchain.generation_fields import AsyncRun, Stop, SyncRun
     from hana_ai.api.transport.call import Reply
     from hana_ai.api.wire.schemas import JSONObject
+
+    _Callbacks = Callbacks | list[Callbacks] | None
 
 _OF_LANGCHAIN = frozenset({"tags", "metadata", "run_name", "run_id"})
 
@@ -32,12 +35,7 @@ class TogetherAI(GenerationFields, BaseLLM):
     Every parameter of a request is a field; None leaves it out. Fields can be assigned later, given to a single
     call (``llm.invoke(..., temperature=0)``) or bound. What has no field goes through `model_kwargs`. Many
     prompts (`generate`, `batch` and their async twins) are sent at the same time, at most `max_concurrency` of
-    them; the first error ends them all.
-
-    Raises
-    ------
-    TogetherAISettingsError
-        There is no key, or a setting has a value that is not allowed.
+    them; the first error ends them all. Settings that are missing or wrong raise TogetherAISettingsError.
 
     Examples
     --------
@@ -66,7 +64,7 @@ class TogetherAI(GenerationFields, BaseLLM):
         further = {**self.model_kwargs, **(self.extra_body or {})}
         return {"model": self.model, "base_url": self.base_url, **self._parameters(), **further}
 
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+    def _get_ls_params(self, stop: Stop = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
         params["ls_provider"] = PROVIDER
         return params
@@ -74,11 +72,7 @@ class TogetherAI(GenerationFields, BaseLLM):
     # --- the cache ---
 
     def generate(
-        self,
-        prompts: list[str],
-        stop: list[str] | None = None,
-        callbacks: Callbacks | list[Callbacks] | None = None,
-        **kwargs: Any,
+        self, prompts: list[str], stop: Stop = None, callbacks: _Callbacks = None, **kwargs: Any
     ) -> LLMResult:
         """Continue several texts; what a cache has is not sent. See LangChain's `BaseLLM.generate`."""
         if not has_cache(self.cache):
@@ -88,11 +82,7 @@ class TogetherAI(GenerationFields, BaseLLM):
             return super(TogetherAI, self._asking_for(body)).generate(prompts, stop, callbacks, **kwargs)
 
     async def agenerate(
-        self,
-        prompts: list[str],
-        stop: list[str] | None = None,
-        callbacks: Callbacks | list[Callbacks] | None = None,
-        **kwargs: Any,
+        self, prompts: list[str], stop: Stop = None, callbacks: _Callbacks = None, **kwargs: Any
     ) -> LLMResult:
         """Continue several texts from a coroutine; see `generate`, whose errors it raises."""
         if not has_cache(self.cache):
@@ -101,7 +91,7 @@ class TogetherAI(GenerationFields, BaseLLM):
         with asking(self, body["model"], tags_of_prompts(len(prompts), kwargs.get("tags"), callbacks)):
             return await super(TogetherAI, self._asking_for(body)).agenerate(prompts, stop, callbacks, **kwargs)
 
-    def _body_without_prompt(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> JSONObject:
+    def _body_without_prompt(self, stop: Stop, kwargs: Mapping[str, Any]) -> JSONObject:
         """A call's request but for its prompt, which is what its key in a cache is made of."""
         body = self._body("", stop, {name: value for name, value in kwargs.items() if name not in _OF_LANGCHAIN})
         if not body["prompt"]:
@@ -116,24 +106,18 @@ class TogetherAI(GenerationFields, BaseLLM):
 
     # --- requests ---
 
-    def _body(
-        self, prompt: str, stop: list[str] | None, kwargs: Mapping[str, Any], *, stream: bool = False
-    ) -> JSONObject:
+    def _body(self, prompt: str, stop: Stop, kwargs: Mapping[str, Any], *, stream: bool = False) -> JSONObject:
         """The request's body, but for the model's name where that must be asked for."""
         return self._merged({"model": self.model, "prompt": prompt}, stop, kwargs, stream)
 
     def _bodies(
-        self, prompts: list[str], stop: list[str] | None, kwargs: Mapping[str, Any], model: str
+        self, prompts: list[str], stop: Stop, kwargs: Mapping[str, Any], model: str
     ) -> Iterator[JSONObject]:
         for prompt in prompts:
             yield {**self._body(prompt, stop, kwargs), "model": model}
 
     def _generate(
-        self,
-        prompts: list[str],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, prompts: list[str], stop: Stop = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> LLMResult:
         # Once for all prompts, so that a catalogue is not read by each of them.
         model = self._with_model(self._body("", stop, kwargs))["model"]
@@ -141,22 +125,14 @@ class TogetherAI(GenerationFields, BaseLLM):
         return llm_result(self._request_each(bodies, _generations, run_manager), model=model)
 
     async def _agenerate(
-        self,
-        prompts: list[str],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, prompts: list[str], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> LLMResult:
         model = (await self._awith_model(self._body("", stop, kwargs)))["model"]
         bodies = self._bodies(prompts, stop, kwargs, model)
         return llm_result(await self._arequest_each(bodies, _generations, run_manager), model=model)
 
     def _stream(
-        self,
-        prompt: str,
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, prompt: str, stop: Stop = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> Iterator[GenerationChunk]:
         body = self._body(prompt, stop, kwargs, stream=True)
         with closing(self._chunks(body, CompletionReader(), run_manager)) as chunks:
@@ -166,11 +142,7 @@ class TogetherAI(GenerationFields, BaseLLM):
                 yield chunk
 
     async def _astream(
-        self,
-        prompt: str,
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, prompt: str, stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> AsyncIterator[GenerationChunk]:
         body = self._body(prompt, stop, kwargs, stream=True)
         async with aclosing(self._achunks(body, CompletionReader(), run_manager)) as chunks:

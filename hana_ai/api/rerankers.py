@@ -33,10 +33,7 @@ __all__ = ["RerankResult", "TogetherAIRerank"]
 class TogetherAIRerank(ClientFields, BaseDocumentCompressor):
     """A rerank model of Together AI.
 
-    Raises
-    ------
-    TogetherAISettingsError
-        There is no key, or a setting has a value that is not allowed.
+    Settings that are missing or wrong raise TogetherAISettingsError.
 
     Examples
     --------

@@ -15,28 +15,15 @@ from pydantic import BaseModel, SecretStr
 
 from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.errors import TogetherAIError, TogetherAIInputError, TogetherAISettingsError
+from tests import generation
 from tests.openapi import check_request
 
 KEY = "tgp_v1_watched-secret-key-of-a-test"
 SAID = [{"role": "user", "content": "Hello"}]
 
 PARAMETERS: dict[str, Any] = {
-    "temperature": 0.5,
-    "top_p": 0.9,
-    "top_k": 40,
-    "min_p": 0.1,
-    "max_tokens": 7,
-    "repetition_penalty": 1.1,
-    "presence_penalty": 0.2,
-    "frequency_penalty": 0.3,
-    "logit_bias": {"105": 21.4},
-    "seed": 42,
-    "n": 2,
-    "stop": ["a", "b"],
-    "logprobs": 3,
-    "echo": True,
+    **generation.PARAMETERS,
     "response_format": {"type": "json_object"},
-    "safety_model": "some/guard",
     "compliance": "hipaa",
     "context_length_exceeded_behavior": "truncate",
     "reasoning": {"enabled": False},

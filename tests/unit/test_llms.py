@@ -11,6 +11,7 @@ from langchain_core.outputs import Generation
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError, TogetherAISettingsError
 from hana_ai.api.langchain.completions import CompletionReader, generations_from_wire, llm_result
 from hana_ai.api.llms import TogetherAI
+from tests.generation import PARAMETERS
 from tests.openapi import check_request
 
 KEY = "tgp_v1_watched-secret-key-of-a-test"
@@ -33,25 +34,8 @@ def test_a_body_without_parameters_has_only_model_and_prompt() -> None:
 
 
 def test_every_parameter_of_the_document_is_a_field() -> None:
-    given_parameters = {
-        "temperature": 0.5,
-        "top_p": 0.9,
-        "top_k": 40,
-        "min_p": 0.1,
-        "max_tokens": 7,
-        "repetition_penalty": 1.1,
-        "presence_penalty": 0.2,
-        "frequency_penalty": 0.3,
-        "logit_bias": {"105": 21.4},
-        "seed": 42,
-        "n": 2,
-        "stop": ["a", "b"],
-        "logprobs": 3,
-        "echo": True,
-        "safety_model": "some/guard",
-    }
-    body = body_of(make(**given_parameters))
-    assert body == {"model": "some/model", "prompt": "Once", **given_parameters}
+    body = body_of(make(**PARAMETERS))
+    assert body == {"model": "some/model", "prompt": "Once", **PARAMETERS}
 
 
 def test_a_field_can_be_assigned_later_and_none_leaves_it_out() -> None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Kind = Literal["chat", "language", "embedding", "rerank"]
 
 _Result = TypeVar("_Result")
+ReadReply = Callable[["JSONObject", "Reply"], _Result]
+"""Takes a body and the reply to it."""
 
 
 class ClientFields(BaseModel):
@@ -254,10 +256,7 @@ class ClientFields(BaseModel):
         return body
 
     def _request_each(
-        self,
-        bodies: Iterable[JSONObject],
-        read: Callable[[JSONObject, Reply], _Result],
-        run: Run | None = None,
+        self, bodies: Iterable[JSONObject], read: ReadReply[_Result], run: Run | None = None
     ) -> list[_Result]:
         """Send requests, at most `max_concurrency` at a time, and return what `read` makes of them, in order."""
         each = _Each(self, bodies, read, run)
@@ -267,11 +266,9 @@ class ClientFields(BaseModel):
         return each.results()
 
     async def _arequest_each(
-        self,
-        bodies: Iterable[JSONObject],
-        read: Callable[[JSONObject, Reply], _Result],
-        run: Run | None = None,
+        self, bodies: Iterable[JSONObject], read: ReadReply[_Result], run: Run | None = None
     ) -> list[_Result]:
+        """Send requests from a coroutine; raises the same errors as `_request_each`."""
         each = _Each(self, bodies, read, run)
         async with aclosing(self.transport.arequest_each(each.calls(), self._limit)) as replies:
             async for position, reply in replies:
@@ -286,7 +283,7 @@ class _Each(Generic[_Result]):
         self,
         asker: ClientFields,
         bodies: Iterable[JSONObject],
-        read: Callable[[JSONObject, Reply], _Result],
+        read: ReadReply[_Result],
         run: Run | None,
     ) -> None:
         self._asker = asker

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from hana_ai.api.errors import TogetherAIContextOverflowError, TogetherAIRequestError, TogetherAIResponseError
 from hana_ai.api.wire.shapes import shown
@@ -30,7 +29,7 @@ def refusal(error: Exception) -> Literal["batch", "text"] | None:
 
 
 def vectors_from_wire(
-    reply: Any, count: int, *, model: str | None = None, request_id: str | None = None
+    reply: object, count: int, *, model: str | None = None, request_id: str | None = None
 ) -> list[list[float]]:
     """Turn a reply of embeddings into vectors, shape `(count, width)`, in the order of the request.
 
@@ -61,12 +60,14 @@ def vectors_from_wire(
         if not isinstance(numbers, list):
             raise wrong(f"has a {type(numbers).__name__} in the place of a vector")
         try:
-            # The array does the conversion, and the check, in C: a loop in Python would cost more than the JSON.
-            vectors[int(index)] = array("d", numbers).tolist()
+            # `sum` refuses what is no number, at next to no cost; `float` alone would read strings. What is a
+            # float already stays the same object: a copy of each would cost more than the JSON.
+            sum(numbers)
+            vectors[int(index)] = list(map(float, numbers))
         except (TypeError, OverflowError) as exc:
             raise wrong(f"has a vector that is not of numbers: {exc}") from exc
-    made = [vector for vector in vectors if vector is not None]
-    widths = sorted({len(vector) for vector in made})
+    found = [vector for vector in vectors if vector is not None]
+    widths = sorted({len(vector) for vector in found})
     if len(widths) != 1 or widths[0] == 0:
         raise wrong(f"has vectors of {' and '.join(map(str, widths))} numbers")
-    return made
+    return found

@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from langchain_core.caches import BaseCache
+    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 
     from hana_ai.api.settings import TogetherAISettings
     from hana_ai.api.wire.schemas import JSONObject
+
+    Stop = list[str] | None
+    SyncRun = CallbackManagerForLLMRun | None
+    AsyncRun = AsyncCallbackManagerForLLMRun | None
 
 _Chunk = TypeVar("_Chunk")
 
@@ -118,9 +123,7 @@ class GenerationFields(ClientFields):
             found["stop"] = stop_list(self.stop)
         return found
 
-    def _merged(
-        self, own: JSONObject, stop: list[str] | None, kwargs: Mapping[str, Any], stream: bool
-    ) -> JSONObject:
+    def _merged(self, own: JSONObject, stop: Stop, kwargs: Mapping[str, Any], stream: bool) -> JSONObject:
         """Put a body together from what the class itself sends, the fields, and the arguments of one call."""
         given = {name: value for name, value in kwargs.items() if name not in self.not_sent}
         extra = given.pop("extra_body", None)
