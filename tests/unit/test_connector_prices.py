@@ -8,9 +8,10 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hana_ai.api.catalog.catalog import ModelInfo
+from hana_ai.api.catalog.model_info import ModelInfo
 from hana_ai.api.connector.answers import _usd
 from hana_ai.api.connector.deployment_plan import EndpointConfig, ModelReference, Plan
+from hana_ai.api.wire.token_counts import Tokens
 
 prices = st.decimals(min_value=0, max_value=1000, places=4)
 maybe = st.none() | prices
@@ -25,7 +26,7 @@ def info(input: Decimal | None, output: Decimal | None, cached: Decimal | None) 
 def test_a_cost_is_what_it_is_by_hand(
     input: Decimal, output: Decimal, cached: Decimal | None, fresh: int, again: int, completion: int
 ) -> None:
-    found = info(input, output, cached).cost(fresh + again, completion, again)
+    found = info(input, output, cached).cost_of(Tokens(fresh + again, completion, again))
     by_hand = fresh * input + again * (input if cached is None else cached) + completion * output
     assert found is not None
     assert found * 1_000_000 == by_hand
@@ -35,7 +36,7 @@ def test_a_cost_is_what_it_is_by_hand(
 def test_an_unknown_price_is_never_zero(
     input: Decimal | None, output: Decimal | None, prompt: int, completion: int
 ) -> None:
-    found = info(input, output, None).cost(prompt, completion)
+    found = info(input, output, None).cost_of(Tokens(prompt, completion))
     if input is None or (output is None and completion):
         assert found is None
         assert math.isnan(_usd(found))

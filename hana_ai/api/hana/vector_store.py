@@ -120,6 +120,8 @@ vector_column_type, specific_metadata_columns
                     f"{name!r} is no name for a column of this store: letters, digits and underscores only."
                 )
         quoted(table_name)
+        if table_name.startswith("#"):
+            raise TogetherAIInputError(f"{table_name!r} would be a temporary table, since it begins with #.")
         if schema_name:
             quoted(schema_name)
         if batch_size < 1:
