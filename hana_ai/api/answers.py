@@ -15,7 +15,6 @@ from hana_ai.api.wire.token_counts import read_tokens
 
 if TYPE_CHECKING:
     from hana_ai.api.catalog.model_info import ModelInfo
-
     from hana_ai.api.langchain.embedding_job import EmbeddingResult
     from hana_ai.api.transport.call import Reply
 

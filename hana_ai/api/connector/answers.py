@@ -139,7 +139,7 @@ async def available_models(account: Account) -> list[AvailableModel]:
     """The models that can be asked at once, then those that need an endpoint of one's own."""
     from hana_ai.api.catalog.model_info import read_model
 
-    serverless = await account.client.transport.catalog.amodels()
+    serverless = await account.client.catalog.amodels()
     found = [_available(info, serverless=True) for info in serverless.values()]
     try:
         dedicated = await account.pages(
@@ -158,7 +158,7 @@ async def available_models(account: Account) -> list[AvailableModel]:
 
 async def _is_language_only(account: Account, name: str) -> bool:
     try:
-        info = (await account.client.transport.catalog.amodels()).get(name)
+        info = (await account.client.catalog.amodels()).get(name)
     except TogetherAIError as exc:
         logger.debug("no catalogue: %s", exc)
         return False
@@ -172,7 +172,7 @@ def _one_text(name: str, prompt: str | Sequence[Any]) -> str:
 
 
 def _cost(account: Account, name: str, usage: UsageMetadata | None) -> Decimal | None:
-    info = (account.client.transport.catalog.cached or {}).get(name)
+    info = (account.client.catalog.cached or {}).get(name)
     if info is None or usage is None:
         return None
     cached = usage.get("input_token_details", {}).get("cache_read", 0)

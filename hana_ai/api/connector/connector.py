@@ -234,7 +234,7 @@ class TogetherAIConnector:
         model = await find_model(account, model_name)
         if model is None:
             error = TogetherAIModelNotFoundError("Together does not know this model.", model=model_name)
-            raise await account.client.transport.catalog.asuggest(error, "chat")
+            raise await account.client.catalog.asuggest(error, "chat")
         plan = await make_plan(account, model, wanted)
         self._require_dedicated(plan, "endpoint_config")
         return (await self._endpoints.create(endpoint_name, plan, KEPT))[0]
@@ -344,7 +344,7 @@ class TogetherAIConnector:
         model = await find_model(self._account, name)
         if model is None:
             error = TogetherAIModelNotFoundError("Together does not know this model.", model=name)
-            raise await self._account.client.transport.catalog.asuggest(error, "chat")
+            raise await self._account.client.catalog.asuggest(error, "chat")
         return model
 
     async def orphans(self) -> list[Orphan]:
@@ -528,7 +528,7 @@ class TogetherAIConnector:
         return str((await endpoints.deployment(await endpoints.endpoint_of(id), id)).name)
 
     async def _catalog(self) -> Mapping[str, ModelInfo]:
-        return await self._account.client.transport.catalog.amodels()
+        return await self._account.client.catalog.amodels()
 
     # --- models and usage ---
 

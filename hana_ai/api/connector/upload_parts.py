@@ -18,6 +18,8 @@ import orjson
 from hana_ai.api.addresses.proxy import proxy_for
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError
 from hana_ai.api.settings import is_loopback
+from hana_ai.api.transport.sdk import httpx_proxy
+from hana_ai.api.transport.tls import ssl_context
 
 if TYPE_CHECKING:
     import httpx
@@ -225,8 +227,8 @@ class PartSender:
 
         host = urlsplit(url).netloc
         if host not in self._ways:
-            context = httpx.create_ssl_context()
-            self._ways[host] = httpx.AsyncHTTPTransport(verify=context, proxy=proxy_for(url, context))
+            proxy = httpx_proxy(proxy_for(url))
+            self._ways[host] = httpx.AsyncHTTPTransport(verify=ssl_context(), proxy=proxy)
         timeout = httpx.Timeout(_PART_SECONDS, connect=30.0).as_dict()
         request = httpx.Request("PUT", url, headers=headers, content=content, extensions={"timeout": timeout})
         answer = await self._ways[host].handle_async_request(request)

@@ -144,7 +144,7 @@ class Uploads:
         base = await find_model(self._account, base_model)
         if base is None:
             error = TogetherAIModelNotFoundError("Together does not know this base model.", model=base_model)
-            raise await self._account.client.transport.catalog.asuggest(error, "chat")
+            raise await self._account.client.catalog.asuggest(error, "chat")
         project = self._account.project_id
         more: dict[str, Any] = {"description": description} if description else {}
         try:

@@ -20,8 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hana_ai.api.routing.seams import Seam
     from hana_ai.api.routing.report import RoutingStatus
+    from hana_ai.api.routing.seams import Seam
 
 __all__ = ["activate", "deactivate", "is_active", "is_enabled", "status"]
 
