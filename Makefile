@@ -11,6 +11,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # A worker a core; a worker with nothing left takes over what another has not begun.
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+# All units, and each face once: the clients and the connector, the driver of HANA, the toolkit's memory, the command.
+FAST := tests/unit tests/integration/test_together_ai.py tests/integration/hana/test_memory.py \
+	tests/integration/local/hana/test_hdbcli.py tests/integration/test_cli.py \
+	"tests/faults/test_matrix.py::test_every_way_to_ask_bears[gzip, in good form]"
 
 .PHONY: demo test test-fast test-all coverage test-newest test-oldest lint bench docs dist wheels lock clean FORCE
 .DELETE_ON_ERROR:
@@ -22,7 +26,7 @@ test: $(STAMP)
 	$(PYTEST) $(PYTEST_ARGS)
 
 test-fast: $(STAMP)
-	$(PYTEST) -m fast $(PYTEST_ARGS)
+	$(PYTEST) $(FAST) $(PYTEST_ARGS)
 
 test-all: $(STAMP)
 	$(PYTEST) -m "" $(PYTEST_ARGS)

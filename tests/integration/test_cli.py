@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -372,12 +373,14 @@ def test_serve_passes_its_arguments_on(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_a_taken_port_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
         assert run(["serve", "together", "--engine", "scripted", "--port", str(port)]) == 1
     assert "Address already in use" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 # --- usage ---

@@ -17,6 +17,7 @@ import pytest
 
 from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.local.together import Reply, ScriptedEngine
+from hana_ai.api.service import catalog_for
 from tests.conftest import ScriptedTogether, eventually
 
 CEILING = 64
@@ -70,7 +71,7 @@ async def test_500_coroutines_each_get_their_own_answer(
 ) -> None:
     engine.always(Reply(delay=0.01))
     # Of so many calls the ledger wants the prices, and would ask for them in between.
-    await chat.transport.catalog.amodels()
+    await catalog_for(chat.transport.base_url, chat.transport.api_key).amodels()
     questions = [f"question {number}" for number in range(500)]
 
     async def work(number: int, question: str) -> str:

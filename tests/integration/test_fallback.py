@@ -184,7 +184,7 @@ async def test_a_target_that_says_nothing_is_left_after_half_of_the_time(
     together: ScriptedTogether, second: ScriptedTogether, ask: Ask
 ) -> None:
     together.engine.reply(Reply(stall=True, repeat=1000))
-    answer = await ask(chat(together, second, timeout=2), "the question")
+    answer = await ask(chat(together, second, timeout=5), "the question")
     assert answer.content == "the question"
     together.engine.reply(Reply(stall=True, repeat=1000))
     second.engine.reply(Reply(stall=True, repeat=1000))

@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.errors import TogetherAIStructuredOutputError
 from hana_ai.api.local.together import Call, LlamaCppEngine, LocalTogether, Reply, ScriptedEngine
+from hana_ai.api.service import catalog_for
 from tests.conftest import ScriptedTogether
 
 
@@ -198,7 +199,7 @@ async def test_once_the_catalogue_is_read_the_method_follows_it(
     chat = ChatTogetherAI(model=together.model("chat"), **together.client)
     chat.with_structured_output(City).invoke(TEXT)
     assert "tools" in engine.posts[-1].body
-    await chat.transport.catalog.amodels()
+    await catalog_for(chat.transport.base_url, chat.transport.api_key).amodels()
     chat.with_structured_output(City).invoke(TEXT)
     assert engine.posts[-1].body["response_format"]["type"] == "json_schema"
 

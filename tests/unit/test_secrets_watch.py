@@ -44,7 +44,8 @@ QUIET = (
 )
 
 
-def test_each_way_to_show_a_key_fails_its_test_and_names_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_way_to_show_a_key_fails_its_test_and_names_it(workers: int, tmp_path: Path) -> None:
     key = f"{MARK}-of-a-leak"
     tests = [f"def test_{number}(capsys):\n    {body}\n" for number, body in enumerate(WAYS.values())]
     tests += [f"def test_quiet():\n    {QUIET}\n"]
@@ -53,13 +54,14 @@ def test_each_way_to_show_a_key_fails_its_test_and_names_it(tmp_path: Path) -> N
     (tmp_path / "test_it.py").write_text(
         "\n".join(["import pytest", f"KEY = '-'.join({key.split('-')!r})", *tests])
     )
-    command = [sys.executable, "-m", "pytest", "-p", "tests.secrets_watch", "-p", "no:cacheprovider", "-rA", "-q"]
+    plugins = ("-p", "tests.secrets_watch", "-p", "xdist", "-p", "no:cacheprovider")
+    command = [sys.executable, "-m", "pytest", *plugins, "-n", str(workers), "-rA", "-q"]
     with (tmp_path / "out").open("w") as out:
         # Into a file, since the output of a child process would itself be watched.
         code = subprocess.call(
             [*command, "test_it.py"],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(_ROOT)},
+            env={**os.environ, "PYTHONPATH": str(_ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             stdout=out,
             stderr=out,
             timeout=120,

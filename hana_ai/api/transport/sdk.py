@@ -8,7 +8,7 @@ import httpx
 from pydantic import SecretStr
 from together import APIError, APIStatusError, AsyncTogether, omit
 
-from hana_ai.api.addresses.proxy import proxy_for
+from hana_ai.api.addresses.proxy import Proxy, proxy_for
 from hana_ai.api.errors import TogetherAIRequestError, TogetherAIResponseError
 from hana_ai.api.transport.body import ACCEPTED, Inflater
 from hana_ai.api.transport.tls import ssl_context
@@ -29,12 +29,7 @@ _UNTOLD = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version"
 
 def make_sdk(base_url: str, api_key: SecretStr, most_bytes: int) -> AsyncTogether:
     """Make the SDK's client for an address; neither it nor its HTTP client retries or follows redirects."""
-    proxy = proxy_for(base_url)
-    inner = httpx.AsyncHTTPTransport(
-        verify=ssl_context(),
-        proxy=None if proxy is None else httpx.Proxy(proxy.url, headers=dict(proxy.headers or {})),
-        trust_env=False,
-    )
+    inner = httpx.AsyncHTTPTransport(verify=ssl_context(), proxy=httpx_proxy(proxy_for(base_url)), trust_env=False)
     # The SDK leaves such a header out; its types do not know that it does so for defaults, too.
     untold = {f"X-Stainless-{name}": omit for name in _UNTOLD}
     return AsyncTogether(
@@ -46,6 +41,14 @@ def make_sdk(base_url: str, api_key: SecretStr, most_bytes: int) -> AsyncTogethe
             transport=_Bounded(inner, most_bytes), trust_env=False, follow_redirects=False, cookies=None
         ),
     )
+
+
+def httpx_proxy(proxy: Proxy | None) -> httpx.Proxy | None:
+    """A proxy as httpx takes it."""
+    if proxy is None:
+        return None
+    context = ssl_context() if proxy.url.startswith("https:") else None
+    return httpx.Proxy(proxy.url, headers=dict(proxy.headers or {}), ssl_context=context)
 
 
 def sdk_error(exc: BaseException, base_url: str) -> TogetherAIRequestError:

@@ -94,13 +94,6 @@ class Transport:
     def __repr__(self) -> str:
         return f"Transport({self.base_url!r})"
 
-    @property
-    def catalog(self) -> Any:
-        """Bridge until every caller asks the service."""
-        from hana_ai.api.service import catalog_for
-
-        return catalog_for(self.base_url, self.api_key)
-
     def limiter(self, model: str | None) -> Limiter:
         """The limiter of one model; what it learns about the rate is the process's, for this address and key."""
         return self._destination(get_engine()).limiter(model, self._max_concurrency)
@@ -433,12 +426,3 @@ def _reply_of(member: Member[_Answer]) -> Reply:
             return _reply(member.call, member.watched, member.crossing.result())
 
     return member.context.run(told)
-
-
-def __getattr__(name: str) -> Any:
-    # Bridge until every caller asks the service.
-    if name in ("get_transport", "close_all"):
-        from hana_ai.api import service
-
-        return getattr(service, name)
-    raise AttributeError(name)

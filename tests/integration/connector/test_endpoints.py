@@ -28,12 +28,12 @@ ON_DEMAND = {"type": "dedicated"}
 AND_WAIT = {**ON_DEMAND, "wait": True}
 
 
-async def until_ready(connector: TogetherAIConnector, id: str) -> None:
+async def until(connector: TogetherAIConnector, id: str, status: str) -> None:
     async def poll() -> None:
-        while await connector.get_endpoint_status(id) != "ready":  # noqa: ASYNC110 - it is another machine's
+        while await connector.get_endpoint_status(id) != status:  # noqa: ASYNC110 - it is another machine's
             await asyncio.sleep(0.01)
 
-    await asyncio.wait_for(poll(), 10)
+    await asyncio.wait_for(poll(), 30)
 
 
 # --- aliases ---
@@ -127,7 +127,7 @@ async def test_an_unknown_model_names_living_ones(connector: TogetherAIConnector
 async def test_the_sdk_agrees_with_what_was_made(
     connector: TogetherAIConnector, sdk: AsyncTogether, server: ScriptedTogether
 ) -> None:
-    server.management.dials.provisioning = 0.3
+    server.management.dials.provisioning = 60
     id = await connector.create_endpoint(
         DEDICATED,
         "big",
@@ -144,7 +144,8 @@ async def test_the_sdk_agrees_with_what_was_made(
     assert (deployment.autoscaling.min_replicas, deployment.autoscaling.max_replicas) == (1, 2)
     assert deployment.inactive_timeout == 60
 
-    await until_ready(connector, id)
+    server.management.dials.provisioning = 0.02
+    await until(connector, id, "ready")
     assert await connector.get_endpoint_status(deployment.id) == "ready"
     assert (await connector.inference(id, "Hello"))["model"] == "local-project/big"
     answer = await connector.inference(deployment.id, "Hello")
@@ -309,16 +310,14 @@ async def test_a_second_run_starts_what_was_stopped_and_replaces_what_failed(
 ) -> None:
     server.management.dials.next_failure = "broken"
     id = await connector.create_endpoint(DEDICATED, "big", ON_DEMAND)
-    await asyncio.sleep(0.05)
-    assert await connector.get_endpoint_status(id) == "failed"
+    await until(connector, id, "failed")
 
     assert await connector.create_endpoint(DEDICATED, "big", AND_WAIT) == id
     [deployment] = server.management.deployments()
     await sdk.endpoints.deployments.update(
         deployment.id, endpoint_id=id, autoscaling={"min_replicas": 0, "max_replicas": 0}
     )
-    await asyncio.sleep(0.05)
-    assert await connector.get_endpoint_status(id) == "stopped"
+    await until(connector, id, "stopped")
     assert await connector.create_endpoint(DEDICATED, "big", AND_WAIT) == id
     assert await connector.get_endpoint_status(id) == "ready"
 
