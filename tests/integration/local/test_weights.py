@@ -86,7 +86,13 @@ def test_the_weights_here_are_the_expected_ones() -> None:
 
 
 @pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def here() -> dict[Weights, Path]:
+    """Where this environment has its weights."""
+    return {one: find(one) for one in EVERYTHING}
+
+
+@pytest.fixture
+def elsewhere(here: dict[Weights, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An environment and a home folder without weights; gives where the environment's are looked for."""
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -194,13 +200,12 @@ def test_a_folder_of_one_s_own_can_be_named(capsys: pytest.CaptureFixture[str], 
 
 
 def test_word_vectors_without_the_package_are_read_from_the_folder(
-    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+    here: dict[Weights, Path], elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere.mkdir(parents=True)
-    ours = {one: find(one) for one in (WORD_VECTORS, WORD_TOKENIZER)}
     expected = WordVectors.shared().embed(WordVectors.shared().tokens(TEXTS))
-    for one, path in ours.items():
-        shutil.copy(path, elsewhere / one.name)
+    for one in (WORD_VECTORS, WORD_TOKENIZER):
+        shutil.copy(here[one], elsewhere / one.name)
     monkeypatch.setattr(weights.importlib.util, "find_spec", lambda _name: None)
 
     read = WordVectors()

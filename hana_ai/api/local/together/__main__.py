@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -42,20 +43,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         port=options.port,
         extra_routes=[Route("/_local/statistics", statistics)],
     )
-    before = {number: signal.signal(number, lambda *_: done.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    if options.until_stdin_closes:
-        # A server in a process of its own ends with the program that started it, however that ends.
-        threading.Thread(target=_set_at_end_of_input, args=(done,), daemon=True).start()
-    with server:
-        for name, value in server.environment().items():
-            sys.stdout.write(f"{name}={value}\n")
-        sys.stdout.flush()
-        names = ", ".join(model.id for model in server.models)
-        sys.stderr.write(f"Local stand-ins, not Together's models: {names}\n")
-        done.wait()
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with _ended_by_signals(done):
+        if options.until_stdin_closes:
+            # A server in a process of its own ends with the program that started it, however that ends.
+            threading.Thread(target=_set_at_end_of_input, args=(done,), daemon=True).start()
+        with server:
+            for name, value in server.environment().items():
+                sys.stdout.write(f"{name}={value}\n")
+            sys.stdout.flush()
+            names = ", ".join(model.id for model in server.models)
+            sys.stderr.write(f"Local stand-ins, not Together's models: {names}\n")
+            done.wait()
     return 0
+
+
+@contextmanager
+def _ended_by_signals(done: threading.Event) -> Iterator[None]:
+    """Let SIGINT and SIGTERM set the event, and the caller's handlers come back."""
+    before = {number: signal.signal(number, lambda *_: done.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _set_at_end_of_input(done: threading.Event) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +42,12 @@ def peak_memory(hana: LocalHana) -> int:
     return int(line.split()[1]) * 1024
 
 
+def processor_seconds(hana: LocalHana) -> float:
+    """What the server has used: others may be busy on this machine."""
+    after_the_name = Path(f"/proc/{hana.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_the_name[11]) + int(after_the_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_a_hundred_thousand_rows_arrive_whole_and_in_order(connection: dbapi.Connection) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"{PRODUCT} WHERE A.ID < 34 ORDER BY A, B")
@@ -54,14 +60,14 @@ def test_the_start_of_a_large_result_takes_neither_time_nor_memory(
     hana: LocalHana, connection: dbapi.Connection
 ) -> None:
     before = peak_memory(hana)
-    start = time.monotonic()
+    used = processor_seconds(hana)
     with connection.cursor() as cursor:
         cursor.execute(PRODUCT)
         assert len(cursor.fetchmany(5000)) == 5000
     with connection.cursor() as cursor:
         cursor.execute("SELECT COUNT(*) FROM T")
         assert cursor.fetchone()[0] == ROWS
-    assert time.monotonic() - start < 5
+    assert processor_seconds(hana) - used < 5
     assert peak_memory(hana) - before < 100_000_000
 
 

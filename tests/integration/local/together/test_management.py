@@ -42,7 +42,7 @@ def sdk(server: LocalTogether) -> Iterator[together.Together]:
 
 
 def eventually(found: Callable[[], Any], wanted: Any) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while found() != wanted:
         assert time.monotonic() < deadline, f"still {found()}, not {wanted}"
         time.sleep(0.005)
@@ -123,10 +123,10 @@ def test_traffic_is_split_by_weight(sdk: together.Together, server: LocalTogethe
 
 
 def test_an_idle_deployment_stops_by_itself(sdk: together.Together, server: LocalTogether) -> None:
-    server.management.dials.minute = 0.005
     endpoint = sdk.endpoints.create(name="mine")
     deployment = deploy(sdk, endpoint, inactive_timeout=30)
     eventually(lambda: state(sdk, deployment), "READY")
+    server.management.dials.minute = 0.005
     eventually(lambda: state(sdk, deployment), "STOPPED")
 
 

@@ -166,7 +166,7 @@ def test_a_stream_stalls_at_the_chunk_that_is_named(sdk: Together, engine: Scrip
     engine.reply(Reply(stall_at_chunk=2))
     got = []
     with pytest.raises(httpx.ReadTimeout):
-        for chunk in ask(sdk.with_options(timeout=0.3), stream=True):
+        for chunk in ask(sdk.with_options(timeout=2), stream=True):
             got.append(chunk)
     assert len(got) == 2
 
@@ -187,7 +187,7 @@ def test_a_server_can_close_while_requests_stall(engine: ScriptedEngine) -> None
         thread.start()
         wait_until(lambda: server.statistics.active == 1)
         start = time.monotonic()
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
     thread.join(10)
     assert failed
 

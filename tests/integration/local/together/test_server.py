@@ -226,7 +226,7 @@ def test_every_answer_of_many_threads_belongs_to_its_question(sdk: Together, ser
 
 
 async def test_requests_are_answered_side_by_side(server: LocalTogether, engine: ScriptedEngine) -> None:
-    engine.latency = 0.3
+    engine.latency = 1.0
     async with AsyncTogether(base_url=server.base_url, api_key=server.api_key, max_retries=0) as sdk:
         start = asyncio.get_running_loop().time()
         texts = [f"number {number}" for number in range(50)]
@@ -236,7 +236,7 @@ async def test_requests_are_answered_side_by_side(server: LocalTogether, engine:
         took = asyncio.get_running_loop().time() - start
     assert [answer.choices[0].message.content for answer in answers] == texts
     assert server.statistics.peak_active > 40
-    assert took < 5
+    assert took < 25
 
 
 def test_the_hook_sees_every_exchange() -> None:

@@ -58,8 +58,14 @@ class Sql:
 
 
 @pytest.fixture
-def engine() -> Iterator[DuckDBEngine]:
-    made = DuckDBEngine(lock_timeout=0.3)
+def lock_timeout() -> float:
+    """Seconds that a change waits for a row; tests in which it gets the row name more."""
+    return 0.3
+
+
+@pytest.fixture
+def engine(lock_timeout: float) -> Iterator[DuckDBEngine]:
+    made = DuckDBEngine(lock_timeout=lock_timeout)
     made.ensure_user("DBADMIN", derive("Secret1"), admin=True)
     yield made
     made.close()

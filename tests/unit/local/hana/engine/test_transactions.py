@@ -14,9 +14,11 @@ import pytest
 from hana_ai.api.local.hana.credentials import derive
 from hana_ai.api.local.hana.engine.engine import DuckDBEngine
 from hana_ai.api.local.hana.interface import HanaError
-from tests.unit.local.hana.engine_support import Sql, engine, other, sql
+from tests.unit.local.hana.engine_support import Sql, engine, lock_timeout, other, sql
 
-__all__ = ["engine", "other", "sql"]
+__all__ = ["engine", "lock_timeout", "other", "sql"]
+
+PATIENTLY = pytest.mark.parametrize("lock_timeout", [30.0])
 
 
 @pytest.fixture
@@ -124,13 +126,14 @@ def test_an_open_result_stays_readable(table: Sql) -> None:
     assert table.value("SELECT COUNT(*) FROM T") == 10
 
 
+@PATIENTLY
 def test_a_change_waits_for_the_row(table: Sql, other: Sql) -> None:
     table.done("INSERT INTO T VALUES (1, 'a', 1)")
     table.run("UPDATE T SET N = N + 1 WHERE ID = 1")
-    threading.Timer(0.1, table.session.commit).start()
     started = time.monotonic()
+    threading.Timer(0.1, table.session.commit).start()
     other.run("UPDATE T SET N = N + 10 WHERE ID = 1")
-    assert time.monotonic() - started > 0.05
+    assert time.monotonic() - started >= 0.1
     other.session.commit()
     assert table.value("SELECT N FROM T") == 12
 
@@ -155,6 +158,7 @@ def test_for_update_holds_the_row(table: Sql, other: Sql) -> None:
     assert other.code("SELECT COUNT(*) FROM T GROUP BY N FOR UPDATE") == 7
 
 
+@PATIENTLY
 def test_waiting_keeps_the_earlier_changes(table: Sql, other: Sql) -> None:
     table.done("INSERT INTO T VALUES (1, 'a', 1)")
     table.run("UPDATE T SET N = N + 1 WHERE ID = 1")
@@ -184,8 +188,8 @@ def test_two_inserts_of_one_key(table: Sql, other: Sql) -> None:
     assert table.rows("SELECT TXT FROM T") == [("a",)]
 
 
+@PATIENTLY
 def test_many_sessions_count_up(engine: DuckDBEngine, table: Sql) -> None:
-    engine._lock_timeout = 30.0
     table.done("INSERT INTO T VALUES (1, 'counter', 0)")
 
     def work(number: int) -> None:

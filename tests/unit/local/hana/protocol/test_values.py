@@ -134,9 +134,9 @@ def test_halves_of_characters_never_pass_as_text(pieces: list[bytes]) -> None:
 
 def test_a_long_text_of_astral_characters_takes_no_seconds() -> None:
     text = "😀ä" * 500_000
-    start = time.perf_counter()
+    start = time.thread_time()
     assert text_or_bytes(text_bytes(text)) == text
-    assert time.perf_counter() - start < 3
+    assert time.thread_time() - start < 3
 
 
 @pytest.mark.parametrize("size", [0, 1, 245, 246, 255, 256, 32767, 32768, 65536])
