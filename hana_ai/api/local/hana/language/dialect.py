@@ -8,7 +8,7 @@ only syntax that is no ordinary call gets a node.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from sqlglot import exp, parser, tokens
 from sqlglot.dialects.dialect import Dialect
@@ -34,7 +34,7 @@ _KEYWORDS = [
 class HanaTokenizer(tokens.Tokenizer):
     """Words that are not listed stay ordinary names."""
 
-    KEYWORDS: ClassVar[dict[str, TokenType]] = {
+    KEYWORDS: ClassVar = {
         **{word: TokenType[word] for word in _KEYWORDS},
         "AS": TokenType.ALIAS,
         "CUBE": TokenType.CUBE,
@@ -53,12 +53,12 @@ class HanaTokenizer(tokens.Tokenizer):
         "^=": TokenType.NEQ,
         "=>": TokenType.FARROW,
     }
-    SINGLE_TOKENS: ClassVar[dict[str, TokenType]] = {
+    SINGLE_TOKENS: ClassVar = {
         char: token for char, token in tokens.Tokenizer.SINGLE_TOKENS.items() if char not in "#$`\\&~|!^%@{}"
     }
-    VAR_SINGLE_TOKENS: ClassVar[set[str]] = {"#", "$"}
-    HEX_STRINGS: ClassVar[list[Any]] = [("x'", "'"), ("X'", "'")]
-    COMMENTS: ClassVar[list[Any]] = ["--", ("/*", "*/")]
+    VAR_SINGLE_TOKENS: ClassVar = {"#", "$"}
+    HEX_STRINGS: ClassVar = [("x'", "'"), ("X'", "'")]
+    COMMENTS: ClassVar = ["--", ("/*", "*/")]
     NESTED_COMMENTS = False
 
 
@@ -69,18 +69,18 @@ def _one_argument(name: str) -> Callable[[HanaParser], exp.Expr]:
 class HanaParser(CallParser):
     """Expressions and queries."""
 
-    FUNCTIONS: ClassVar[dict[str, Any]] = {}
-    NO_PAREN_FUNCTIONS: ClassVar[dict[Any, Any]] = {}
-    NO_PAREN_FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {"CASE": lambda self: self.case()}
-    TYPE_TOKENS: ClassVar[set[TokenType]] = set()
-    LAMBDAS: ClassVar[dict[TokenType, Any]] = {}
-    STATEMENT_PARSERS: ClassVar[dict[TokenType, Any]] = {}
-    PROPERTY_PARSERS: ClassVar[dict[str, Any]] = {}
-    FUNC_TOKENS: ClassVar[set[TokenType]] = {
+    FUNCTIONS: ClassVar = {}
+    NO_PAREN_FUNCTIONS: ClassVar = {}
+    NO_PAREN_FUNCTION_PARSERS: ClassVar = {"CASE": lambda self: self.case()}
+    TYPE_TOKENS: ClassVar = set()
+    LAMBDAS: ClassVar = {}
+    STATEMENT_PARSERS: ClassVar = {}
+    PROPERTY_PARSERS: ClassVar = {}
+    FUNC_TOKENS: ClassVar = {
         TokenType.VAR, TokenType.IDENTIFIER, TokenType.LEFT, TokenType.RIGHT, TokenType.EXISTS, TokenType.ANY,
         TokenType.ALL, TokenType.SOME, TokenType.INSERT, TokenType.ROW, TokenType.SET,
     }  # fmt: skip
-    FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
+    FUNCTION_PARSERS: ClassVar = {
         "CAST": lambda self: self.parse_cast(),
         "EXTRACT": lambda self: self.parse_extract(),
         "TRIM": lambda self: self.parse_trim(),
@@ -101,14 +101,14 @@ class HanaParser(CallParser):
             )
         },
     }
-    RANGE_PARSERS: ClassVar[dict[TokenType, Any]] = {
+    RANGE_PARSERS: ClassVar = {
         **{
             token: parser.Parser.RANGE_PARSERS[token]
             for token in (TokenType.BETWEEN, TokenType.IN, TokenType.IS, TokenType.LIKE)
         },
         TokenType.RLIKE: lambda self, this: self.parse_like_regexpr(this),
     }
-    QUERY_MODIFIER_PARSERS: ClassVar[dict[TokenType, Any]] = {
+    QUERY_MODIFIER_PARSERS: ClassVar = {
         **{
             token: parser.Parser.QUERY_MODIFIER_PARSERS[token]
             for token in (
@@ -119,14 +119,14 @@ class HanaParser(CallParser):
         TokenType.FOR: lambda self: self.parse_for(),
         TokenType.WITH: lambda self: self.parse_with_clause(),
     }  # fmt: skip
-    QUERY_MODIFIER_TOKENS: ClassVar[set[TokenType]] = set(QUERY_MODIFIER_PARSERS)
-    PLACEHOLDER_PARSERS: ClassVar[dict[TokenType, Any]] = {
+    QUERY_MODIFIER_TOKENS: ClassVar = set(QUERY_MODIFIER_PARSERS)
+    PLACEHOLDER_PARSERS: ClassVar = {
         # The place in the text tells one ? from another, however often the parser backtracks.
         TokenType.PLACEHOLDER: lambda self: exp.Placeholder(this=str(self.previous.start)),
     }
     ADJACENT_STRINGS_CANNOT_BE_CONNECTED = True
     # A keyword is no name unless it is quoted; these few are ordinary words in HANA.
-    ID_VAR_TOKENS: ClassVar[set[TokenType]] = {
+    ID_VAR_TOKENS: ClassVar = {
         TokenType.VAR,
         TokenType.ROW,
         TokenType.ROWS,
@@ -147,11 +147,11 @@ class HanaParser(CallParser):
         TokenType.END,
         TokenType.RECURSIVE,
     }
-    TABLE_ALIAS_TOKENS: ClassVar[set[TokenType]] = {TokenType.VAR}
-    ALIAS_TOKENS: ClassVar[set[TokenType]] = {TokenType.VAR}
-    COMMENT_TABLE_ALIAS_TOKENS: ClassVar[set[TokenType]] = {TokenType.VAR}
-    UPDATE_ALIAS_TOKENS: ClassVar[set[TokenType]] = {TokenType.VAR}
-    WINDOW_ALIAS_TOKENS: ClassVar[set[TokenType]] = set()
+    TABLE_ALIAS_TOKENS: ClassVar = {TokenType.VAR}
+    ALIAS_TOKENS: ClassVar = {TokenType.VAR}
+    COMMENT_TABLE_ALIAS_TOKENS: ClassVar = {TokenType.VAR}
+    UPDATE_ALIAS_TOKENS: ClassVar = {TokenType.VAR}
+    WINDOW_ALIAS_TOKENS: ClassVar = set()
 
     def typed_literal(self) -> exp.Expr | None:
         """DATE '2024-01-01' and the like."""
