@@ -11,7 +11,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hdbcli.dbapi import Connection  # type: ignore[import-untyped]
@@ -149,9 +149,9 @@ class LocalHana:
         if process.stdout is not None:
             process.stdout.close()
 
-    def connection_options(self) -> dict[str, Any]:
+    def connection_options(self) -> dict[str, object]:
         """Return the keyword arguments of `hdbcli.dbapi.connect` and `hana_ml.ConnectionContext`."""
-        options: dict[str, Any] = {
+        options: dict[str, object] = {
             "address": self.address,
             "port": self.port,
             "user": self.user,
@@ -161,7 +161,7 @@ class LocalHana:
             options |= {"encrypt": True, "sslTrustStore": str(self._certificate)}
         return options
 
-    def connect(self, **options: Any) -> Connection:
+    def connect(self, **options: object) -> Connection:
         """Open a connection of hdbcli.
 
         Parameters

@@ -6,12 +6,15 @@ API ignores it. `parse` turns what is wrong into Together's error shape.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from .refusal import JSON, Refusal
+from .refusal import Refusal
+
+JSONObject: TypeAlias = dict[str, Any]
+"""A JSON object as a client sent it; its values are checked where they are used."""
 
 
 class _Body(BaseModel):
@@ -102,7 +105,7 @@ class ToolFunction(_Body):
 
     name: Annotated[str, Field(min_length=1)]
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: JSONObject | None = None
 
 
 class Tool(_Body):
@@ -129,7 +132,7 @@ class NamedSchema(_Body):
     """The JSON schema of a response format."""
 
     name: str
-    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    schema_: Annotated[JSONObject | None, Field(alias="schema")] = None
     strict: bool | None = None
 
 
@@ -143,7 +146,7 @@ class JsonObjectFormat(_Body):
     """Any JSON object, or one that fits `schema`, the older way to say so."""
 
     type: Literal["json_object"]
-    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    schema_: Annotated[JSONObject | None, Field(alias="schema")] = None
 
 
 class JsonSchemaFormat(_Body):
@@ -194,9 +197,9 @@ class ChatBody(_Sampling):
     response_format: ResponseFormat | None = None
     context_length_exceeded_behavior: Literal["truncate", "error"] | None = None
     compliance: Literal["hipaa"] | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: JSONObject | None = None
     reasoning_effort: str | None = None
-    reasoning: dict[str, Any] | None = None
+    reasoning: JSONObject | None = None
 
     def calls(self) -> Literal["none", "auto", "required"]:
         """Whether the answer may be or has to be a tool call; a named tool has to be called."""
@@ -239,7 +242,7 @@ class RerankBody(_Body):
 
     model: Annotated[str, Field(min_length=1)]
     query: str
-    documents: Annotated[list[str] | list[dict[str, Any]], Field(min_length=1)]
+    documents: Annotated[list[str] | list[JSONObject], Field(min_length=1)]
     top_n: Annotated[int | None, Field(ge=1)] = None
     return_documents: bool | None = None
     rank_fields: list[str] | None = None
@@ -248,7 +251,7 @@ class RerankBody(_Body):
         """What is ranked: the strings, or an object's `rank_fields`, its `text`, or all of its fields."""
         return [document if isinstance(document, str) else self._text(document) for document in self.documents]
 
-    def _text(self, document: dict[str, Any]) -> str:
+    def _text(self, document: JSONObject) -> str:
         if self.rank_fields:
             return "\n".join(str(document[name]) for name in self.rank_fields if name in document)
         if isinstance(document.get("text"), str):
@@ -260,7 +263,7 @@ BodyT = TypeVar("BodyT", bound=_Body)
 _ADAPTERS: dict[type[_Body], TypeAdapter[Any]] = {}
 
 
-def decode(raw: bytes) -> JSON:
+def decode(raw: bytes) -> JSONObject:
     """Read a body as JSON.
 
     Raises
@@ -269,7 +272,7 @@ def decode(raw: bytes) -> JSON:
         400 when it is not a JSON object.
     """
     try:
-        body: JSON = orjson.loads(raw)
+        body: object = orjson.loads(raw)
     except orjson.JSONDecodeError as exc:
         raise Refusal(400, f"Invalid JSON in request body: {exc}") from exc
     if not isinstance(body, dict):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .refusal import JSON
 
-Exchange: TypeAlias = Callable[[str, JSON, int, Any], None]
+Exchange: TypeAlias = Callable[[str, JSON, int, object], None]
 """Called after every request with path, request body, status, and the answer's body or a stream's chunks.
 
 An answer that was cut short has None for a body, or the whole chunks before the cut; status 0 means that not even

@@ -92,13 +92,13 @@ def test_patterns(db: Sql, text: str, other: str) -> None:
     assert db.value("SELECT LOCATE(?, ?) FROM DUMMY", other + "!" + text, "!" + text) > 0
 
 
-@given(text=TEXTS.filter(lambda text: "\x00" not in text), other=TEXTS)
+@given(text=TEXTS, other=TEXTS)
 def test_json(db: Sql, text: str, other: str) -> None:
-    document = orjson.dumps({"a": text, "b": [text, other.replace("\x00", "")]}).decode()
+    document = orjson.dumps({"a": text, "b": [text, other]}).decode()
     assert db.value(f"SELECT JSON_VALUE({quoted(document)}, '$.a') FROM DUMMY") == text
     assert db.value("SELECT JSON_VALUE(?, '$.b[0]') FROM DUMMY", document) == text
     found = db.value(f"SELECT JSON_QUERY({quoted(document)}, '$.b') FROM DUMMY")
-    assert orjson.loads(found) == [text, other.replace("\x00", "")]
+    assert orjson.loads(found) == [text, other]
     fallback = f"SELECT JSON_VALUE('{{}}', '$.a' DEFAULT {quoted(other)} ON EMPTY) FROM DUMMY"
     assert db.value(fallback) == other
     table = f"SELECT V FROM JSON_TABLE({quoted(document)}, '$.b[*]' COLUMNS (V NVARCHAR(500) PATH '$'))"

@@ -185,7 +185,7 @@ class GrantInfo:
 
 Entry: TypeAlias = "TableInfo | ViewInfo | SequenceInfo | SchemaInfo | UserInfo | GrantInfo"
 
-_KINDS: dict[str, type[Any]] = {
+_KINDS: dict[str, type[Entry]] = {
     "table": TableInfo, "view": ViewInfo, "sequence": SequenceInfo, "schema": SchemaInfo, "user": UserInfo,
     "grant": GrantInfo,
 }  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.interface import SqlType, TypeCode
 from hana_ai.api.local.hana.translation.scope import Parameters
+
+_Values: TypeAlias = Sequence[Any]
+"""The values of one column, each of its Python type or None."""
 
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -64,7 +67,7 @@ _Stream._fields_ = [
 ]  # fmt: skip
 
 
-def _released(kind: Any) -> Callable[[Any], None]:
+def _released(kind: Callable[[], object]) -> Callable[[Any], None]:
     def release(pointer: Any) -> None:
         # Python owns the memory; an empty callback is how Arrow marks a structure as given back.
         pointer.contents.release = kind()
@@ -95,8 +98,8 @@ class Table:
     The memory belongs to this object: it must live until the statement that scans it has ended.
     """
 
-    def __init__(self, columns: Sequence[tuple[str, SqlType, Sequence[Any]]]) -> None:
-        self._keep: list[Any] = []
+    def __init__(self, columns: Sequence[tuple[str, SqlType, _Values]]) -> None:
+        self._keep: list[object] = []
         self._length = len(columns[0][2]) if columns else 0
         built = [self._column(name, kind, values) for name, kind, values in columns]
         self._schemas = [schema for schema, _ in built]
@@ -107,12 +110,12 @@ class Table:
         stream = _Stream()
         done = [False]
 
-        def get_schema(pointer: Any, out: Any) -> int:
+        def get_schema(pointer: object, out: int) -> int:
             schema = self._schema(b"+s", b"", self._schemas)
             ctypes.memmove(out, ctypes.byref(schema), ctypes.sizeof(schema))
             return 0
 
-        def get_next(pointer: Any, out: Any) -> int:
+        def get_next(pointer: object, out: int) -> int:
             if done[0]:
                 ctypes.memset(out, 0, ctypes.sizeof(_Array))
                 return 0
@@ -159,7 +162,7 @@ class Table:
         self._keep += [data, array]
         return int(array.ctypes.data)
 
-    def _column(self, name: str, kind: SqlType, values: Sequence[Any]) -> tuple[_Schema, _Array]:
+    def _column(self, name: str, kind: SqlType, values: _Values) -> tuple[_Schema, _Array]:
         present = np.fromiter((value is not None for value in values), dtype=np.bool_, count=len(values))
         whole = bool(present.all())
         validity = None if whole else self._address(np.packbits(present, bitorder="little"))
@@ -182,7 +185,7 @@ class Table:
         buffers = [validity, self._address(offsets), self._address(b"".join(parts))]
         return self._schema(layout, label), self._array(len(parts), buffers)
 
-    def _vectors(self, label: bytes, values: Sequence[Any], validity: int | None) -> tuple[_Schema, _Array]:
+    def _vectors(self, label: bytes, values: _Values, validity: int | None) -> tuple[_Schema, _Array]:
         offsets = np.zeros(len(values) + 1, dtype=np.int32)
         np.cumsum([0 if value is None else len(value) for value in values], out=offsets[1:])
         parts = [np.asarray(value, dtype=np.float32) for value in values if value is not None]
@@ -192,7 +195,7 @@ class Table:
         return self._schema(b"+l", label, [self._schema(b"f", b"item")]), array
 
 
-def _fixed(kind: SqlType, values: Sequence[Any], whole: bool) -> tuple[bytes, NDArray[Any]]:
+def _fixed(kind: SqlType, values: _Values, whole: bool) -> tuple[bytes, NDArray[Any]]:
     """Values of fixed width: Arrow's name of the type and the numbers."""
     if kind.code in types.FLOATS:
         return b"g", np.array(values if whole else [0.0 if v is None else v for v in values], dtype=np.float64)

@@ -8,12 +8,11 @@ import struct
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
-from typing import Any
 
 import numpy as np
 
 from hana_ai.api.local.hana import types
-from hana_ai.api.local.hana.interface import HanaError, SqlType, TypeCode, Value
+from hana_ai.api.local.hana.interface import HanaError, SqlType, TypeCode, Value, Vector
 from hana_ai.api.local.hana.translation.conversions import utf16_length
 from hana_ai.api.local.hana.translation.functions.vectors import vector_of_text
 
@@ -199,7 +198,7 @@ def _binary(value: Value, kind: SqlType) -> bytes:
     return found
 
 
-def vector_of(value: Value, half: bool) -> np.ndarray[Any, np.dtype[np.float32]]:
+def vector_of(value: Value, half: bool) -> Vector:
     """A vector from fvecs bytes, text or numbers; rounded to half precision if asked."""
     if isinstance(value, np.ndarray):
         found = value.astype(np.float32, copy=False)
@@ -220,7 +219,7 @@ def vector_of(value: Value, half: bool) -> np.ndarray[Any, np.dtype[np.float32]]
     return found
 
 
-def _fvecs(data: bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _fvecs(data: bytes) -> Vector:
     if len(data) >= 4:
         count = int.from_bytes(data[:4], "little")
         if len(data) == 4 + 4 * count and count:
@@ -235,7 +234,7 @@ def _fvecs(data: bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
     raise HanaError(339, "invalid number: the bytes are not a vector (fvecs)")
 
 
-def _vector(value: Value, kind: SqlType) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _vector(value: Value, kind: SqlType) -> Vector:
     found = vector_of(value, kind.code == TypeCode.HALF_VECTOR)
     if kind.length and len(found) != kind.length:
         raise HanaError(
@@ -244,7 +243,7 @@ def _vector(value: Value, kind: SqlType) -> np.ndarray[Any, np.dtype[np.float32]
     return found
 
 
-_CONVERTERS: dict[TypeCode, Callable[[Value, SqlType], Any]] = {
+_CONVERTERS: dict[TypeCode, Callable[[Value, SqlType], Value]] = {
     **dict.fromkeys(types.INTEGERS, _integer),
     **dict.fromkeys(types.DECIMALS, _decimal),
     **dict.fromkeys(types.FLOATS, _float),
@@ -259,23 +258,24 @@ _CONVERTERS: dict[TypeCode, Callable[[Value, SqlType], Any]] = {
 }
 
 
-def vectors_of(values: Sequence[Value], dimension: int) -> list[np.ndarray[Any, np.dtype[np.float32]]] | None:
+def vectors_of(values: Sequence[Value], dimension: int) -> list[Vector] | None:
     """Vectors of a whole REAL_VECTOR column at once, where all are fvecs bytes of its dimension; else None.
 
     One look at all numbers takes a tenth of the time of a look at each vector; what is out of the ordinary is left
     to `vector_of`, which says what is wrong with it.
     """
     size = 4 + 4 * dimension
-    if not dimension or not all(isinstance(value, bytes) and len(value) == size for value in values):
+    packed = [value for value in values if isinstance(value, bytes) and len(value) == size]
+    if not dimension or len(packed) < len(values):
         return None
-    rows = np.frombuffer(b"".join(values), dtype=np.uint8).reshape(len(values), size)  # type: ignore[arg-type]
+    rows = np.frombuffer(b"".join(packed), dtype=np.uint8).reshape(len(packed), size)
     if (rows[:, :4] != np.frombuffer(struct.pack("<I", dimension), dtype=np.uint8)).any():
         return None
     found = np.ascontiguousarray(rows[:, 4:]).view("<f4")
     return list(found) if np.isfinite(found).all() else None
 
 
-def converter(kind: SqlType, half: bool | None = None) -> Callable[[Value], Any]:
+def converter(kind: SqlType, half: bool | None = None) -> Callable[[Value], Value]:
     """A function that checks and converts values for a parameter of this type.
 
     `half` is not None for the parameters of TO_REAL_VECTOR (False) and TO_HALF_VECTOR (True), whose declared type
@@ -287,32 +287,32 @@ def converter(kind: SqlType, half: bool | None = None) -> Callable[[Value], Any]
     return lambda value: None if value is None else convert(value, kind)
 
 
-def for_duckdb(value: Any) -> Any:
+def for_duckdb(value: object) -> object:
     """A converted value as DuckDB takes it as a single parameter."""
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
-def _vector_out(value: Any) -> Any:
+def _vector_out(value: Value) -> Value:
     return None if value is None else np.array(value, dtype=np.float32)
 
 
-def _decimal_out(value: Any) -> Any:
-    if value is None:
-        return None
+def _decimal_out(value: Value) -> Value:
+    if not isinstance(value, Decimal):
+        return value
     found = value.normalize(_WIDE)
     return found.quantize(Decimal(1), context=_WIDE) if int(found.as_tuple().exponent) > 0 else found
 
 
-def _moment_out(value: Any) -> Any:
+def _moment_out(value: Value) -> Value:
     if isinstance(value, str):
         # What Python has no object for, DuckDB gives as text.
         raise HanaError(314, f"numeric overflow: {value} is outside 0001-01-01 to 9999-12-31")
     return value
 
 
-def output_converters(kinds: Sequence[SqlType]) -> list[tuple[int, Callable[[Any], Any]]]:
+def output_converters(kinds: Sequence[SqlType]) -> list[tuple[int, Callable[[Value], Value]]]:
     """Which columns of a result need a conversion, and which."""
-    found: list[tuple[int, Callable[[Any], Any]]] = []
+    found: list[tuple[int, Callable[[Value], Value]]] = []
     for index, kind in enumerate(kinds):
         if types.is_vector(kind):
             found.append((index, _vector_out))

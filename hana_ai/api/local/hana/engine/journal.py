@@ -14,7 +14,6 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -38,9 +37,9 @@ class Effect:
     """A condition that finds the added rows until the next statement; ``$rids`` are those of `removed`."""
     everything: bool = False
     """All rows were removed (TRUNCATE)."""
-    rows: list[tuple[Any, ...]] | None = None
+    rows: list[tuple[object, ...]] | None = None
     file: Path | None = None
-    before: tuple[Any, ...] | None = None
+    before: tuple[object, ...] | None = None
     """Number and hash of the removed rows as they are committed, to see later whether others changed them."""
 
 
@@ -186,7 +185,7 @@ class Transaction:
             self._folder = None
 
 
-def _fingerprint(connection: duckdb.DuckDBPyConnection, effect: Effect) -> tuple[Any, ...] | None:
+def _fingerprint(connection: duckdb.DuckDBPyConnection, effect: Effect) -> tuple[object, ...] | None:
     """What a connection sees of the rows that an effect removes."""
     query = f"SELECT count(*), bit_xor(hash(t)) FROM {effect.table} AS t"
     if effect.everything:

@@ -7,7 +7,6 @@ import re
 import struct
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -142,7 +141,7 @@ def register(
         return cross_encode(text, query)
 
     decimals = "DECIMAL(38, 12)"
-    functions: tuple[tuple[str, Callable[..., Any], list[str], str], ...] = (
+    functions: tuple[tuple[str, Callable[..., object], list[str], str], ...] = (
         ("hana_initcap", initcap, ["VARCHAR"], "VARCHAR"),
         ("hana_locate", locate, ["VARCHAR", "VARCHAR", "INTEGER", "INTEGER"], "INTEGER"),
         ("hana_regex_locate", regex_locate, ["VARCHAR", "VARCHAR", "INTEGER", "INTEGER", "INTEGER"], "INTEGER"),

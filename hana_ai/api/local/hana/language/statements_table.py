@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sqlglot import exp
-from sqlglot.tokenizer_core import TokenType
 
 from hana_ai.api.local.hana.errors import syntax, unsupported
 from hana_ai.api.local.hana.language import syntax as ast
+from hana_ai.api.local.hana.language.dialect import HanaParser
+from hana_ai.api.local.hana.language.sqlglot_parser import TokenType
 from hana_ai.api.local.hana.language.unsupported import REFUSED_OBJECTS
-
-if TYPE_CHECKING:
-    from hana_ai.api.local.hana.language.dialect import HanaParser as _Base
-else:
-    _Base = object
 
 _STORAGE_WORDS = [
     "UNLOAD", "PARTITION", "PARTITIONS", "COMPRESSED", "LOGGING", "NO", "WITHOUT", "AUTO", "AUTOMERGE", "GROUP",
@@ -23,75 +17,25 @@ _STORAGE_WORDS = [
 ]  # fmt: skip
 
 
-class TableParser(_Base):
-    """Names, types, columns and constraints."""
-
-    def parse_identifier(self) -> str:
-        """One name, folded to upper case unless it is quoted."""
-        token = self._curr
-        if token.token_type == TokenType.IDENTIFIER:
-            self._advance()
-            return token.text
-        if token.token_type not in self.ID_VAR_TOKENS:
-            raise syntax(
-                f'"{token.text}"' if token else "end of statement", (token.start + 1) if token else len(self.sql)
-            )
-        self._advance()
-        return token.text.upper()
-
-    def parse_name(self) -> ast.Name:
-        """A name, perhaps with its schema."""
-        position = self._curr.start + 1 if self._curr else 0
-        first = self.parse_identifier()
-        if self._match(TokenType.DOT):
-            second = self.parse_identifier()
-            if self._match(TokenType.DOT):
-                return ast.Name(self.parse_identifier(), second, position)
-            return ast.Name(second, first, position)
-        return ast.Name(first, None, position)
-
-    def parse_name_list_open(self) -> list[str]:
-        """Names up to the closing parenthesis; the opening one is already read."""
-        names = [self.parse_identifier()]
-        while self._match(TokenType.COMMA):
-            names.append(self.parse_identifier())
-        self.expect(TokenType.R_PAREN, ")")
-        return names
-
-    def parse_name_list(self) -> list[str]:
-        """Names in parentheses."""
-        self.expect(TokenType.L_PAREN, "(")
-        return self.parse_name_list_open()
+class TableParser(HanaParser):
+    """Columns, constraints and clauses."""
 
     def _expression_text(self) -> tuple[exp.Expr, str]:
-        start = self._curr
-        expression = self._parse_disjunction()
-        if expression is None:
-            raise syntax(f'"{self._curr.text}"', start.start + 1)
-        return expression, self._find_sql(start, self._prev)
-
-    def _if(self, *words: str) -> bool:
-        return bool(self._match_text_seq("IF", *words))
-
-    def _word(self) -> str:
-        return self._curr.text.upper() if self._curr.token_type != TokenType.IDENTIFIER else ""
-
-    def _text(self) -> str:
-        if not self._match(TokenType.STRING):
-            self.raise_error("Expected a text")
-        return self._prev.text
+        start = self.token
+        expression = self.some_expression()
+        return expression, self.text_between(start, self.previous)
 
     def _refuse(self, word: str) -> None:
         refused = REFUSED_OBJECTS.get(word)
         if refused is not None:
-            raise unsupported(refused, self._curr.start + 1)
+            raise unsupported(refused, self.token.start + 1)
 
     def _create_table(self) -> ast.CreateTable:
         temporary, kind = None, "COLUMN"
         while True:
-            word = self._word()
+            word = self.word()
             self._refuse(word)
-            self._advance()
+            self.advance()
             if word in {"GLOBAL", "LOCAL"}:
                 temporary = word
                 self.expect_word("TEMPORARY")
@@ -100,13 +44,13 @@ class TableParser(_Base):
             elif word == "TABLE":
                 break
             else:
-                raise syntax(f'"{self._prev.text}"', self._prev.start + 1)
-        missing = self._if("NOT", "EXISTS")
+                raise syntax(f'"{self.previous.text}"', self.previous.start + 1)
+        missing = self.take_if("NOT", "EXISTS")
         table = ast.CreateTable(self.parse_name(), kind, temporary, if_not_exists=missing)
-        if self._match(TokenType.LIKE):
+        if self.take(TokenType.LIKE):
             table.like = self.parse_name()
             table.with_data = False
-        elif self._match(TokenType.L_PAREN):
+        elif self.take(TokenType.L_PAREN):
             self._table_elements(table)
         self._table_options(table)
         return table
@@ -119,94 +63,94 @@ class TableParser(_Base):
             else:
                 column = self._column(typed=False)
                 table.columns.append(column)
-            if not self._match(TokenType.COMMA):
+            if not self.take(TokenType.COMMA):
                 break
         self.expect(TokenType.R_PAREN, ")")
 
     def _table_options(self, table: ast.CreateTable) -> None:
-        while self._curr:
-            if self._match(TokenType.ALIAS):
-                wrapped = self._match(TokenType.L_PAREN)
-                table.query = self._parse_select_statement()  # type: ignore[attr-defined]
+        while self.token:
+            if self.take(TokenType.ALIAS):
+                wrapped = self.take(TokenType.L_PAREN)
+                table.query = self.select_statement()
                 if wrapped:
                     self.expect(TokenType.R_PAREN, ")")
-            elif self._match(TokenType.LIKE):
+            elif self.take(TokenType.LIKE):
                 table.like = self.parse_name()
                 table.with_data = False
-            elif self._match(TokenType.WITH):
-                no = self._match_text_seq("NO")
-                if self._match_text_seq("DATA"):
+            elif self.take(TokenType.WITH):
+                no = self.take_words("NO")
+                if self.take_words("DATA"):
                     table.with_data = not no
                 else:
-                    self._advance()
-            elif self._match(TokenType.ON):
+                    self.advance()
+            elif self.take(TokenType.ON):
                 self.expect_word("COMMIT")
-                if self._match(TokenType.DELETE):
+                if self.take(TokenType.DELETE):
                     table.on_commit_delete = True
                 else:
                     self.expect_word("PRESERVE")
                 self.expect_word("ROWS")
-            elif self._match_text_seq("COMMENT"):
-                table.comment = self._text()
-            elif self._word().partition(" ")[0] in _STORAGE_WORDS:  # PARTITION BY is one token
+            elif self.take_words("COMMENT"):
+                table.comment = self.text()
+            elif self.word().partition(" ")[0] in _STORAGE_WORDS:  # PARTITION BY is one token
                 self._skip_clause()
             else:
                 return
 
     def _skip_clause(self) -> None:
         # Where HANA keeps a table (partitions, load unit) does not change what a query answers.
-        self._advance()
-        while self._curr and self._word() not in {"AS", "COMMENT", "WITH"}:
-            if self._match(TokenType.L_PAREN):
+        self.advance()
+        while self.token and self.word() not in {"AS", "COMMENT", "WITH"}:
+            if self.take(TokenType.L_PAREN):
                 depth = 1
-                while self._curr and depth:
-                    depth += self._curr.token_type == TokenType.L_PAREN
-                    depth -= self._curr.token_type == TokenType.R_PAREN
-                    self._advance()
+                while self.token and depth:
+                    depth += self.token.token_type == TokenType.L_PAREN
+                    depth -= self.token.token_type == TokenType.R_PAREN
+                    self.advance()
                 continue
-            if self._curr.token_type == TokenType.R_PAREN:
+            if self.token.token_type == TokenType.R_PAREN:
                 return
-            self._advance()
+            self.advance()
 
     def _table_constraint(self) -> ast.Constraint | None:
-        at = self._index
+        at = self.place
         name = None
-        if self._match_text_seq("CONSTRAINT"):
+        if self.take_words("CONSTRAINT"):
             name = self.parse_identifier()
-        if self._match_text_seq("PRIMARY", "KEY"):
-            self._match_texts(("INVERTED", "BTREE", "CPBTREE"))
-            self._match_texts(("HASH", "VALUE", "INDIVIDUAL"))
+        if self.take_words("PRIMARY", "KEY"):
+            self.take_one_of(("INVERTED", "BTREE", "CPBTREE"))
+            self.take_one_of(("HASH", "VALUE", "INDIVIDUAL"))
             return ast.KeyDef(self.parse_name_list(), True, name)
-        if self._match_text_seq("UNIQUE"):
-            self._match_texts(("INVERTED", "BTREE", "CPBTREE"))
+        if self.take_words("UNIQUE"):
+            self.take_one_of(("INVERTED", "BTREE", "CPBTREE"))
             return ast.KeyDef(self.parse_name_list(), False, name)
-        if self._match_text_seq("FOREIGN", "KEY"):
+        if self.take_words("FOREIGN", "KEY"):
             columns = self.parse_name_list()
             return self._references(columns, name)
-        if self._curr.text.upper() == "CHECK" and self._next.token_type == TokenType.L_PAREN:
-            self._advance(2)
+        if self.token.text.upper() == "CHECK" and self.following.token_type == TokenType.L_PAREN:
+            self.advance(2)
             condition, text = self._expression_text()
             self.expect(TokenType.R_PAREN, ")")
             return ast.CheckDef(condition, text, name)
-        self._retreat(at)
+        self.go_back(at)
         return None
 
     def _references(self, columns: list[str], name: str | None = None) -> ast.ForeignKeyDef:
         self.expect_word("REFERENCES")
         table = self.parse_name()
-        referenced = self.parse_name_list() if self._match(TokenType.L_PAREN, advance=False) else []
+        referenced = self.parse_name_list() if self.ahead(TokenType.L_PAREN) else []
         key = ast.ForeignKeyDef(columns, table, referenced, name)
-        while self._match(TokenType.ON):
-            deleting = bool(self._match(TokenType.DELETE))
+        while self.take(TokenType.ON):
+            deleting = self.take(TokenType.DELETE)
             if not deleting:
                 self.expect(TokenType.UPDATE, "UPDATE")
-            if self._match_text_seq("CASCADE"):
+            if self.take_words("CASCADE"):
                 rule = "CASCADE"
-            elif self._match_text_seq("RESTRICT"):
+            elif self.take_words("RESTRICT"):
                 rule = "RESTRICT"
             else:
                 self.expect(TokenType.SET, "SET")
-                rule = "SET NULL" if self._match_text_seq("NULL") else "SET DEFAULT"
+                rule = "SET NULL" if self.take_words("NULL") else "SET DEFAULT"
                 if rule == "SET DEFAULT":
                     self.expect(TokenType.DEFAULT, "DEFAULT")
             if deleting:
@@ -217,10 +161,10 @@ class TableParser(_Base):
 
     def _column(self, typed: bool = True) -> ast.ColumnDef:
         name = self.parse_identifier()
-        if not typed and self._curr.token_type in {TokenType.COMMA, TokenType.R_PAREN}:
+        if not typed and self.ahead(TokenType.COMMA, TokenType.R_PAREN):
             # CREATE TABLE t (a, b) AS (SELECT ...): only names.
             return ast.ColumnDef(name, None)
-        if self._match_text_seq("GENERATED", advance=False) or self._curr.token_type == TokenType.ALIAS:
+        if self.words_ahead("GENERATED") or self.ahead(TokenType.ALIAS):
             column = ast.ColumnDef(name, None)
         else:
             column = ast.ColumnDef(name, self.parse_type_name())
@@ -229,67 +173,64 @@ class TableParser(_Base):
         return column
 
     def _column_option(self, column: ast.ColumnDef) -> bool:
-        constraint_name = self.parse_identifier() if self._match_text_seq("CONSTRAINT") else None
-        if self._match(TokenType.NOT):
+        constraint_name = self.parse_identifier() if self.take_words("CONSTRAINT") else None
+        if self.take(TokenType.NOT):
             self.expect_word("NULL")
             column.not_null = column.nullable_given = True
-        elif self._match_text_seq("NULL"):
+        elif self.take_words("NULL"):
             column.nullable_given = True
-        elif self._match(TokenType.DEFAULT):
-            start = self._curr
-            column.default = self._parse_bitwise()
+        elif self.take(TokenType.DEFAULT):
+            start = self.token
+            column.default = self.operand()
             if column.default is None:
                 raise syntax(f'"{start.text}"', start.start + 1)
-            column.default_sql = self._find_sql(start, self._prev)
-        elif self._match_text_seq("PRIMARY", "KEY"):
+            column.default_sql = self.text_between(start, self.previous)
+        elif self.take_words("PRIMARY", "KEY"):
             column.primary_key = True
-        elif self._match_text_seq("UNIQUE"):
+        elif self.take_words("UNIQUE"):
             column.unique = True
-        elif self._match_text_seq("REFERENCES", advance=False):
+        elif self.words_ahead("REFERENCES"):
             column.references = self._references([column.name], constraint_name)
-        elif self._match_text_seq("CHECK"):
+        elif self.take_words("CHECK"):
             self.expect(TokenType.L_PAREN, "(")
             column.check, column.check_sql = self._expression_text()
             self.expect(TokenType.R_PAREN, ")")
-        elif self._match_text_seq("COMMENT"):
-            column.comment = self._text()
-        elif self._match_text_seq("GENERATED"):
+        elif self.take_words("COMMENT"):
+            column.comment = self.text()
+        elif self.take_words("GENERATED"):
             self._generated(column)
-        elif self._match(TokenType.ALIAS):
-            column.generated, column.generated_sql = self._wrapped_expression()
+        elif self.take(TokenType.ALIAS):
+            column.generated, column.generated_sql = self._expression_text()
             column.stored = False
-        elif self._word() in {"CS_INT", "CS_STRING", "HIDDEN", "FUZZY", "PRELOAD", "PAGE", "LOB", "MEMORY"}:
-            self._advance()
-            self._match_text_seq("LOADABLE")
-            if self._match_text_seq("THRESHOLD"):
+        elif self.word() in {"CS_INT", "CS_STRING", "HIDDEN", "FUZZY", "PRELOAD", "PAGE", "LOB", "MEMORY"}:
+            self.advance()
+            self.take_words("LOADABLE")
+            if self.take_words("THRESHOLD"):
                 self.parse_integer()
         else:
             return False
         return True
 
-    def _wrapped_expression(self) -> tuple[exp.Expr, str]:
-        # The parentheses may be left out: GENERATED ALWAYS AS VECTOR_EMBEDDING(...).
-        return self._expression_text()
-
     def _generated(self, column: ast.ColumnDef) -> None:
-        if self._match_text_seq("ALWAYS"):
+        if self.take_words("ALWAYS"):
             kind = "ALWAYS"
         else:
             self.expect_word("BY")
             self.expect(TokenType.DEFAULT, "DEFAULT")
             kind = "BY DEFAULT"
         self.expect(TokenType.ALIAS, "AS")
-        if not self._match_text_seq("IDENTITY"):
-            column.generated, column.generated_sql = self._wrapped_expression()
+        if not self.take_words("IDENTITY"):
+            # The parentheses may be left out: GENERATED ALWAYS AS VECTOR_EMBEDDING(...).
+            column.generated, column.generated_sql = self._expression_text()
             return
         column.identity = kind
-        if self._match(TokenType.L_PAREN):
-            while not self._match(TokenType.R_PAREN):
-                if self._match_text_seq("START", "WITH"):
+        if self.take(TokenType.L_PAREN):
+            while not self.take(TokenType.R_PAREN):
+                if self.take_words("START", "WITH"):
                     column.start = self.parse_integer()
-                elif self._match_text_seq("INCREMENT", "BY"):
+                elif self.take_words("INCREMENT", "BY"):
                     column.increment = self.parse_integer()
-                elif not self._curr:
-                    self.raise_error("Expected )")
+                elif not self.token:
+                    self.fail("Expected )")
                 else:
-                    self._advance()
+                    self.advance()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from hana_ai.api.local.hana.interface import Parameter, TypeCode, Value
 from hana_ai.api.local.hana.protocol import dates
@@ -31,7 +31,10 @@ from hana_ai.api.local.hana.protocol.wire import Part, PartKind, ProtocolError
 ParameterRow: TypeAlias = "list[Value | IncomingLob]"
 """One row; a LOB whose end has not arrived stands as an `IncomingLob`."""
 
-_Decoder: TypeAlias = Callable[[bytes, int], "tuple[Any, int]"]
+_Decoded: TypeAlias = "tuple[Value, int]"
+"""A value and where the next one begins."""
+
+_Decoder: TypeAlias = Callable[[bytes, int], _Decoded]
 
 _NULL_BIT = 0x80
 _TYPE_STRING, _TYPE_NSTRING, _TYPE_BINARY_STRING = 29, 30, 33
@@ -53,32 +56,35 @@ class _LobField(NamedTuple):
     start: int
 
 
-def _fixed_size(layout: str, convert: Callable[[Any], Any] | None = None) -> _Decoder:
+def _fixed_size(layout: str, convert: Callable[[int], Value] | None = None) -> _Decoder:
     reader = struct.Struct(layout)
     unpack, size = reader.unpack_from, reader.size
 
-    def plain(data: bytes, position: int) -> tuple[Any, int]:
+    def plain(data: bytes, position: int) -> _Decoded:
         return unpack(data, position)[0], position + size
 
-    def converted(data: bytes, position: int) -> tuple[Any, int]:
-        return convert(unpack(data, position)[0]), position + size  # type: ignore[misc]
+    if convert is None:
+        return plain
 
-    return plain if convert is None else converted
+    def converted(data: bytes, position: int) -> _Decoded:
+        return convert(unpack(data, position)[0]), position + size
+
+    return converted
 
 
-def _boolean(data: bytes, position: int) -> tuple[Any, int]:
+def _boolean(data: bytes, position: int) -> _Decoded:
     value = data[position]
     return None if value == 1 else value == 2, position + 1
 
 
-def _decimal(data: bytes, position: int) -> tuple[Any, int]:
+def _decimal(data: bytes, position: int) -> _Decoded:
     end = position + _DECIMAL_BYTES
     if end > len(data):
         raise ProtocolError("DECIMAL beyond its part")
     return decimal_value(data[position:end]), end
 
 
-def _text(data: bytes, position: int) -> tuple[Any, int]:
+def _text(data: bytes, position: int) -> _Decoded:
     raw, position = take_prefixed(data, position)
     return None if raw is None else text_or_bytes(raw), position
 

@@ -32,8 +32,10 @@ from hana_ai.api.local.hana.protocol.values import (
 )
 from hana_ai.api.local.hana.protocol.wire import Part, PartKind
 
-ColumnEncoder: TypeAlias = Callable[[Sequence[Any]], "list[bytes]"]
-"""Encodes the values of one column, in order; each is of the column's Python type or None."""
+Values: TypeAlias = Sequence[Any]
+"""The values of one column, in order; each is of the column's Python type or None."""
+
+ColumnEncoder: TypeAlias = Callable[[Values], "list[bytes]"]
 
 _BLOCK_ROWS = 256
 _LOB_BLOCK_ROWS = 4
@@ -82,7 +84,7 @@ def _moments(code: TypeCode) -> ColumnEncoder:
 def _fixed(code: TypeCode, scale: int) -> ColumnEncoder:
     size = FIXED_BYTES[code]
 
-    def encode(values: Sequence[Any]) -> list[bytes]:
+    def encode(values: Values) -> list[bytes]:
         return [
             _NULL_INTEGER if v is None else b"\1" + scaled_integer(v, scale).to_bytes(size, "little", signed=True)
             for v in values
@@ -91,19 +93,19 @@ def _fixed(code: TypeCode, scale: int) -> ColumnEncoder:
     return encode
 
 
-def _decimals(values: Sequence[Any]) -> list[bytes]:
+def _decimals(values: Values) -> list[bytes]:
     return [NULL_DECIMAL if v is None else decimal_bytes(v) for v in values]
 
 
-def _booleans(values: Sequence[Any]) -> list[bytes]:
+def _booleans(values: Values) -> list[bytes]:
     return [_NULL_BOOLEAN if v is None else _TRUE if v else _FALSE for v in values]
 
 
-def _texts(values: Sequence[Any]) -> list[bytes]:
+def _texts(values: Values) -> list[bytes]:
     return [NULL_LENGTH if v is None else length_prefix(len(data := text_bytes(v))) + data for v in values]
 
 
-def _binaries(values: Sequence[Any]) -> list[bytes]:
+def _binaries(values: Values) -> list[bytes]:
     return [NULL_LENGTH if v is None else length_prefix(len(v)) + v for v in values]
 
 
@@ -111,7 +113,7 @@ def _alphanumerics(declared: int) -> ColumnEncoder:
     # The first byte says how the value was padded: bit 7 for a number, below it the declared length.
     declared = min(declared, 0x7F)
 
-    def encode(values: Sequence[Any]) -> list[bytes]:
+    def encode(values: Values) -> list[bytes]:
         return [
             NULL_LENGTH
             if v is None
@@ -124,7 +126,7 @@ def _alphanumerics(declared: int) -> ColumnEncoder:
     return encode
 
 
-def _vectors(values: Sequence[Any], layout: str) -> list[bytes]:
+def _vectors(values: Values, layout: str) -> list[bytes]:
     width = np.dtype(layout).itemsize
     headers: dict[int, bytes] = {}
     encoded = []

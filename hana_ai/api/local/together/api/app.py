@@ -10,7 +10,7 @@ import asyncio
 import hmac
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import orjson
 from starlette.applications import Starlette
@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..engine import Engine, LocalModel, Piece, WireWrapper
 from ..refusal import JSON, Refusal
@@ -110,7 +110,7 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+async def _unless_client_leaves(receive: Receive, work: Coroutine[object, None, T]) -> T:
     """Do the work, but cancel it when the client closes the connection.
 
     Raises
@@ -290,7 +290,7 @@ class _Gate:
         id = request_id()
         scope.setdefault("state", {})["id"] = id
 
-        async def send_with_id(message: Any) -> None:
+        async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = message["headers"]
                 if not any(name == _ID_HEADER.encode() for name, _ in headers):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import orjson
 
@@ -18,6 +17,7 @@ from ..requests import (
     AssistantMessage,
     ChatBody,
     FunctionMessage,
+    JSONObject,
     JsonObjectFormat,
     JsonSchemaFormat,
     MediaPart,
@@ -159,7 +159,7 @@ def regex_grammar(pattern: str) -> str:
     return "%llguidance {}\nstart: /" + re.sub(r"(?<!\\)/", r"\/", inner).replace("\n", r"\n") + "/"
 
 
-def schema_grammar(schema: dict[str, Any]) -> str:
+def schema_grammar(schema: JSONObject) -> str:
     """A grammar of compact JSON that fits a schema, with bounds where the schema has none.
 
     Raises
@@ -171,8 +171,8 @@ def schema_grammar(schema: dict[str, Any]) -> str:
     return "%llguidance {}\nstart: %json " + orjson.dumps(made).decode()
 
 
-def _bounded(node: dict[str, Any]) -> dict[str, Any]:
-    made = {key: _bounded_value(key, value) for key, value in node.items()}
+def _bounded(node: JSONObject) -> JSONObject:
+    made: JSONObject = {key: _bounded_value(key, value) for key, value in node.items()}
     if not made.keys().isdisjoint(("enum", "const", "$ref", "anyOf", "oneOf", "allOf")):
         return made
     given = made.get("type")
@@ -194,7 +194,7 @@ def _bounded(node: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _bounded_value(key: str, value: Any) -> Any:
+def _bounded_value(key: str, value: object) -> object:
     if key in ("properties", "$defs", "definitions", "patternProperties") and isinstance(value, dict):
         return {name: _bounded(part) if isinstance(part, dict) else part for name, part in value.items()}
     if key in ("anyOf", "oneOf", "allOf", "prefixItems") and isinstance(value, list):

@@ -15,7 +15,6 @@ import re
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any
 
 import orjson
 from starlette.types import ASGIApp
@@ -34,7 +33,15 @@ from ..engine import (
 from ..engines.hashing import hashed_json, word_overlap
 from ..refusal import context_overflow
 from ..replies import tool_call_id
-from ..requests import ChatBody, CompletionBody, JsonObjectFormat, JsonSchemaFormat, UserMessage, message_text
+from ..requests import (
+    ChatBody,
+    CompletionBody,
+    JSONObject,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    UserMessage,
+    message_text,
+)
 from .faults import ScriptedWire
 from .schemas import example
 from .script import CURRENT, PLAIN, Call, Received, Reply, Rule
@@ -273,7 +280,7 @@ def _calls(body: ChatBody) -> list[Call]:
 def _formatted(body: ChatBody) -> str:
     text = _last_user_text(body)
     wanted = body.response_format
-    schema: dict[str, Any] | None = None
+    schema: JSONObject | None = None
     if isinstance(wanted, JsonSchemaFormat):
         schema = wanted.json_schema.schema_ or {}
     elif isinstance(wanted, JsonObjectFormat):

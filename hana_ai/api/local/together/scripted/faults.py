@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 from starlette.datastructures import QueryParams
@@ -173,7 +173,7 @@ def _replayed(raw: bytes, receive: Receive) -> Receive:
     return replay
 
 
-def _decoded(raw: bytes) -> Any:
+def _decoded(raw: bytes) -> object:
     try:
         return orjson.loads(raw) if raw else None
     except orjson.JSONDecodeError:

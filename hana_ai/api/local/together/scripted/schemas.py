@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..requests import JSONObject
+
 _DEPTH = 8
 
 
-def example(schema: dict[str, Any], *, hint: str) -> Any:
+def example(schema: JSONObject, *, hint: str) -> Any:
     """A value for the schema: numbers and words come from the hint where it has some.
 
     Covers what LangChain and pydantic generate: objects, arrays, enums, constants, bounds, unions, `allOf`
@@ -17,7 +19,7 @@ def example(schema: dict[str, Any], *, hint: str) -> Any:
     return _example(schema, schema, hint, _DEPTH)
 
 
-def _example(schema: dict[str, Any], root: dict[str, Any], hint: str, depth: int) -> Any:
+def _example(schema: JSONObject, root: JSONObject, hint: str, depth: int) -> Any:
     schema = _resolved(schema, root)
     if "const" in schema:
         return schema["const"]
@@ -43,10 +45,10 @@ def _example(schema: dict[str, Any], root: dict[str, Any], hint: str, depth: int
     return _scalar(kind, schema, hint)
 
 
-def _object(schema: dict[str, Any], root: dict[str, Any], hint: str, depth: int) -> dict[str, Any]:
-    properties: dict[str, Any] = schema.get("properties", {})
+def _object(schema: JSONObject, root: JSONObject, hint: str, depth: int) -> JSONObject:
+    properties: JSONObject = schema.get("properties", {})
     names = list(properties) if depth > 0 else [name for name in properties if name in schema.get("required", [])]
-    made: dict[str, Any] = {}
+    made: JSONObject = {}
     numbers = re.findall(r"-?\d+(?:\.\d+)?", hint)
     for name in names:
         field = _resolved(properties[name], root)
@@ -58,7 +60,7 @@ def _object(schema: dict[str, Any], root: dict[str, Any], hint: str, depth: int)
     return made
 
 
-def _scalar(kind: str, schema: dict[str, Any], hint: str) -> Any:
+def _scalar(kind: str, schema: JSONObject, hint: str) -> Any:
     if kind == "boolean":
         return True
     if kind == "null":
@@ -74,7 +76,7 @@ def _scalar(kind: str, schema: dict[str, Any], hint: str) -> Any:
     return text.ljust(schema.get("minLength", 0), ".")
 
 
-def _resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+def _resolved(schema: JSONObject, root: JSONObject) -> JSONObject:
     """The schema with a reference followed and `allOf` merged in."""
     seen = 0
     while "$ref" in schema and seen < _DEPTH:

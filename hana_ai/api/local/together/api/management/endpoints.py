@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ...refusal import JSON, Refusal
+from ...requests import JSONObject
 from ..catalog import page
 from ..hardware import PUBLIC_PROJECT, PUBLIC_REVISION, instance_types
 from ..http import reply
@@ -79,7 +79,7 @@ class EndpointHandlers:
         return reply(self._endpoint(endpoint))
 
     @staticmethod
-    def _split(endpoint: Endpoint, entries: Any) -> dict[str, float]:
+    def _split(endpoint: Endpoint, entries: Sequence[JSONObject]) -> dict[str, float]:
         split: dict[str, float] = {}
         for entry in entries:
             id = text(entry, "deploymentId")
@@ -120,7 +120,7 @@ class EndpointHandlers:
         self._event(endpoint, "deployment.created", made)
         return reply(self._deployment(endpoint, made))
 
-    def _new_deployment(self, endpoint: Endpoint, fields: Mapping[str, Any]) -> Deployment:
+    def _new_deployment(self, endpoint: Endpoint, fields: JSONObject) -> Deployment:
         name = name_of(fields, parents=endpoint.full_name)
         if any(one.name == name for one in endpoint.deployments.values()):
             raise conflict(f"Deployment {name}")
@@ -145,7 +145,7 @@ class EndpointHandlers:
             made.stopped = float("-inf")
         return made
 
-    def _model(self, fields: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    def _model(self, fields: JSONObject) -> tuple[str, str, str, str]:
         """Resource name with the revision, id, the base's id, and the engine's name of the base."""
         given = _MODEL.match(text(fields, "model", "") or f"projects/{PROJECT}/models/{text(fields, 'modelId')}")
         if given is None:
@@ -167,7 +167,7 @@ class EndpointHandlers:
             revision = revision or PUBLIC_REVISION
         return f"projects/{project}/models/{id}/revisions/{revision}", id, base_id, base.id
 
-    def _config(self, fields: Mapping[str, Any], base_id: str) -> tuple[str, str]:
+    def _config(self, fields: JSONObject, base_id: str) -> tuple[str, str]:
         given = text(fields, "config", "") or f"projects/{PUBLIC_PROJECT}/configs/{text(fields, 'configId')}"
         found = _CONFIG.match(given)
         if found is None:
@@ -380,14 +380,14 @@ class EndpointHandlers:
         self._all.events.append((endpoint.id, event))
 
 
-def _visibility(fields: Mapping[str, Any]) -> str:
+def _visibility(fields: JSONObject) -> str:
     given = text(fields, "visibility", "VISIBILITY_PRIVATE")
     if given not in _VISIBILITIES:
         raise Refusal(400, f"visibility must be one of {', '.join(_VISIBILITIES)}.", param="visibility")
     return given
 
 
-def _replicas(autoscaling: Any, least: int, most: int) -> tuple[int, int]:
+def _replicas(autoscaling: object, least: int, most: int) -> tuple[int, int]:
     given = autoscaling if isinstance(autoscaling, dict) else {}
     new_least = whole(given, "minReplicas", least)
     new_most = whole(given, "maxReplicas", max(most, new_least) if "minReplicas" in given else most)
@@ -400,7 +400,7 @@ def _replicas(autoscaling: Any, least: int, most: int) -> tuple[int, int]:
     return new_least, new_most
 
 
-def _timeout(fields: Mapping[str, Any], default: int) -> int:
+def _timeout(fields: JSONObject, default: int) -> int:
     minutes = whole(fields, "inactiveTimeout", default)
     if minutes != 0 and not 30 <= minutes <= 1440:
         raise Refusal(400, "inactiveTimeout must be 0 or 30 to 1440 minutes.", param="inactiveTimeout")

@@ -5,29 +5,26 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.requests import Request
 
 from ...refusal import Refusal
-from ...requests import decode
+from ...requests import JSONObject, decode
 from .records import SLUG, Record
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?\Z")
 _NAME_FILTER = re.compile(r'\s*name\s*(=|:)\s*"([^"]*)"\s*\Z')
 
 
-async def body_of(request: Request) -> dict[str, Any]:
+async def body_of(request: Request) -> JSONObject:
     """The JSON body; an empty one is no fields."""
     raw = await request.body()
     if not raw:
         return {}
-    decoded: Any = decode(raw)
-    fields: dict[str, Any] = decoded
-    return fields
+    return decode(raw)
 
 
-def text(fields: Mapping[str, Any], name: str, default: str | None = None) -> str:
+def text(fields: JSONObject, name: str, default: str | None = None) -> str:
     """A text field; 400 when it is missing and has no default, or is no text."""
     value = fields.get(name, default)
     if not isinstance(value, str) or (default is None and not value):
@@ -35,7 +32,7 @@ def text(fields: Mapping[str, Any], name: str, default: str | None = None) -> st
     return value
 
 
-def name_of(fields: Mapping[str, Any], *, parents: str = SLUG) -> str:
+def name_of(fields: JSONObject, *, parents: str = SLUG) -> str:
     """A bare name, given bare or behind the project's slug; 400 for anything else."""
     name = text(fields, "name").removeprefix(f"{parents}/")
     if not _NAME.match(name):
@@ -45,7 +42,7 @@ def name_of(fields: Mapping[str, Any], *, parents: str = SLUG) -> str:
     return name
 
 
-def whole(fields: Mapping[str, Any], name: str, default: int) -> int:
+def whole(fields: JSONObject, name: str, default: int) -> int:
     """A whole number of at least 0."""
     value = fields.get(name)
     if value is None:
@@ -97,7 +94,7 @@ def matches_name(query: Mapping[str, str], bare: str) -> bool:
     return wanted == bare if operator == "=" else wanted in bare
 
 
-def mask_of(request: Request, fields: Mapping[str, Any]) -> set[str]:
+def mask_of(request: Request, fields: JSONObject) -> set[str]:
     """The fields to update: those of the mask, else those that the body fills; 400 when there are none."""
     given = request.query_params.get("updateMask")
     if given:

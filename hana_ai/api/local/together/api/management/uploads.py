@@ -9,13 +9,13 @@ from __future__ import annotations
 import hmac
 import secrets
 from hashlib import md5
-from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ...refusal import JSON, Refusal
+from ...requests import JSONObject
 from ..http import reply
 from .fields import body_of, text, whole
 from .records import RegisteredModel, Revision, StoredFile, new_id
@@ -111,7 +111,7 @@ class UploadHandlers:
         model.revisions.append(revision)
         return reply({"revisionId": revision.id})
 
-    def _checked(self, model: RegisteredModel, path: str, hash: str, details: Any) -> PendingFile:
+    def _checked(self, model: RegisteredModel, path: str, hash: str, details: object) -> PendingFile:
         given = details if isinstance(details, dict) else {}
         pending = self._all.pending.get(str(given.get("uploadId")))
         if pending is None or (pending.model_id, pending.path, pending.hash) != (model.id, path, hash):
@@ -131,7 +131,7 @@ class UploadHandlers:
         return pending
 
 
-def _entries(fields: dict[str, Any]) -> list[dict[str, Any]]:
+def _entries(fields: JSONObject) -> list[JSONObject]:
     files = fields.get("files")
     if not isinstance(files, list) or not files:
         raise Refusal(400, "files is required and must not be empty.", param="files")
