@@ -58,12 +58,6 @@ class Sql:
 
 
 @pytest.fixture
-def lock_timeout() -> float:
-    """Seconds that a change waits for a row; tests in which it gets the row name more."""
-    return 0.3
-
-
-@pytest.fixture
 def engine(lock_timeout: float) -> Iterator[DuckDBEngine]:
     made = DuckDBEngine(lock_timeout=lock_timeout)
     made.ensure_user("DBADMIN", derive("Secret1"), admin=True)

@@ -14,9 +14,9 @@ import pytest
 from hana_ai.api.local.hana.credentials import derive
 from hana_ai.api.local.hana.engine.engine import DuckDBEngine
 from hana_ai.api.local.hana.interface import HanaError
-from tests.unit.local.hana.engine_support import Sql, engine, lock_timeout, other, sql
+from tests.unit.local.hana.engine_support import Sql, engine, other, sql
 
-__all__ = ["engine", "lock_timeout", "other", "sql"]
+__all__ = ["engine", "other", "sql"]
 
 PATIENTLY = pytest.mark.parametrize("lock_timeout", [30.0])
 
