@@ -564,7 +564,12 @@ async def test_a_cancelled_task_gives_its_connection_and_place_back(
 def test_waiting_for_a_place_ends_at_the_deadline(together: ScriptedTogether) -> None:
     transport = Transport(base_url=together.base_url, api_key=SecretStr(str(together.api_key)), max_concurrency=1)
     together.engine.reply(Reply(stall=True))
-    first = threading.Thread(target=lambda: pytest.raises(TogetherAIError, transport.request, call(timeout=3)))
+
+    def take_the_place() -> None:
+        with pytest.raises(TogetherAIError):
+            transport.request(call(timeout=3))
+
+    first = threading.Thread(target=take_the_place)
     first.start()
     asyncio.run(eventually(lambda: transport.limiter(ScriptedEngine.CHAT).in_use == 1))
     waits: list[Callable[[], Awaitable[Any] | Any]] = [
