@@ -19,6 +19,7 @@ setup(
         "hana_ai.api.local.hana.language",
         "hana_ai.api.local.hana.protocol",
         "hana_ai.api.local.hana.translation",
+        "hana_ai.api.local.hana.translation.functions",
         "hana_ai.api.local.together",
         "hana_ai.api.local.together.api",
         "hana_ai.api.local.together.api.management",
