@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -74,6 +75,21 @@ def test_it_is_read_page_by_page(transport: Transport, engine: ScriptedEngine, w
 
     engine.on(SECOND, page)
     assert list(_read(Catalog(transport), way)) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("cursors", [[7], ["a", "b"]], ids=["a number", "in turns"])
+@BOTH
+def test_a_server_that_names_pages_again_is_not_asked_without_end(
+    transport: Transport, engine: ScriptedEngine, way: str, cursors: list[Any]
+) -> None:
+    asked = itertools.count()
+
+    def page(request: Any) -> Reply:
+        number = next(asked)
+        return Reply(body={"data": [_entry(f"m{number}")], "next_cursor": cursors[number % len(cursors)]})
+
+    engine.on(SECOND, page)
+    assert len(_read(Catalog(transport), way)) == len(cursors) + 1
 
 
 @BOTH

@@ -146,6 +146,7 @@ class _Reading:
         self.models: list[ModelInfo] = []
         self._path: str | None = _SUPPORTED
         self._after: str | None = None
+        self._seen: set[str] = set()
 
     def next_call(self) -> Call | None:
         if self._path is None:
@@ -164,10 +165,12 @@ class _Reading:
             raise TogetherAIResponseError(f"the catalogue is no list of models: {shown(data)}")
         self.models += [read_model(entry) for entry in entries or () if isinstance(entry, Mapping)]
         cursor = data.get("next_cursor", data.get("nextCursor")) if isinstance(data, Mapping) else None
-        if cursor and cursor != self._after:
-            self._after = str(cursor)
-        else:
+        self._after = str(cursor) if cursor else None
+        if self._after is None or self._after in self._seen:
+            # A server that names a page again would be asked without end.
             self._path = None
+        else:
+            self._seen.add(self._after)
 
     def refused(self, error: TogetherAIRequestError) -> None:
         if self._path != _SUPPORTED or error.status == 401:
