@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -525,28 +525,43 @@ def test_a_text_that_was_shortened_is_kept_as_what_it_became(sqlite: ScriptedTog
     assert posts(sqlite) == before
 
 
+class Noting(TogetherAIEmbeddingCache):
+    """A cache that notes what vectors must have in common to be found."""
+
+    space = ""
+
+    def write(self, space: str, vectors: Mapping[str, Sequence[float]]) -> None:
+        type(self).space = space
+        super().write(space, vectors)
+
+
 def test_vectors_of_another_width_in_the_cache_are_asked_for(
     sqlite: ScriptedTogether, caplog: pytest.LogCaptureFixture
 ) -> None:
-    embeddings = TogetherAIEmbeddings(model=EMBEDDING)
+    cache = Noting()
+
+    def made() -> TogetherAIEmbeddings:
+        return TogetherAIEmbeddings(model=EMBEDDING, cache=cache)
+
+    embeddings = made()
     good = embeddings.embed_documents(["a", "b", "c"])
-    assert isinstance(embeddings.cache, TogetherAIEmbeddingCache)
-    space = embeddings._job(["a"], None, EMBEDDING).space
-    embeddings.cache.write(space, {"a": [1.0, 2.0], "b": [1.0, 2.0]})
+    wrong = {"a": [1.0, 2.0], "b": [1.0, 2.0]}
+    cache.write(cache.space, wrong)
     # All three from the cache, and not of one width.
-    assert TogetherAIEmbeddings(model=EMBEDDING).embed_documents(["a", "b", "c"]) == good
-    embeddings.cache.write(space, {"a": [1.0, 2.0], "b": [1.0, 2.0]})
+    assert made().embed_documents(["a", "b", "c"]) == good
+    cache.write(cache.space, wrong)
     # Of the width that this object does not know.
     assert embeddings.embed_documents(["a", "b"]) == good[:2]
-    embeddings.cache.write(space, {"a": [1.0, 2.0], "b": [1.0, 2.0]})
+    cache.write(cache.space, wrong)
     # Some from the cache, the others from the server, which knows better.
-    found = TogetherAIEmbeddings(model=EMBEDDING).embed_documents(["a", "d", "b"])
+    found = made().embed_documents(["a", "d", "b"])
     assert [found[0], found[2]] == good[:2]
     assert "another width" in caplog.text
     # The cache was put right.
     before = posts(sqlite)
-    assert TogetherAIEmbeddings(model=EMBEDDING).embed_documents(["a", "b", "c"]) == good
+    assert made().embed_documents(["a", "b", "c"]) == good
     assert posts(sqlite) == before
+    cache.close()
 
 
 def test_a_reply_that_is_wrong_is_not_kept(sqlite: ScriptedTogether) -> None:
