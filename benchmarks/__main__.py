@@ -11,7 +11,8 @@ import json
 import platform
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from os import cpu_count, getloadavg
 from pathlib import Path
 from typing import Any, get_args
@@ -20,7 +21,7 @@ from benchmarks import limits, report
 from benchmarks.case import Case
 from benchmarks.cases import CASES
 from benchmarks.figures import Clock, Result
-from benchmarks.process import server
+from benchmarks.process import interpreter, server
 from benchmarks.runner import run_case
 
 _LIMITS = "limits"
@@ -51,7 +52,12 @@ def _arguments() -> argparse.Namespace:
         help="judge by wall time, or on a busy machine by CPU time (default: %(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of all rounds to this file")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.baseline is not None:
+        arguments.baseline = arguments.baseline.resolve()
+        if not interpreter(arguments.baseline).exists():
+            parser.error(f"{arguments.baseline} has no environment; run `make .venv/.installed` there.")
+    return arguments
 
 
 def about() -> dict[str, Any]:
@@ -62,21 +68,20 @@ def about() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processors": processors,
         "load": getloadavg()[0] / processors,
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": dict(_versions()),
     }
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)
 
 
 def _chosen(only: Sequence[str] | None, everything: bool) -> list[Case]:
     if only:
         return [CASES[name] for name in CASES if name in only]
     return [case for case in CASES.values() if everything or not case.heavy]
-
-
-def _results(arguments: argparse.Namespace) -> Iterator[Result]:
-    baseline = None if arguments.baseline is None else arguments.baseline.resolve()
-    with server() as url:
-        for case in _chosen(arguments.only, arguments.all):
-            yield run_case(case, url, arguments.rounds, baseline, arguments.contestants)
 
 
 def main() -> int:
@@ -89,19 +94,29 @@ def main() -> int:
         print(f"Busy: {told['load']:.1f} programs a processor wait to run. Judge by --clock cpu.\n")
     print(report.header())
     results: list[Result] = []
-    for result in _results(arguments):
-        print("\n".join(report.table(result, arguments.clock)), end="\n\n", flush=True)
-        results.append(result)
-    missed = [result.name for result in results for verdict in result.verdicts(arguments.clock) if not verdict.met]
+    wrong: list[str] = []
+    with server() as url:
+        for case in _chosen(arguments.only, arguments.all):
+            result = run_case(case, url, arguments.rounds, arguments.baseline, arguments.contestants)
+            print("\n".join(report.table(result, arguments.clock)), end="\n\n", flush=True)
+            results.append(result)
+            wrong += [case.name for verdict in result.verdicts(arguments.clock) if not verdict.met]
+            wrong += [f"{name} of {case.name}" for name in result.failures]
     if arguments.all or (arguments.only and _LIMITS in arguments.only):
-        print(limits.header())
-        for use in limits.uses():
-            print(use.row(), flush=True)
-            missed += [] if use.met else [_LIMITS]
+        wrong += _limits()
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(report.as_json(results, told, arguments.clock), indent=1) + "\n")
-    print(f"Missed: {', '.join(missed)}." if missed else "All bars are met.")
-    return 1 if missed else 0
+    print(f"Missed: {', '.join(wrong)}." if wrong else "All bars are met.")
+    return 1 if wrong else 0
+
+
+def _limits() -> list[str]:
+    print(limits.header())
+    uses = []
+    for use in limits.uses():
+        print(use.row(), flush=True)
+        uses.append(use)
+    return [_LIMITS for use in uses if not use.met]
 
 
 if __name__ == "__main__":

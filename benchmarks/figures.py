@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Self
 
 Unit = Literal["us", "ms", "s", "MB"]
@@ -91,6 +91,8 @@ class Result:
     bars: Sequence[Bar] = ()
     wall_only: bool = False
     """Whether there is no CPU time worth showing; then `clock` makes no difference."""
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """The peers that could not take part, and what they have written."""
 
     def values(self, contestant: str, clock: Clock = "wall") -> list[float]:
         """A contestant's figures, round by round."""

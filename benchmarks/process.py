@@ -45,7 +45,6 @@ def environment() -> dict[str, str]:
     return kept
 
 
-def interpreter(checkout: Path) -> str:
-    """The Python of a checkout's own environment; this one where it has none."""
-    own = checkout / ".venv" / "bin" / "python"
-    return str(own) if own.exists() and checkout != ROOT else sys.executable
+def interpreter(checkout: Path) -> Path:
+    """The Python that has a checkout's provider installed: for this checkout this one, else its `.venv`'s."""
+    return Path(sys.executable) if checkout == ROOT else checkout / ".venv" / "bin" / "python"

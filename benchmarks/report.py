@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.figures import FLOOR, OURS, SCALES, Clock, Result, Unit, Verdict
 
-_NAME, _NUMBER, _RANGE, _RATIO = 52, 9, 18, 9
+_NAME, _NUMBER, _RANGE, _RATIO = 51, 9, 21, 8
 
 
 def header() -> str:
@@ -22,6 +22,8 @@ def table(result: Result, clock: Clock = "wall") -> Iterator[str]:
     yield f"{result.title} [{result.unit}]"
     for contestant in result.rounds:
         yield f"  {_row(result, contestant)}"
+    for contestant, said in result.failures.items():
+        yield f"  {result.labels[contestant]:<{_NAME - 2}}  failed: {said.strip().splitlines()[-1]}"
     for verdict in result.verdicts(clock):
         yield f"  -> {sentence(verdict, result.unit)}"
 
@@ -78,6 +80,7 @@ def _case(result: Result, clock: Clock) -> dict[str, Any]:
         "title": result.title,
         "measured": "bytes" if result.unit == "MB" else "seconds",
         "contestants": {name: _contestant(result, name) for name in result.rounds},
+        "failures": dict(result.failures),
         "bars": [
             {
                 "against": verdict.bar.against,

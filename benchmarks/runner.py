@@ -6,12 +6,12 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 from benchmarks.case import Case
-from benchmarks.figures import BASELINE, OURS, Result, Round
+from benchmarks.figures import BASELINE, FLOOR, OURS, Result, Round
 from benchmarks.process import ROOT, environment, interpreter
 
 
@@ -51,7 +51,7 @@ class Worker:
 @contextmanager
 def working(case: Case, contestant: str, url: str, checkout: Path) -> Iterator[Worker]:
     """Start a contestant and end it."""
-    command = [interpreter(checkout), "-m", "benchmarks.worker", case.name, contestant, url, str(checkout)]
+    command = [str(interpreter(checkout)), "-m", "benchmarks.worker", case.name, contestant, url, str(checkout)]
     with (
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen(
@@ -85,24 +85,66 @@ def contestants_of(case: Case, baseline: Path | None, only: Sequence[str] = ()) 
     return found
 
 
+class _Contest:
+    """The rounds of a case. A peer that fails is left out from then on."""
+
+    def __init__(self, case: Case, url: str, taking_part: dict[str, Path]) -> None:
+        self._case = case
+        self._url = url
+        self._taking_part = taking_part
+        self._workers: dict[str, Worker] = {}
+        self._stack = ExitStack()
+        self.rounds: dict[str, list[Round]] = {name: [] for name in taking_part}
+        self.failures: dict[str, str] = {}
+
+    def run(self, rounds: int) -> None:
+        """Turn the order of the contestants by one from round to round."""
+        names = list(self._taking_part)
+        with self._stack:
+            for number in range(rounds):
+                turn = number % len(names)
+                for name in names[turn:] + names[:turn]:
+                    if name not in self.failures:
+                        self._take(name)
+
+    def _take(self, name: str) -> None:
+        try:
+            if self._case.fresh:
+                with self._working(name) as worker:
+                    self.rounds[name].append(worker.round())
+            else:
+                if name not in self._workers:
+                    self._workers[name] = self._stack.enter_context(self._working(name))
+                self.rounds[name].append(self._workers[name].round())
+        except ContestantError as exc:
+            if name in (OURS, FLOOR, BASELINE):
+                raise
+            self.failures[name] = str(exc)
+            del self.rounds[name]
+
+    def _working(self, name: str) -> AbstractContextManager[Worker]:
+        return working(self._case, name, self._url, self._taking_part[name])
+
+
 def run_case(case: Case, url: str, rounds: int, baseline: Path | None = None, only: Sequence[str] = ()) -> Result:
-    """Run a case; the order of the contestants is turned by one from round to round."""
-    taking_part = contestants_of(case, baseline, only)
-    found: dict[str, list[Round]] = {name: [] for name in taking_part}
-    with ExitStack() as stack:
-        workers: dict[str, Worker] = {}
-        if not case.fresh:
-            for name, checkout in taking_part.items():
-                workers[name] = stack.enter_context(working(case, name, url, checkout))
-        names = list(taking_part)
-        for number in range(case.rounds * rounds):
-            turn = number % len(names)
-            for name in names[turn:] + names[:turn]:
-                if case.fresh:
-                    with working(case, name, url, taking_part[name]) as worker:
-                        found[name].append(worker.round())
-                else:
-                    found[name].append(workers[name].round())
-    labels = {name: case.contestants[name].label for name in taking_part if name != BASELINE}
+    """Run a case with its contestants in turns.
+
+    Raises
+    ------
+    ContestantError
+        Ours, the floor or the baseline has failed.
+    """
+    contest = _Contest(case, url, contestants_of(case, baseline, only))
+    contest.run(case.rounds * rounds)
+    labels = {name: contestant.label for name, contestant in case.contestants.items()}
     labels[BASELINE] = "the provider of the other checkout"
-    return Result(case.name, case.title, case.unit, labels, found, case.bars, case.wall_only)
+    return Result(
+        name=case.name,
+        title=case.title,
+        unit=case.unit,
+        labels=labels,
+        rounds=contest.rounds,
+        bars=case.bars,
+        wall_only=case.wall_only,
+        failures=contest.failures,
+    )
