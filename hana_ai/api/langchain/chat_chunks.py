@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 from langchain_core.messages import AIMessageChunk
@@ -212,31 +212,44 @@ class _ToolCalls:
         return index
 
 
-_PLAIN = ChatGenerationChunk(message=AIMessageChunk(content=""))
-_PLAIN_MESSAGE = cast("AIMessageChunk", _PLAIN.message)
-_CONTAINERS = {
-    name: type(value) for name, value in vars(_PLAIN_MESSAGE).items() if isinstance(value, (dict, list))
-}
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _text_chunk(content: str) -> ChatGenerationChunk:
-    """A chunk of text alone: most of a stream. Copies one that was validated, at less than half the cost."""
-    own = {name: make() for name, make in _CONTAINERS.items()}
-    message = _like(_PLAIN_MESSAGE, {**own, "content": content})
-    return _like(_PLAIN, {"message": message, "text": content})
+def _copier(model: _Model) -> Callable[[JSONObject], _Model]:
+    """A function that copies a validated model, with some other fields: pydantic's `model_copy` in half the time.
 
-
-def _like(model: _Model, changed: Mapping[str, object]) -> _Model:
-    """A copy with some other fields, as pydantic's `model_copy` makes it, which takes twice as long."""
-    copy = object.__new__(type(model))
-    set_ = object.__setattr__
-    set_(copy, "__dict__", {**model.__dict__, **changed})
-    set_(copy, "__pydantic_fields_set__", set(model.__pydantic_fields_set__))
+    Empty lists and dicts are made anew for each copy.
+    """
+    kind, fields, fields_set = type(model), dict(vars(model)), model.__pydantic_fields_set__
+    lists = [name for name, value in fields.items() if isinstance(value, list)]
+    dicts = [name for name, value in fields.items() if isinstance(value, dict)]
     extra, private = model.__pydantic_extra__, model.__pydantic_private__
-    set_(copy, "__pydantic_extra__", None if extra is None else {**extra})
-    set_(copy, "__pydantic_private__", None if private is None else {**private})
-    return copy
+    new, set_ = object.__new__, object.__setattr__
+
+    def copied(changed: JSONObject) -> _Model:
+        values = fields.copy()
+        for name in lists:
+            values[name] = []
+        for name in dicts:
+            values[name] = {}
+        values.update(changed)
+        copy = new(kind)
+        set_(copy, "__dict__", values)
+        set_(copy, "__pydantic_fields_set__", fields_set.copy())
+        set_(copy, "__pydantic_extra__", None if extra is None else extra.copy())
+        set_(copy, "__pydantic_private__", None if private is None else private.copy())
+        return copy
+
+    return copied
+
+
+_copy_message = _copier(AIMessageChunk(content=""))
+_copy_generation = _copier(ChatGenerationChunk(message=AIMessageChunk(content="")))
+
+
+def _text_chunk(content: str) -> ChatGenerationChunk:
+    """A chunk of text alone: most of a stream."""
+    return _copy_generation({"message": _copy_message({"content": content}), "text": content})
 
 
 def _generation_chunk(**fields: Any) -> ChatGenerationChunk:
