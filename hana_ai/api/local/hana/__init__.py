@@ -18,7 +18,7 @@ _MODULES = {"LocalHana": "process", "HanaServer": "protocol.server"}
 
 
 def __getattr__(name: str) -> object:
-    # The server needs DuckDB, sqlglot and numpy; who only imports the package should not wait for them.
+    # The server needs DuckDB, sqlglot and numpy; importing the package alone should not load them.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.until_stdin_closes:
         threading.Thread(target=_wait_for_end_of_input, args=(done,), daemon=True).start()
 
-    # Heavy modules only now, so that --help and a wrong option answer at once.
+    # Import heavy modules late, so that --help and usage errors are instant.
     import duckdb
 
     from hana_ai.api.local.hana.credentials import derive

@@ -88,8 +88,8 @@ _OWN = re.compile(
 
 
 def from_duckdb(error: duckdb.Error) -> HanaError:
-    """The HANA error that says what this DuckDB error says."""
-    # What follows quotes the statement, whose own texts must not be taken for the error's.
+    """Translate a DuckDB error into HANA's."""
+    # The rest quotes the statement, whose literals must not be taken for the message.
     text = str(error).partition("\n\nLINE ")[0]
     own = _OWN.match(text)
     if own is not None:
@@ -108,6 +108,6 @@ def from_duckdb(error: duckdb.Error) -> HanaError:
 
 
 def is_conflict(error: duckdb.Error) -> bool:
-    """Whether another transaction stood in the way, so that waiting helps."""
+    """Whether another transaction is in the way, so that waiting helps."""
     text = str(error)
     return isinstance(error, duckdb.TransactionException) and "onflict" in text

@@ -115,12 +115,12 @@ class Parameter:
 
 @dataclass(slots=True)
 class Result:
-    """What a statement gave."""
+    """The result of a statement."""
 
     function_code: FunctionCode
     columns: tuple[Column, ...] | None = None
     rows: Iterator[Sequence[Value]] | None = None
-    """Lazily, for a query; stays readable until the session runs `close_result` or ends."""
+    """The rows of a query, read lazily; they stay readable until the session ends."""
     rows_affected: list[int] = field(default_factory=list)
     """One entry for each parameter row of a data change; a single entry without parameters."""
 
@@ -170,7 +170,7 @@ class Prepared(Protocol):
     def parameters(self) -> tuple[Parameter, ...]: ...
     @property
     def columns(self) -> tuple[Column, ...] | None:
-        """None when the types are known only when the parameters are."""
+        """None when the types depend on the parameters."""
 
 
 class EngineSession(Protocol):
@@ -211,7 +211,7 @@ class Engine(Protocol):
     def session(self, user: str, connection_id: int) -> EngineSession: ...
 
     def ensure_user(self, user: str, credentials: Credentials, admin: bool = False) -> None:
-        """Create the user and their schema, or renew the credentials of the one that is there.
+        """Create the user and their schema, or replace an existing user's credentials.
 
         An administrator may read and change everything; the server makes one at its start.
         """

@@ -1,4 +1,4 @@
-"""HANA's names in a database that does not tell upper from lower case.
+"""HANA's case-sensitive names in a database that ignores case.
 
 HANA folds unquoted names to upper case and compares quoted ones letter by letter: `"a"` and `"A"` are two
 columns. DuckDB compares all names without case. So a name is written with a mark before each lower-case letter;
@@ -32,7 +32,7 @@ def encode(name: str) -> str:
 
 
 def decode(name: str) -> str:
-    """The HANA name that `encode` made this of."""
+    """The HANA name that `encode` turned into this."""
     out = []
     chars = iter(name)
     for char in chars:
@@ -52,7 +52,7 @@ def quote(name: str) -> str:
 def literal(text: str) -> str:
     """A DuckDB expression for exactly this text."""
     if "\x00" in text:
-        # A statement ends for DuckDB at a NUL.
+        # DuckDB reads a statement only up to a NUL.
         parts = text.split("\x00")
         return "(" + " || chr(0) || ".join(literal(part) for part in parts) + ")"
     return "'" + text.replace("'", "''") + "'"

@@ -91,7 +91,7 @@ class LocalHana:
         return None if self._process is None else self._process.pid
 
     def start(self) -> LocalHana:
-        """Start the server and wait until it takes connections.
+        """Start the server and wait until it accepts connections.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class LocalHana:
         return self
 
     def stop(self) -> None:
-        """End the server; what is not committed is lost, what is committed is in the file."""
+        """Stop the server; only what was committed is in the file."""
         process, self._process = self._process, None
         if process is None:
             return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A line of SYS.LOOPBACK_MODELS."""
+    """A row of SYS.LOOPBACK_MODELS."""
 
     name: str
     kind: str

@@ -8,9 +8,9 @@ never disagree. In memory the catalog holds committed objects only: DDL commits,
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import duckdb
 import orjson
@@ -65,7 +65,7 @@ class ConstraintInfo:
 
 @dataclass(slots=True)
 class IndexInfo:
-    """An index; only unique ones do something."""
+    """An index; only unique ones have an effect."""
 
     name: str
     columns: list[tuple[str, bool]]
@@ -148,7 +148,7 @@ class SchemaInfo:
 
 @dataclass(slots=True)
 class UserInfo:
-    """A user, with what proves their password."""
+    """A user and the credentials that prove their password."""
 
     name: str
     oid: int
@@ -166,7 +166,7 @@ class UserInfo:
         )
 
     def set_credentials(self, credentials: Credentials) -> None:
-        """Take over new credentials."""
+        """Replace the credentials."""
         self.salt, self.rounds = credentials.salt.hex(), credentials.rounds
         self.sha256, self.pbkdf2 = credentials.salted_sha256.hex(), credentials.salted_pbkdf2.hex()
 
@@ -184,12 +184,13 @@ class GrantInfo:
 
 
 Entry: TypeAlias = "TableInfo | ViewInfo | SequenceInfo | SchemaInfo | UserInfo | GrantInfo"
+_Entry = TypeVar("_Entry", TableInfo, ViewInfo, SequenceInfo, SchemaInfo, UserInfo, GrantInfo)
 
 _KINDS: dict[str, type[Entry]] = {
     "table": TableInfo, "view": ViewInfo, "sequence": SequenceInfo, "schema": SchemaInfo, "user": UserInfo,
     "grant": GrantInfo,
 }  # fmt: skip
-_NAMES = {kind: name for name, kind in _KINDS.items()}
+_NAMES: dict[type[Entry], str] = {kind: name for name, kind in _KINDS.items()}
 
 
 def key_of(entry: Entry) -> tuple[str, str, str]:
@@ -247,7 +248,7 @@ class Catalog:
         self._next_oid = 1000
 
     def load(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Read the stored catalog, making the table on first use."""
+        """Read the stored catalog, creating its table on first use."""
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {STORE} (kind VARCHAR, schema VARCHAR, name VARCHAR, entry VARCHAR)"
         )
@@ -282,59 +283,57 @@ class Catalog:
                 self.entries[key_of(entry)] = entry
             self.version += 1
 
-    def _all(self, kind: str) -> Iterator[Any]:
+    def _all(self, kind: type[_Entry]) -> list[_Entry]:
         with self.lock:
-            found = [entry for key, entry in self.entries.items() if key[0] == kind]
-        return iter(found)
+            return [entry for entry in self.entries.values() if isinstance(entry, kind)]
 
-    def tables(self) -> Iterable[TableInfo]:
+    def _one(self, kind: type[_Entry], schema: str, name: str) -> _Entry | None:
+        found = self.entries.get((_NAMES[kind], schema, name))
+        return found if isinstance(found, kind) else None
+
+    def tables(self) -> list[TableInfo]:
         """All tables but the sessions' own."""
-        return self._all("table")
+        return self._all(TableInfo)
 
-    def views(self) -> Iterable[ViewInfo]:
+    def views(self) -> list[ViewInfo]:
         """All views."""
-        return self._all("view")
+        return self._all(ViewInfo)
 
-    def sequences(self) -> Iterable[SequenceInfo]:
+    def sequences(self) -> list[SequenceInfo]:
         """All sequences."""
-        return self._all("sequence")
+        return self._all(SequenceInfo)
 
-    def schemas(self) -> Iterable[SchemaInfo]:
+    def schemas(self) -> list[SchemaInfo]:
         """All schemas."""
-        return self._all("schema")
+        return self._all(SchemaInfo)
 
-    def users(self) -> Iterable[UserInfo]:
+    def users(self) -> list[UserInfo]:
         """All users."""
-        return self._all("user")
+        return self._all(UserInfo)
 
-    def grants(self) -> Iterable[GrantInfo]:
+    def grants(self) -> list[GrantInfo]:
         """All granted privileges."""
-        return self._all("grant")
+        return self._all(GrantInfo)
 
     def table(self, schema: str, name: str) -> TableInfo | None:
         """The table of this name."""
-        found = self.entries.get(("table", schema, name))
-        return found if isinstance(found, TableInfo) else None
+        return self._one(TableInfo, schema, name)
 
     def view(self, schema: str, name: str) -> ViewInfo | None:
         """The view of this name."""
-        found = self.entries.get(("view", schema, name))
-        return found if isinstance(found, ViewInfo) else None
+        return self._one(ViewInfo, schema, name)
 
     def sequence(self, schema: str, name: str) -> SequenceInfo | None:
         """The sequence of this name."""
-        found = self.entries.get(("sequence", schema, name))
-        return found if isinstance(found, SequenceInfo) else None
+        return self._one(SequenceInfo, schema, name)
 
     def schema(self, name: str) -> SchemaInfo | None:
         """The schema of this name."""
-        found = self.entries.get(("schema", "", name))
-        return found if isinstance(found, SchemaInfo) else None
+        return self._one(SchemaInfo, "", name)
 
     def user(self, name: str) -> UserInfo | None:
         """The user of this name."""
-        found = self.entries.get(("user", "", name))
-        return found if isinstance(found, UserInfo) else None
+        return self._one(UserInfo, "", name)
 
     def index(self, schema: str, name: str) -> tuple[TableInfo, IndexInfo] | None:
         """The index of this name and its table."""

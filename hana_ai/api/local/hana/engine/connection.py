@@ -26,7 +26,7 @@ from hana_ai.api.local.hana.language import syntax
 _PLANS = 256
 """Plans that a session keeps."""
 _SEARCHED = 2_000
-"""Up to so many rows of a failed batch are tried to find the wrong one."""
+"""In a failed batch of up to this many rows, the wrong one is searched for."""
 
 
 class Database(RowNumbers, Protocol):

@@ -204,30 +204,36 @@ def create_index(ddl: Ddl, statement: syntax.CreateIndex) -> None:
     ddl.put_table(new)
 
 
+def _index(ddl: Ddl, name: syntax.Name) -> tuple[TableInfo, IndexInfo] | None:
+    """The index of this name and its table, with the privilege checked."""
+    found = ddl.catalog.index(name.schema or ddl.environment.schema, name.name)
+    if found is not None:
+        ddl.require("INDEX", found[0].schema, found[0].name)
+    return found
+
+
+def _unknown_index(name: syntax.Name) -> HanaError:
+    return HanaError(261, f"invalid index name: {name.name}", name.position)
+
+
 def drop_index(ddl: Ddl, statement: syntax.Drop) -> None:
     """DROP INDEX."""
-    schema = statement.name.schema or ddl.environment.schema
-    found = ddl.catalog.index(schema, statement.name.name)
+    found = _index(ddl, statement.name)
     if found is None:
         if statement.if_exists:
             return
-        raise HanaError(261, f"invalid index name: {statement.name.name}", statement.name.position)
+        raise _unknown_index(statement.name)
     old, index = found
-    ddl.require("INDEX", old.schema, old.name)
     new = copy.deepcopy(old)
     new.indexes = [item for item in new.indexes if item.name != index.name]
-    if index.unique:
-        new = ddl.rebuild(old, new)
-    ddl.put_table(new)
+    ddl.put_table(ddl.rebuild(old, new) if index.unique else new)
 
 
 def rename_index(ddl: Ddl, statement: syntax.RenameIndex) -> None:
     """RENAME INDEX."""
-    schema = statement.index.schema or ddl.environment.schema
-    found = ddl.catalog.index(schema, statement.index.name)
+    found = _index(ddl, statement.index)
     if found is None:
-        raise HanaError(261, f"invalid index name: {statement.index.name}", statement.index.position)
-    ddl.require("INDEX", found[0].schema, found[0].name)
+        raise _unknown_index(statement.index)
     new = copy.deepcopy(found[0])
     for item in new.indexes:
         if item.name == statement.index.name:

@@ -23,12 +23,12 @@ from hana_ai.api.local.hana.names import literal
 from hana_ai.api.local.hana.translation.fragments import Sql
 
 _SMALL = 64
-"""Up to so many rows are kept in memory, more go to a file."""
+"""Up to this many rows are kept in memory; more are spilled to a file."""
 
 
 @dataclass(slots=True)
 class Effect:
-    """What one statement did to one table: rows taken away, rows put in."""
+    """The rows that one statement removed from a table and added to it."""
 
     table: str
     """The table in DuckDB SQL."""
@@ -60,7 +60,7 @@ class Transaction:
         self.active = False
 
     def begin(self) -> None:
-        """Start, unless it runs already."""
+        """Start, unless it is already running."""
         if not self.active:
             self._connection.execute("BEGIN TRANSACTION")
             self.active = True
@@ -110,7 +110,7 @@ class Transaction:
         self._effects = effects
         self.begin()
         try:
-            # The rollback has let go of the rows: who waited for them may have changed them before us.
+            # The rollback released the rows, so another transaction may have changed them.
             unchanged = all(
                 effect.before is None or effect.before == _fingerprint(self._connection, effect)
                 for effect in effects

@@ -12,7 +12,7 @@ from hana_ai.api.local.hana.errors import from_duckdb
 from hana_ai.api.local.hana.interface import Value
 
 CHUNK = 10_000
-"""Rows that are taken from DuckDB at a time."""
+"""Rows fetched from DuckDB at a time."""
 
 Rows = list[tuple[Value, ...]]
 

@@ -28,7 +28,7 @@ def within(numbers: range) -> Sql:
 
 
 class RowNumbers(Protocol):
-    """Gives row numbers that no row has had yet; the engine is it."""
+    """Hands out new row numbers; implemented by the engine."""
 
     def reserve_rids(self, count: int) -> int:
         """Set aside so many; gives the first."""

@@ -15,12 +15,12 @@ class BasicParser(SqlglotParser):
     """Names, numbers, texts and types."""
 
     def expect(self, token_type: TokenType, text: str) -> None:
-        """Read this token or complain."""
+        """Read this token or raise a syntax error."""
         if not self.take(token_type):
             self.fail(f"Expected {text}")
 
     def expect_word(self, *words: str) -> None:
-        """Read these words or complain."""
+        """Read these words or raise a syntax error."""
         if not self.take_words(*words):
             self.fail(f"Expected {' '.join(words)}")
 
@@ -50,7 +50,7 @@ class BasicParser(SqlglotParser):
             self.advance()
 
     def some_expression(self) -> exp.Expr:
-        """An expression, or the complaint that none is there."""
+        """An expression; a syntax error when there is none."""
         error = self.wrong_token()
         found = self.any_expression()
         if found is None:

@@ -236,7 +236,7 @@ def tokenize(sql: str) -> list[Token]:
 
 
 def _refuse_script(found: list[Token]) -> None:
-    """SQLScript holds semicolons: say that it is refused rather than that it is wrong."""
+    """SQLScript contains semicolons: report it as refused rather than as wrong syntax."""
     words = [token.text.upper() for token in found[:4]]
     if words[0] in REFUSED_STATEMENTS:
         raise unsupported(REFUSED_STATEMENTS[words[0]], found[0].start + 1)

@@ -78,7 +78,7 @@ class TokenParser(parser.Parser):
         return self._find_sql(start, end)
 
     def fail(self, expected: str) -> NoReturn:
-        """Complain of the next token."""
+        """Raise a syntax error at the next token."""
         self.raise_error(expected)
         raise ParseError(expected)  # With another level of errors sqlglot would only have noted it.
 

@@ -24,7 +24,7 @@ _PBKDF2 = b"SCRAMPBKDF2SHA256"
 _AUTHENTICATION_FAILED = 10
 
 METHODS = (_PBKDF2, _SHA256)
-"""What the server accepts, the method it likes best first."""
+"""The methods that the server accepts, preferred first."""
 
 
 def canonical_user(name: str) -> str:
@@ -35,7 +35,7 @@ def canonical_user(name: str) -> str:
 
 
 def failed() -> HanaError:
-    """Return the one answer to a wrong name, a wrong password or no common method."""
+    """The same error for an unknown name, a wrong password and no common method."""
     return HanaError(_AUTHENTICATION_FAILED, "authentication failed")
 
 
@@ -69,7 +69,7 @@ class Authenticator:
         if len(offered[method]) != _CLIENT_CHALLENGE_BYTES:
             raise ProtocolError(f"client challenge of {len(offered[method])} bytes")
         user = canonical_user(fields[0].decode("utf-8", "replace"))
-        # The decoy is made for known users too: both take the same time.
+        # Compute the decoy for known users too, so that both take the same time.
         decoy = self._decoy(user)
         known = self._engine.credentials(user)
         exchange = Exchange(

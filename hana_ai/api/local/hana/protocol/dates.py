@@ -108,7 +108,7 @@ def seconddate_value(number: int) -> datetime | None:
 
 
 def longdate_value(number: int) -> datetime | None:
-    """Decode a LONGDATE; its seventh digit is dropped, for `datetime` has six."""
+    """Decode a LONGDATE; the seventh digit is dropped, because `datetime` has six."""
     if number in (0, NULL_LONGDATE):
         return None
     seconds, ticks = divmod(number - 1, _TICKS)

@@ -106,7 +106,7 @@ def decode_fields(data: bytes) -> list[bytes]:
 
 
 def decode_client_info(data: bytes) -> dict[str, str]:
-    """Decode CLIENTINFO: keys and values take turns, each with a length of one byte (or 0xF6 and two)."""
+    """Decode CLIENTINFO: alternating keys and values, each with a length of one byte (or 0xF6 and two)."""
     strings = []
     position = 0
     while position < len(data):

@@ -14,7 +14,7 @@ INLINE_BYTES = 1024 * 1024
 """A LOB up to this size travels whole within its row."""
 
 MAX_LOB_BYTES = 1024 * 1024 * 1024
-"""Longest LOB that a client may send in pieces."""
+"""The largest LOB that a client may send in pieces."""
 
 _FIRST_CHUNK_UNITS = 64 * 1024
 _MEMORY_BYTES = 64 * 1024 * 1024
@@ -49,7 +49,7 @@ class OutgoingLobs:
     def __init__(self, memory_bytes: int = _MEMORY_BYTES, inline_bytes: int = INLINE_BYTES) -> None:
         self._stored: dict[bytes, _Stored] = {}
         self.next_locator = 1
-        """Locators from here on are free; the session sets it, for they are unique in a session."""
+        """The next free locator; set by the session, because locators are unique within it."""
         self._memory_left = memory_bytes
         self._inline_bytes = inline_bytes
         self._spill: IO[bytes] | None = None
@@ -155,7 +155,7 @@ def read_reply(locator: bytes, chunk: bytes, last: bool) -> Part:
 
 
 class IncomingLob:
-    """A LOB parameter whose end has not arrived."""
+    """A LOB parameter that is still arriving."""
 
     def __init__(self, code: int, first: bytes) -> None:
         self._binary = code == TypeCode.BLOB
@@ -168,7 +168,7 @@ class IncomingLob:
         self._data += data
 
     def value(self) -> str | bytes:
-        """Return what was gathered."""
+        """Return the bytes received so far."""
         data = bytes(self._data)
         return data if self._binary else text_or_bytes(data)
 
@@ -204,5 +204,5 @@ def write_reply(open_locators: list[bytes]) -> Part:
 
 
 def lob_is_last(options: int) -> bool:
-    """Whether a LOB parameter came whole."""
+    """Whether a LOB parameter arrived in one piece."""
     return bool(options & _OPTION_LAST)

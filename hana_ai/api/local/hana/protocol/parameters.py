@@ -29,7 +29,7 @@ from hana_ai.api.local.hana.protocol.values import (
 from hana_ai.api.local.hana.protocol.wire import Part, PartKind, ProtocolError
 
 ParameterRow: TypeAlias = "list[Value | IncomingLob]"
-"""One row; a LOB whose end has not arrived stands as an `IncomingLob`."""
+"""One row; a LOB that is still arriving is an `IncomingLob`."""
 
 _Decoded: TypeAlias = "tuple[Value, int]"
 """A value and where the next one begins."""
@@ -141,7 +141,7 @@ def decode_rows(data: bytes, count: int, parameters: Sequence[Parameter]) -> lis
         When a value is of the right form but impossible, such as a day after 9999-12-31.
     """
     if not parameters and count > 1:
-        # Such rows take no bytes: without this, a count alone would make a list of any length.
+        # Such rows take no bytes, so the count alone could make a list of any length.
         raise ProtocolError(f"{count} rows for a statement without parameters")
     declared = [parameter.type for parameter in parameters]
     vectors = {

@@ -1,4 +1,4 @@
-"""Result sets as bytes: metadata, and an encoder that is put together once for the columns of a result.
+"""Result sets as bytes: metadata, and an encoder that is built once for a result's columns.
 
 Rows are encoded column by column: one list comprehension a column without a look at type codes, then one join
 that brings the columns back into rows.
@@ -231,7 +231,7 @@ class ResultCursor:
         count = size = 0
         block_rows = self._encoder.block_rows
         while count < max_rows and size < max_bytes:
-            # One row more than the block shows whether this page is the last one.
+            # One extra row shows whether this page is the last.
             wanted = min(block_rows, max_rows - count)
             block = self._ahead
             block.extend(islice(self._rows, wanted + 1 - len(block)))
@@ -247,7 +247,7 @@ class ResultCursor:
         return count, b"".join(pieces)
 
     def close(self) -> None:
-        """Let go of rows and LOBs."""
+        """Release the rows and LOBs."""
         close = getattr(self._rows, "close", None)
         if close is not None:
             close()

@@ -11,7 +11,7 @@ import logging
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TypeGuard
 
 from hana_ai.api.local.hana.interface import (
     Engine,
@@ -19,12 +19,12 @@ from hana_ai.api.local.hana.interface import (
     FunctionCode,
     HanaError,
     Prepared,
-    Result,
     Value,
 )
 from hana_ai.api.local.hana.protocol import lobs, parameters, rows
 from hana_ai.api.local.hana.protocol.auth import Authenticator, Exchange, failed
 from hana_ai.api.local.hana.protocol.fields import Option, decode_client_info, encode_options
+from hana_ai.api.local.hana.protocol.result_sets import Reply, ResultSets
 from hana_ai.api.local.hana.protocol.text import text_or_bytes
 from hana_ai.api.local.hana.protocol.wire import (
     ErrorRecord,
@@ -39,21 +39,7 @@ from hana_ai.api.local.hana.protocol.wire import (
     rows_affected_part,
 )
 
-if TYPE_CHECKING:
-    from hana_ai.api.local.hana.protocol.lobs import IncomingLob
-
 logger = logging.getLogger(__name__)
-
-Reply: TypeAlias = "tuple[FunctionCode, Sequence[Part]]"
-
-INLINE_ROWS = 1024
-"""Rows that go with the reply to a query."""
-
-INLINE_BYTES = 1024 * 1024
-"""Where the reply to a query stops taking more rows."""
-
-PAGE_BYTES = 8 * 1024 * 1024
-"""Where the reply to a FETCHNEXT stops taking more rows, whatever the client asks for."""
 
 _GENERAL_ERROR = 2
 _UNSUPPORTED = 7
@@ -75,7 +61,7 @@ _OPTION_DATABASE = 45
 _INFO_IS_CONNECTED = 4
 
 SERVER_VERSION = "4.00.000.00.0"
-"""What the server calls itself to clients that ask for a version of HANA when they connect."""
+"""The version reported to clients that ask for one when they connect."""
 
 
 @dataclass(slots=True)
@@ -87,12 +73,12 @@ class _LobInput:
     attributes: int
     autocommit: bool
     cursor_id: bytes | None
-    """For a query: where its rows will be found, for the client asks for them after the last LOB."""
-    open: dict[bytes, IncomingLob] = field(default_factory=dict)
+    """For a query: the id of its result set, which the client reads after the last LOB."""
+    open: dict[bytes, lobs.IncomingLob] = field(default_factory=dict)
 
 
 class Session:
-    """What one connection is in the middle of. Used by one thread.
+    """The state of one connection. Used by one thread.
 
     Parameters
     ----------
@@ -111,9 +97,8 @@ class Session:
         self._exchange: Exchange | None = None
         self._engine_session: EngineSession | None = None
         self._statements: dict[bytes, Prepared] = {}
-        self._cursors: dict[bytes, rows.ResultCursor] = {}
         self._next_id = 1
-        self._next_locator = 1
+        self._results = ResultSets(self._new_id)
         self._lob_input: _LobInput | None = None
         self._batch: Prepared | None = None
         self._variables: dict[str, str] = {}
@@ -122,12 +107,12 @@ class Session:
             MessageType.EXECUTE_DIRECT: self._execute_direct,
             MessageType.PREPARE: self._prepare,
             MessageType.EXECUTE: self._execute,
-            MessageType.FETCH_NEXT: self._fetch_next,
-            MessageType.READ_LOB: self._read_lob,
+            MessageType.FETCH_NEXT: self._results.fetch_next,
+            MessageType.READ_LOB: self._results.read_lob,
             MessageType.WRITE_LOB: self._write_lob,
             MessageType.COMMIT: self._commit,
             MessageType.ROLLBACK: self._rollback,
-            MessageType.CLOSE_RESULT_SET: self._close_result_set,
+            MessageType.CLOSE_RESULT_SET: self._results.close_one,
             MessageType.DROP_STATEMENT_ID: self._drop_statement,
             MessageType.DISCONNECT: self._disconnect,
             MessageType.DB_CONNECT_INFO: self._connect_info,
@@ -135,11 +120,11 @@ class Session:
 
     @property
     def authenticated(self) -> bool:
-        """Whether the client has proved who it is."""
+        """Whether the client is authenticated."""
         return self._engine_session is not None
 
     def respond(self, request: Request) -> bytes:
-        """Answer one request; an error of any kind is an answer too.
+        """Answer one request; errors are answers, too.
 
         Raises
         ------
@@ -168,9 +153,7 @@ class Session:
 
     def close(self) -> None:
         """End the session: what is not committed is rolled back."""
-        for cursor in self._cursors.values():
-            cursor.close()
-        self._cursors.clear()
+        self._results.close()
         self._statements.clear()
         self._lob_input = None
         if self._engine_session is not None:
@@ -180,7 +163,7 @@ class Session:
     # Login
 
     def _login(self, request: Request) -> tuple[int, Reply]:
-        """Take a request of a client that is not logged in; the session id to reply with comes first."""
+        """Handle a request before login; the session id for the reply comes first."""
         if request.message_type == MessageType.DB_CONNECT_INFO:
             return 0, self._connect_info(request)
         if request.message_type == MessageType.DISCONNECT:
@@ -195,7 +178,7 @@ class Session:
             exchange, self._exchange = self._exchange, None
             proof = exchange.finish(request.require(PartKind.AUTHENTICATION).data)
         except HanaError:
-            # One attempt a connection: guessing costs the guesser a connection each time.
+            # One attempt per connection, so that each guess costs a new one.
             self.ended = True
             raise
         session = self._engine.session(exchange.user, self._connection_id)
@@ -301,10 +284,9 @@ class Session:
         decoded = parameters.decode_rows(part.data, part.elements, prepared.parameters)
         if not decoded or (len(decoded) > 1 and prepared.function_code in _QUERIES):
             raise HanaError(_GENERAL_ERROR, f"general error: {len(decoded)} rows of parameters")
-        if any(isinstance(value, lobs.IncomingLob) for row in decoded for value in row):
+        if not _complete(decoded):
             return self._start_lob_input(prepared, decoded, part.attributes, autocommit)
-        complete = cast("Sequence[Sequence[Value]]", decoded)
-        return self._run(prepared, complete, autocommit, part.attributes)
+        return self._run(prepared, decoded, autocommit, part.attributes)
 
     def _run(
         self,
@@ -321,13 +303,13 @@ class Session:
         """
         session = self._session
         if not autocommit:
-            return self._reply(session.execute(prepared, parameter_rows), cursor_id)
+            return self._results.reply(session.execute(prepared, parameter_rows), cursor_id)
         earlier_changes = session.in_transaction and self._batch is None
         starts = bool(attributes & PartAttribute.FIRST)
         ends = not (starts or self._batch is not None) or bool(attributes & PartAttribute.LAST)
         try:
             # The first page is read before the commit, so that a small result needs nothing to outlive it.
-            reply = self._reply(session.execute(prepared, parameter_rows), cursor_id)
+            reply = self._results.reply(session.execute(prepared, parameter_rows), cursor_id)
             self._batch = None if ends else prepared
             if ends:
                 session.commit()
@@ -338,70 +320,11 @@ class Session:
             raise
         return reply
 
-    def _reply(self, result: Result, cursor_id: bytes | None = None) -> Reply:
-        if result.columns is None or result.rows is None:
-            parts = [rows_affected_part(result.rows_affected)] if result.rows_affected else []
-            return result.function_code, parts
-        cursor = rows.ResultCursor(result.columns, result.rows)
-        if cursor_id is not None:
-            self._cursors[cursor_id] = cursor
-            return result.function_code, ()
-        cursor_id = self._new_id()
-        page = self._page(cursor_id, cursor, INLINE_ROWS, INLINE_BYTES)
-        return result.function_code, (
-            rows.metadata_part(result.columns),
-            Part(PartKind.RESULT_SET_ID, 1, cursor_id),
-            page,
-        )
-
-    def _page(self, cursor_id: bytes, cursor: rows.ResultCursor, max_rows: int, max_bytes: int) -> Part:
-        """Encode the next rows; the cursor stays known as long as the client may ask it for more."""
-        is_first = cursor_id not in self._cursors
-        cursor.lobs.next_locator = self._next_locator
-        count, data = cursor.page(max_rows, max_bytes)
-        self._next_locator = cursor.lobs.next_locator
-        self._cursors[cursor_id] = cursor
-        attributes = int(PartAttribute.FIRST if is_first else PartAttribute.NEXT)
-        if cursor.finished:
-            # Without ROW_NOT_FOUND hdbcli would ask an empty result set for more.
-            attributes = PartAttribute.LAST | (0 if count else PartAttribute.ROW_NOT_FOUND)
-            # With LOBs left to read, it is the client that closes the result set when it is done with them.
-            if not len(cursor.lobs):
-                attributes |= PartAttribute.RESULT_SET_CLOSED
-                del self._cursors[cursor_id]
-                cursor.close()
-        return Part(PartKind.RESULT_SET, count, data, attributes)
-
     def _drop_statement(self, request: Request) -> Reply:
         self._statements.pop(request.require(PartKind.STATEMENT_ID).data, None)
         return FunctionCode.NONE, ()
 
-    # Result sets
-
-    def _fetch_next(self, request: Request) -> Reply:
-        cursor_id = request.require(PartKind.RESULT_SET_ID).data
-        size = request.require(PartKind.FETCH_SIZE).data
-        cursor = self._cursors.get(cursor_id)
-        if cursor is None:
-            raise HanaError(_GENERAL_ERROR, "the result set is closed")
-        wanted = int.from_bytes(size[:4], "little", signed=True)
-        return FunctionCode.FETCH, [self._page(cursor_id, cursor, max(wanted, 1), PAGE_BYTES)]
-
-    def _close_result_set(self, request: Request) -> Reply:
-        cursor = self._cursors.pop(request.require(PartKind.RESULT_SET_ID).data, None)
-        if cursor is not None:
-            cursor.close()
-        return FunctionCode.CLOSE_CURSOR, ()
-
     # Large objects
-
-    def _read_lob(self, request: Request) -> Reply:
-        wanted = lobs.read_request(request.require(PartKind.READ_LOB_REQUEST))
-        for cursor in self._cursors.values():
-            if wanted.locator in cursor.lobs:
-                chunk, last = cursor.lobs.read(*wanted)
-                return FunctionCode.READ_LOB, [lobs.read_reply(wanted.locator, chunk, last)]
-        raise HanaError(_GENERAL_ERROR, "the LOB locator is not valid: its result set is closed")
 
     def _start_lob_input(
         self,
@@ -465,7 +388,7 @@ class Session:
         return FunctionCode.ROLLBACK, ()
 
     def _abandon(self) -> None:
-        """Bring the engine's session back to a known state after an error that nobody expected."""
+        """Bring the engine's session back to a known state after an unexpected error."""
         self._batch = None
         self._lob_input = None
         if self._engine_session is None:
@@ -481,6 +404,11 @@ class Session:
         number = self._next_id
         self._next_id += 1
         return struct.pack("<q", number)
+
+
+def _complete(decoded: list[parameters.ParameterRow]) -> TypeGuard[list[list[Value]]]:
+    """Whether no value is a large object whose end has not arrived."""
+    return not any(isinstance(value, lobs.IncomingLob) for row in decoded for value in row)
 
 
 def _statement_text(request: Request) -> str:

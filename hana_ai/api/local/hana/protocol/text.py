@@ -39,7 +39,7 @@ def cesu8(utf16: bytes) -> bytes:
 
 
 def text_or_bytes(data: bytes) -> str | bytes:
-    """Decode UTF-8 or CESU-8; what is neither was bytes that the client sent under a text type."""
+    """Decode UTF-8 or CESU-8; anything else is bytes that the client sent as a text type."""
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -43,7 +43,7 @@ _EXACT = Context(prec=80, rounding=ROUND_HALF_UP)
 
 
 def wire_code(declared: SqlType) -> TypeCode:
-    """Return the code under which a type travels: a DECIMAL of declared precision is a scaled integer."""
+    """Return the wire's code for a type: a DECIMAL of declared precision is a scaled integer."""
     if declared.code is not TypeCode.DECIMAL or declared.scale == FLOATING_SCALE or not declared.length:
         return declared.code
     if declared.length <= 18:
@@ -61,12 +61,12 @@ def length_prefix(size: int) -> bytes:
 
 
 def prefixed(data: bytes) -> bytes:
-    """Return bytes behind their length indicator."""
+    """Prefix bytes with their length indicator."""
     return length_prefix(len(data)) + data
 
 
 def take_prefixed(data: bytes, position: int) -> tuple[bytes | None, int]:
-    """Read bytes behind a length indicator; return them and the position after them."""
+    """Read length-prefixed bytes; return them and the position after them."""
     size = data[position]
     position += 1
     if size > _LONGEST_TINY:
@@ -127,7 +127,7 @@ def scaled_integer(value: Decimal | float, scale: int) -> int:
 
 
 def unscaled(number: int, scale: int) -> Decimal:
-    """Return what a FIXED integer stands for."""
+    """Return the number that a FIXED integer encodes."""
     return _EXACT.scaleb(Decimal(number), -scale)
 
 
@@ -154,7 +154,7 @@ def clamp_length(length: int) -> int:
 
 
 class NamePool:
-    """The names behind the records of a metadata part, each once."""
+    """The names that the records of a metadata part refer to, each stored once."""
 
     _NONE = 0xFFFFFFFF
     _LONGEST = 255
@@ -165,7 +165,7 @@ class NamePool:
         self._size = 0
 
     def offset(self, name: str | None) -> int:
-        """Return where a name is, adding it when it is new."""
+        """Return a name's offset, adding the name if it is new."""
         if name is None:
             return self._NONE
         offset = self._offsets.get(name)

@@ -15,10 +15,10 @@ from enum import IntEnum
 from typing import NamedTuple
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Longest message that is read from an authenticated client, header included."""
+"""The longest message accepted from an authenticated client, header included."""
 
 MAX_MESSAGE_BYTES_BEFORE_LOGIN = 64 * 1024
-"""Longest message that is read from a client that has not proved who it is."""
+"""The longest message accepted before authentication."""
 
 _RECEIVE_BYTES = 256 * 1024
 _INIT_REQUEST_BYTES = 14
@@ -39,7 +39,7 @@ _MAX_SHORT_COUNT = 0x7FFF
 
 
 class ProtocolError(Exception):
-    """The peer sent something that is not this protocol; its connection ends, nothing else does."""
+    """The peer broke the protocol: its connection ends, and nothing else does."""
 
 
 class MessageType(IntEnum):
@@ -87,7 +87,7 @@ class PartKind(IntEnum):
 
 
 class SegmentKind(IntEnum):
-    """Whose segment it is; clients take an error only from a segment of kind `ERROR`."""
+    """The kind of a segment; clients read errors only from segments of kind `ERROR`."""
 
     REQUEST = 1
     REPLY = 2
@@ -166,7 +166,7 @@ class Transport:
         self.limit = limit
 
     def greet(self) -> bool:
-        """Exchange the init messages; False when the peer left without a word."""
+        """Exchange the init messages; False when the peer disconnects without sending anything."""
         request = self._take(_INIT_REQUEST_BYTES, b"")
         if request is None:
             return False
@@ -214,7 +214,7 @@ class Transport:
 
 
 def parse_request(session_id: int, packet_count: int, body: bytes) -> Request:
-    """Take apart what follows a message header.
+    """Parse what follows a message header.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from hana_ai.api.local.hana.translation.scope import Bound, BoundQuery, Paramete
 
 
 class Binding(Protocol):
-    """One statement being translated; `queries.Binder` is it."""
+    """One statement being translated; implemented by `queries.Binder`."""
 
     environment: Environment
     parameters: Parameters

@@ -42,15 +42,7 @@ _GROUPINGS: dict[type[exp.Expr], str] = {
 
 
 class Binder(ExpressionBinder):
-    """Translates one statement.
-
-    Parameters
-    ----------
-    environment : Environment
-        Whose names and privileges count.
-    parameters : Parameters
-        The statement's `?`, filled with their types while binding.
-    """
+    """Translates one statement; `numbers` are those of its aliases, shared with the views that it reads."""
 
     def __init__(
         self, environment: Environment, parameters: Parameters, numbers: count[int] | None = None

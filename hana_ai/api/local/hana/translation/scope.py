@@ -80,7 +80,7 @@ class Relation:
     """Whether an outer join can fill its columns with NULL."""
     row_id: bool = False
     one_row: bool = False
-    """Whether it is DUMMY, which a query that reads none of its columns needs not at all."""
+    """Whether it is DUMMY, which is left out when none of its columns is read."""
     used: bool = False
     """Whether an expression refers to one of its columns."""
     by_name: dict[str, list[OutColumn]] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from hana_ai.api.local.hana.translation.system_views import DUMMY, system_view
 
 
 class QueryBinding(Binding, Protocol):
-    """What FROM needs beside the translation of expressions."""
+    """What FROM needs besides the translation of expressions."""
 
     def view_query(self, view: ViewInfo) -> BoundQuery:
         """Translate a view's definition."""

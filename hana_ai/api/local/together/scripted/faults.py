@@ -24,7 +24,7 @@ _DEFAULT_ERROR = {
 
 
 class Director(Protocol):
-    """Who says what is done with a request; times in seconds."""
+    """Decides what happens to a request; times are in seconds."""
 
     latency: float
     chunk_delay: float
@@ -114,7 +114,7 @@ class _Sender:
             raise _CutError
         if reply.break_at_chunk == self._chunk:
             if self._chunk:
-                # A reset takes with it what the client has not read yet; what was sent before it shall arrive.
+                # A reset discards what the client has not read yet; what was sent earlier must still arrive.
                 await asyncio.sleep(_ARRIVAL)
             await self._cut()
         if reply.error_at_chunk == self._chunk:

@@ -12,6 +12,8 @@ from starlette.routing import BaseRoute, Route
 from ...refusal import Refusal
 from ..hardware import PUBLIC_PROJECT
 from .account import AccountHandlers
+from .adapters import AdapterHandlers
+from .deployments import DeploymentHandlers
 from .endpoints import EndpointHandlers
 from .models import ModelHandlers
 from .records import ORGANIZATION, PROJECT
@@ -29,6 +31,7 @@ _ADAPTERS = _ENDPOINT + "/deployments/{deployment_id}/adapters"
 def management_routes(management: Management) -> list[BaseRoute]:
     """The routes over one account; a more specific path comes before the one that would swallow it."""
     account, endpoints = AccountHandlers(management), EndpointHandlers(management)
+    deployments, adapters = DeploymentHandlers(management), AdapterHandlers(management)
     models, uploads = ModelHandlers(management), UploadHandlers(management)
 
     def route(path: str, **handlers: Handler) -> list[BaseRoute]:
@@ -52,19 +55,19 @@ def management_routes(management: Management) -> list[BaseRoute]:
         *route(_ENDPOINT + "/abExperiments", GET=endpoints.nothing),
         *route(_ENDPOINT + "/shadowExperiments", GET=endpoints.nothing),
         *route(_ENDPOINT + "/rollouts", GET=endpoints.nothing),
-        *route(_ENDPOINT + "/deployments", GET=endpoints.list_deployments, POST=endpoints.create_deployment),
+        *route(_ENDPOINT + "/deployments", GET=deployments.list_deployments, POST=deployments.create_deployment),
         *route(
             _ENDPOINT + "/deployments/{id}",
-            GET=endpoints.get_deployment,
-            PATCH=endpoints.update_deployment,
-            DELETE=endpoints.delete_deployment,
+            GET=deployments.get_deployment,
+            PATCH=deployments.update_deployment,
+            DELETE=deployments.delete_deployment,
         ),
-        *route(_ADAPTERS, GET=endpoints.list_adapters, POST=endpoints.attach),
+        *route(_ADAPTERS, GET=adapters.list_adapters, POST=adapters.attach),
         *route(
             _ADAPTERS + "/{id}",
-            GET=endpoints.get_adapter,
-            PATCH=endpoints.update_adapter,
-            DELETE=endpoints.detach,
+            GET=adapters.get_adapter,
+            PATCH=adapters.update_adapter,
+            DELETE=adapters.detach,
         ),
         *route("/v2/public/inference-instance-types", GET=endpoints.list_hardware),
         *route("/v2/public/inference-instance-types/{id}", GET=endpoints.get_hardware),

@@ -24,7 +24,7 @@ ALPHABET = "0123456789abcdefghijkmnopqrstuvwxyz"
 
 @dataclass
 class Dials:
-    """What a test can turn, at any time; all times in seconds."""
+    """Settings that a test may change at any time; times are in seconds."""
 
     provisioning: float = 0.2
     """From a deployment's creation or start until it is READY."""
@@ -45,7 +45,7 @@ class Dials:
     remote_states: tuple[str, ...] = ("PENDING", "RUNNING", "SUCCEEDED")
     """What a remote upload goes through; the last one stays."""
     corrupt_parts: int = 0
-    """So many of the next parts are stored with a byte too much."""
+    """How many of the next parts are stored with an extra byte."""
     remote_message: str = ""
     """The `statusMessage` of remote uploads."""
     organization_key: bool = False
@@ -53,7 +53,7 @@ class Dials:
 
 
 def new_id(prefix: str) -> str:
-    """An id as the API makes them."""
+    """An id in the API's format."""
     return f"{prefix}_" + "".join(secrets.choice(ALPHABET) for _ in range(20))
 
 
@@ -83,7 +83,7 @@ class Record:
         return f"{self.id[-6:]}-{self.version}"
 
     def touch(self) -> None:
-        """Note a change."""
+        """Record a change."""
         self.version += 1
         self.updated = time.monotonic()
 
