@@ -1,28 +1,35 @@
-"""The account behind a connector: who the key belongs to, and calls of the SDK's own resources for it."""
+"""The account behind a connector: who the key belongs to, and calls to Together's management API on its behalf."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
+from hana_ai.api.addresses.checks import check_api_key, hide
 from hana_ai.api.errors import (
     TogetherAIError,
     TogetherAIModelNotFoundError,
     TogetherAIResponseError,
     TogetherAISettingsError,
 )
+from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.together_ai import TogetherAIClient
 from hana_ai.api.transport.call import Call
 from hana_ai.api.wire.shapes import shown
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from together import AsyncTogether
+    from together.pagination import AsyncCursorPagination
     from together.types.endpoints import InferenceInstanceType
+
+    from hana_ai.api.catalog.catalog import Catalog
 
 logger = logging.getLogger(__name__)
 
@@ -30,19 +37,51 @@ _T = TypeVar("_T")
 
 MODEL_PATH = re.compile(r"projects/([^/]+)/models/([^/]+)(?:/revisions/([^/]+))?\Z")
 """Resource name of a model: project, id, revision."""
-PAGE = 500
-"""The longest page that the lists give."""
+
+
+class PageArguments(TypedDict, total=False):
+    """Which part of a list to read."""
+
+    limit: int
+    after: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long the connector waits, and how much it asks for or sends at a time."""
+
+    page: int = 500
+    """Entries per page of a list, the most that the API gives."""
+    first_poll: float = 0.1
+    """Seconds before something that takes time is asked for again; later pauses are longer."""
+    longest_poll: float = 10.0
+    stop_seconds: float = 1800.0
+    """How long a deployment may take to stop."""
+    load_seconds: float = 1800.0
+    """How long an attached adapter may take to load."""
+    import_seconds: float = 6 * 3600.0
+    """How long Together may take to fetch the files of an adapter."""
+    part_bytes: int = 20 * 1024 * 1024
+    """Size of an upload's part (together 3.1, `lib/cli/api/models/upload.py`)."""
+    parts_at_once: int = 8
+    part_tries: int = 5
+    part_seconds: float = 30 * 60.0
+    """How long the transfer of one part may stall."""
+    first_retry: float = 1.0
+    """Seconds before a part is sent again; each further wait is twice as long."""
 
 
 @dataclass
 class Account:
     """A connection to one project."""
 
+    limits: ClassVar[Limits] = Limits()
+
     client: TogetherAIClient
     project: str | None
     """None when the key belongs to a whole organisation and no project was named."""
     slug: str
-    """What the names of this project's endpoints begin with; empty when it is not known."""
+    """What the names of this project's endpoints begin with; empty when unknown."""
     _hardware: list[InferenceInstanceType] | None = field(default=None, init=False)
     _model_names: dict[str, str] = field(default_factory=dict, init=False)
 
@@ -50,6 +89,11 @@ class Account:
     def base_url(self) -> str:
         """Where requests go."""
         return self.client.settings.together_base_url
+
+    @property
+    def catalog(self) -> Catalog:
+        """The models that can be asked without an endpoint of one's own."""
+        return self.client.catalog
 
     @property
     def project_id(self) -> str:
@@ -68,7 +112,7 @@ class Account:
         return self.project
 
     async def call(self, operation: Callable[[AsyncTogether], Awaitable[_T]]) -> _T:
-        """Run an operation of the SDK's resources, with the settings' deadline and retries."""
+        """Run an operation on the SDK's client, with the settings' deadline and retries."""
         settings = self.client.settings
         call = Call(
             "SDK",
@@ -79,36 +123,43 @@ class Account:
         result = await self.client.transport.use_sdk(call, operation)
         if not isinstance(result, (BaseModel, dict, type(None))):
             raise TogetherAIResponseError(
-                f"the management API answered with something else than an object: {shown(result)}",
+                f"the management API answered with something other than an object: {shown(result)}",
                 hint="Check TOGETHER_BASE_URL, and whether a proxy answers in Together's place.",
             )
         return result
 
-    async def pages(self, operation: Callable[[AsyncTogether, dict[str, Any]], Any]) -> list[Any]:
-        """All entries of a list, page by page; the operation takes the page's arguments."""
-        found: list[Any] = []
-        after: str | None = None
+    async def pages(
+        self, operation: Callable[[AsyncTogether, PageArguments], Awaitable[AsyncCursorPagination[_T]]]
+    ) -> list[_T]:
+        """All entries of a list, read page by page."""
+        found: list[_T] = []
+        arguments = PageArguments(limit=self.limits.page)
         while True:
-            arguments: dict[str, Any] = {"limit": PAGE} | ({"after": after} if after else {})
 
-            async def one(sdk: AsyncTogether, arguments: dict[str, Any] = arguments) -> Any:
+            async def one(sdk: AsyncTogether) -> AsyncCursorPagination[_T]:
                 return await operation(sdk, arguments)
 
             page = await self.call(one)
             found += page.data or []
-            if not page.next_cursor or page.next_cursor == after:
+            if not page.next_cursor or page.next_cursor == arguments.get("after"):
                 return found
-            after = page.next_cursor
+            arguments["after"] = page.next_cursor
 
     async def hardware(self) -> list[InferenceInstanceType]:
-        """The hardware with its prices, read once."""
+        """The available hardware with its prices, read once."""
         if self._hardware is None:
             listed = await self.call(lambda sdk: sdk.endpoints.hardware.list())
             self._hardware = listed.data or []
         return self._hardware
 
+    async def hardware_prices(self) -> dict[str, Decimal]:
+        """USD per hour and replica, by the hardware's name."""
+        from decimal import Decimal
+
+        return {one.name: Decimal(one.price_cents_per_hour) / 100 for one in await self.hardware()}
+
     async def model_name(self, path: str) -> str:
-        """The name of a model by its resource name; the resource name where it can't be read."""
+        """The name of the model behind a resource name; the resource name itself if the model can't be read."""
         found = MODEL_PATH.match(path)
         if found is None:
             return path
@@ -123,19 +174,47 @@ class Account:
         return self._model_names[id]
 
 
+def read_config(config: Mapping[str, object]) -> TogetherAISettings:
+    """The settings of a connector; what `config` does not say comes from the environment.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        There is no key, or it cannot be one.
+    """
+    config = dict(config)
+    hide(config, "api_key")
+    key = config.get("api_key")
+    if not key:
+        raise TogetherAISettingsError("api_key is required")
+    if not isinstance(key, SecretStr):
+        raise TogetherAISettingsError("Invalid API key")
+    try:
+        secret = SecretStr(check_api_key(key.get_secret_value()))
+    except TogetherAISettingsError as exc:
+        raise TogetherAISettingsError("Invalid API key") from exc
+    given = {name: config[name] for name in ("base_url", "project_id") if config.get(name)}
+    return TogetherAISettings(
+        together_api_key=secret,
+        # A connector is asked for one model, endpoint or deployment, never for another in its place.
+        together_fallback="",
+        **{f"together_{name}": str(value) for name, value in given.items()},
+    )
+
+
 async def open_account(client: TogetherAIClient, project: str | None) -> Account:
-    """Ask who the key belongs to.
+    """Ask Together who the key belongs to.
 
     Raises
     ------
     TogetherAIRequestError
-        The one of its subclasses that fits, such as TogetherAIAuthenticationError.
+        Together can't be reached or refuses, for example with TogetherAIAuthenticationError.
     """
     account = Account(client, project, "")
     identity = await account.call(lambda sdk: sdk.whoami())
     if not getattr(identity, "type", None):
         raise TogetherAIResponseError(
-            f"the address does not say whom the key belongs to: {shown(identity)}",
+            f"the server does not say whom the key belongs to: {shown(identity)}",
             hint="Check TOGETHER_BASE_URL, and whether a proxy answers in Together's place.",
         )
     own = getattr(identity, "project", None)
@@ -145,7 +224,7 @@ async def open_account(client: TogetherAIClient, project: str | None) -> Account
     try:
         projects = await account.pages(lambda sdk, page: sdk.projects.list(**page))
     except TogetherAIModelNotFoundError:
-        # A compatible server without this list: names of endpoints are then only known from their records.
+        # A compatible server without this list. Names of endpoints are then known from their records alone.
         projects = []
     if project is None and len(projects) == 1:
         account.project = projects[0].id

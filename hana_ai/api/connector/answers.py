@@ -1,11 +1,11 @@
-"""What a connector's calls give: answers with tokens, cost and latency, and the models there are."""
+"""What a connector's calls return: answers with tokens, cost and latency, and the available models."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from hana_ai.api.errors import TogetherAIError, TogetherAIInputError
@@ -15,6 +15,7 @@ from hana_ai.api.wire import token_counts
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from langchain_core.language_models import LanguageModelInput
     from langchain_core.messages.ai import UsageMetadata
 
     from hana_ai.api.catalog.catalog import ModelInfo
@@ -32,25 +33,25 @@ class Tokens(TypedDict):
 
 
 class Inference(TypedDict):
-    """An answer, and what it took."""
+    """An answer with its tokens, latency and cost."""
 
     text: str
     tokens: Tokens | None
-    """None when the server did not count them."""
+    """None if the server did not count them."""
     latency_ms: float
     """Milliseconds from the first try to the last byte."""
     cost_usd: float
-    """USD by the catalogue's prices; NaN when unknown, as it is for hardware billed by the hour."""
+    """USD at the catalogue's prices; NaN if unknown, as for hardware billed by the hour."""
     finish_reason: str | None
     model: str
 
 
 class InferenceChunk(TypedDict, total=False):
-    """A part of an answer; the last one has everything from `usage` on."""
+    """A part of an answer; only the last one has `usage`, `latency_ms` and `cost_usd`."""
 
     text: str
     finish_reason: str | None
-    """None but in the last chunk."""
+    """None except in the last chunk."""
     model: str
     usage: Tokens | None
     latency_ms: float
@@ -69,7 +70,7 @@ class AvailableModel(TypedDict):
     """A model that can be asked or deployed."""
 
     id: str
-    """What to use as `model`."""
+    """What to pass as `model`."""
     name: str
     type: str
     context_length: int | None
@@ -81,9 +82,7 @@ class AvailableModel(TypedDict):
     """False for a model that needs an endpoint of your own."""
 
 
-async def ask(
-    account: Account, name: str, prompt: str | Sequence[Any], parameters: Mapping[str, Any]
-) -> Inference:
+async def ask(account: Account, name: str, prompt: LanguageModelInput, parameters: Mapping[str, Any]) -> Inference:
     """Ask a model by the name to send; see `TogetherAIConnector.inference`."""
     client = account.client
     if await _is_language_only(account, name):
@@ -101,9 +100,9 @@ async def ask(
 
 
 async def ask_streaming(
-    account: Account, name: str, prompt: str | Sequence[Any], parameters: Mapping[str, Any]
+    account: Account, name: str, prompt: LanguageModelInput, parameters: Mapping[str, Any]
 ) -> AsyncGenerator[InferenceChunk, None]:
-    """Ask a model for parts; see `TogetherAIConnector.inference_streaming`."""
+    """Stream a model's answer; see `TogetherAIConnector.inference_streaming`."""
     client = account.client
     started = time.monotonic()
     usage: UsageMetadata | None = None
@@ -136,17 +135,17 @@ async def ask_streaming(
 
 
 async def available_models(account: Account) -> list[AvailableModel]:
-    """The models that can be asked at once, then those that need an endpoint of one's own."""
+    """The models that can be asked right away, then those that need an endpoint of one's own."""
     from hana_ai.api.catalog.model_info import read_model
 
-    serverless = await account.client.catalog.amodels()
+    serverless = await account.catalog.amodels()
     found = [_available(info, serverless=True) for info in serverless.values()]
     try:
         dedicated = await account.pages(
             lambda sdk, page: sdk.models.list_supported(product="PRODUCT_DEDICATED", **page)
         )
     except TogetherAIError as exc:
-        # A compatible server may have the older list alone.
+        # A compatible server may offer only the older list.
         logger.debug("no list of models for endpoints: %s", exc)
         dedicated = []
     for entry in dedicated:
@@ -158,21 +157,21 @@ async def available_models(account: Account) -> list[AvailableModel]:
 
 async def _is_language_only(account: Account, name: str) -> bool:
     try:
-        info = (await account.client.catalog.amodels()).get(name)
+        info = (await account.catalog.amodels()).get(name)
     except TogetherAIError as exc:
         logger.debug("no catalogue: %s", exc)
         return False
     return info is not None and _type(info) == "language"
 
 
-def _one_text(name: str, prompt: str | Sequence[Any]) -> str:
+def _one_text(name: str, prompt: LanguageModelInput) -> str:
     if not isinstance(prompt, str):
-        raise TogetherAIInputError(f"{name} continues texts; it takes no messages.")
+        raise TogetherAIInputError(f"{name} continues a text; it takes no messages.")
     return prompt
 
 
 def _cost(account: Account, name: str, usage: UsageMetadata | None) -> Decimal | None:
-    info = (account.client.catalog.cached or {}).get(name)
+    info = (account.catalog.cached or {}).get(name)
     if info is None or usage is None:
         return None
     cached = usage.get("input_token_details", {}).get("cache_read", 0)
@@ -194,7 +193,7 @@ def _usd(cost: Decimal | None) -> float:
 
 
 def _type(info: ModelInfo) -> str:
-    """The one kind that the catalogue shows; a model of type language can have the capability to chat, too."""
+    """The kind that the catalogue displays; a model of type language may be able to chat as well."""
     shown = str(info.raw.get("displayType") or info.raw.get("type") or "").lower()
     return shown or min(info.kinds, default="")
 

@@ -1,42 +1,48 @@
-"""What a connector's calls took: from the ledger, with Together's own bill beside it."""
+"""What a connector's calls used and cost: from the ledger, with Together's own bill beside it."""
 
 from __future__ import annotations
 
 import asyncio
 import calendar
 import math
+from collections.abc import Awaitable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIModelNotFoundError
 
 if TYPE_CHECKING:
-    from hana_ai.api.connector.account import Account
+    from together import AsyncTogether
+    from together.pagination import AsyncCursorPagination
+    from together.types.organization import BillingUsageWindow
+
+    from hana_ai.api.connector.account import Account, PageArguments
     from hana_ai.api.usage.ledger import UsageTotals
 
 
 class Billed(TypedDict):
-    """What Together billed the organisation for; all of its keys and projects together."""
+    """What Together billed the organisation, for all its keys and projects."""
 
     total_cost_usd: float
     by_product: dict[str, float]
-    """USD by Together's name of the product."""
+    """USD by Together's name for the product."""
     by_day: dict[str, float]
     """USD by day (UTC); the newest day may still grow."""
 
 
 class UsageStats(TypedDict):
-    """Calls, tokens and costs of a time."""
+    """Calls, tokens and costs of a period."""
 
     total_requests: int
     total_tokens: int
     prompt_tokens: int
     completion_tokens: int
     total_cost_usd: float
-    """USD of the calls whose cost is known; NaN when there were calls, but none of a known cost."""
+    """USD of the calls whose cost is known; NaN if there were calls, but none with a known cost."""
     unknown_cost_requests: int
-    """Calls that `total_cost_usd` does not count."""
+    """Calls that `total_cost_usd` leaves out."""
     start_date: str
     end_date: str
     billed: Billed | None
@@ -44,9 +50,9 @@ class UsageStats(TypedDict):
 
 
 async def usage_stats(account: Account, start: object, end: object) -> UsageStats:
-    """The figures from the first day to the last one; see `TogetherAIConnector.get_usage_stats`."""
+    """The figures from the first day to the last; see `TogetherAIConnector.get_usage_stats`."""
     first, last = _moments(start, end)
-    # In a thread: the ledger may be in a database.
+    # In a thread: the ledger may be a database.
     totals = await asyncio.to_thread(_ledger_totals, account, first, last)
     cost = totals["total_cost_usd"]
     return {
@@ -63,14 +69,14 @@ async def usage_stats(account: Account, start: object, end: object) -> UsageStat
 
 
 def _ledger_totals(account: Account, start: datetime, end: datetime) -> UsageTotals:
-    """The sums of the ledger from `start` to before `end`."""
+    """The ledger's sums from `start` to before `end`."""
     from hana_ai.api.usage.ledger import get_ledger
 
     return get_ledger(account.client.settings).totals(start, end)
 
 
 def _moments(start: object, end: object) -> tuple[datetime, datetime]:
-    """Begin of the first day, and the moment after the last one."""
+    """The start of the first day, and the moment after the last day."""
     today = datetime.now(UTC).date()
     month = calendar.monthrange(today.year, today.month)[1]
     first = _moment(today.replace(day=1) if start is None else start, "start_date")
@@ -83,24 +89,24 @@ def _moments(start: object, end: object) -> tuple[datetime, datetime]:
 
 
 def _moment(value: object, name: str, *, after: bool = False) -> datetime:
-    """A point in time; a day is its begin, or with `after` its end."""
+    """A point in time; a day stands for its start or, with `after`, its end."""
     if isinstance(value, str):
         try:
             value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
         except ValueError:
             raise TogetherAIInputError(
-                f"{name} is a date such as 2026-01-31 or an ISO time, not {value!r}."
+                f"{name} must be a date such as 2026-01-31 or an ISO time, not {value!r}."
             ) from None
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     if isinstance(value, date):
         day = value + timedelta(days=1) if after else value
         return datetime.combine(day, time(), UTC)
-    raise TogetherAIInputError(f"{name} is a str, date or datetime, not a {type(value).__name__}.")
+    raise TogetherAIInputError(f"{name} must be a str, date or datetime, not a {type(value).__name__}.")
 
 
 async def _billed(account: Account, start: datetime, end: datetime) -> Billed | None:
-    """Together's figures for the days of a span; None where the billing API is not enabled (404)."""
+    """Together's figures for a span of days; None where the billing API is not enabled (404)."""
     first = start.astimezone(UTC).date()
     last = (end.astimezone(UTC) - timedelta(microseconds=1)).date()
     today = datetime.now(UTC).date()
@@ -108,11 +114,7 @@ async def _billed(account: Account, start: datetime, end: datetime) -> Billed | 
     by_day: dict[str, Decimal] = {}
     for month in _months(first, min(last, today)):
         try:
-            windows = await account.pages(
-                lambda sdk, page, month=month: sdk.organization.usage.costs.list(  # type: ignore[misc]
-                    month=month, granularity="day", **page
-                )
-            )
+            windows = await account.pages(partial(_costs, month))
         except TogetherAIModelNotFoundError:
             return None
         for window in windows:
@@ -128,8 +130,14 @@ async def _billed(account: Account, start: datetime, end: datetime) -> Billed | 
     }
 
 
+def _costs(
+    month: str, sdk: AsyncTogether, page: PageArguments
+) -> Awaitable[AsyncCursorPagination[BillingUsageWindow]]:
+    return sdk.organization.usage.costs.list(month=month, granularity="day", **page)
+
+
 def _months(first: date, last: date) -> list[str]:
-    """The months of a span, as YYYY-MM."""
+    """The months of a span of days, as YYYY-MM."""
     found = []
     month = first.replace(day=1)
     while month <= last:

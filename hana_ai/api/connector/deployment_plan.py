@@ -1,12 +1,12 @@
-"""What a dedicated deployment is to be, and what it will cost: read and checked before anything is made."""
+"""What a dedicated deployment will be and cost: read and checked before anything is created."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hana_ai.api.connector.account import MODEL_PATH, Account
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIModelNotFoundError
@@ -23,45 +23,45 @@ _LEAST_TIMEOUT, _MOST_TIMEOUT = 30, 1440
 class EndpointConfig:
     """What `endpoint_config` and `deployment_config` may say; unknown keys are refused."""
 
-    type: str | None = None
+    type: Literal["dedicated", "serverless"] | None = None
     """``"dedicated"`` allows hardware that is billed by the hour; ``"serverless"`` refuses it."""
     hardware: str | None = None
-    """Name of an instance type, such as ``1xnvidia-h100-80gb``; default: the model's certified one."""
+    """Name of an instance type, such as ``1xnvidia-h100-80gb``; default: the one certified for the model."""
     config: str | None = None
     """Id or resource name of a config, instead of `hardware`."""
-    adapter_mode: str | None = None
+    adapter_mode: Literal["dynamic", "fixed", "disabled"] | None = None
     """``"dynamic"`` or ``"fixed"`` makes a multi-LoRA deployment; default: ``"disabled"``."""
     min_replicas: int = 1
     max_replicas: int | None = None
-    """Default: as many as `min_replicas`."""
+    """Default: `min_replicas`."""
     inactive_timeout: int | None = None
-    """Minutes without a request after which it stops, 30 to 1440; 0 never; default: the API's, never."""
-    visibility: str | None = None
-    """``VISIBILITY_PRIVATE`` (the API's default) or ``VISIBILITY_INTERNAL``."""
+    """Minutes without a request after which it stops, 30 to 1440; 0 is never; default: the API's, never."""
+    visibility: Literal["VISIBILITY_PRIVATE", "VISIBILITY_INTERNAL"] | None = None
+    """Default: the API's, ``VISIBILITY_PRIVATE``."""
     wait: bool = False
-    """Whether to return only when it is ready, and to undo everything if it fails."""
+    """Whether to return only once it is ready, and to undo everything if it fails."""
     timeout: float = 3600.0
-    """Seconds to wait for it."""
+    """Seconds to wait until it is ready."""
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
     endpoint_name: str | None = None
-    """For adapters: the name of the endpoint, default the adapter's."""
+    """For adapters: the name of the endpoint; default: the adapter's."""
     attach_to: str | None = None
     """For adapters: id of a running multi-LoRA endpoint or deployment to attach to, instead of merging."""
     force: bool = False
-    """For attaching: evict the oldest adapter where there is no room."""
+    """For attaching: evict the oldest adapter if there is no room."""
 
     @classmethod
-    def read(cls, given: Mapping[str, Any] | None, name: str = "endpoint_config") -> EndpointConfig:
-        """Check a dict.
+    def read(cls, config: Mapping[str, object] | None, name: str = "endpoint_config") -> EndpointConfig:
+        """Check a configuration.
 
         Raises
         ------
         TogetherAIInputError
             A key is unknown, or a value is not allowed.
         """
-        given = dict(given or {})
+        given: dict[str, Any] = dict(config or {})
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(given) - set(known))
         if unknown:
@@ -90,7 +90,7 @@ class EndpointConfig:
         return self.min_replicas if self.max_replicas is None else self.max_replicas
 
     @property
-    def generation(self) -> dict[str, Any]:
+    def generation(self) -> dict[str, object]:
         """Generation defaults."""
         return {name: getattr(self, name) for name in _GENERATION if getattr(self, name) is not None}
 
@@ -100,12 +100,12 @@ class ModelReference:
     """A model that can be deployed."""
 
     path: str
-    """Resource name ``projects/{project}/models/{id}``, with the revision where one was named."""
+    """Resource name ``projects/{project}/models/{id}``, with the revision if one was named."""
     reference: str
     """Id of the model that configs are listed for."""
     name: str
     certified: str | None = None
-    """Resource name of the certified config, where the catalogue names one."""
+    """Resource name of the certified config, if the catalogue names one."""
 
     @property
     def model_id(self) -> str:
@@ -116,7 +116,7 @@ class ModelReference:
 
 @dataclass(frozen=True)
 class Plan:
-    """A deployment in all detail, with its price."""
+    """A deployment to be created, with its price."""
 
     model: ModelReference
     config_path: str
@@ -140,9 +140,47 @@ class Plan:
         span = f"{low:.2f}" if least == most else f"{low:.2f} to {high:.2f}"
         return f"{span} USD per hour on {self.hardware}"
 
+    def require_dedicated(self, key: str) -> None:
+        """Refuse to start hardware that is billed by the hour without permission.
+
+        Raises
+        ------
+        TogetherAIInputError
+            The configuration does not say ``"type": "dedicated"``; the message has the price, and `key` to set.
+        """
+        if self.wanted.type != "dedicated":
+            raise TogetherAIInputError(
+                f"{self.model.name} is not served serverless: it needs a dedicated deployment, which costs "
+                f'{self.price} as long as it runs. To create it, pass {key}={{"type": "dedicated"}}; '
+                '"inactive_timeout" stops it by itself.'
+            )
+
+    def with_adapter(self, project: str, model_id: str, name: str) -> Plan:
+        """The same deployment with an adapter merged into its model."""
+        path = f"projects/{project}/models/{model_id}"
+        return replace(self, model=ModelReference(path, self.model.reference, name))
+
+
+async def require_model(
+    account: Account, name: str, unknown: str = "Together does not know this model."
+) -> ModelReference:
+    """Find a model; see `find_model`.
+
+    Raises
+    ------
+    TogetherAIModelNotFoundError
+        There is none of this name; the hint names available ones.
+    TogetherAIRequestError
+        A list can't be read.
+    """
+    model = await find_model(account, name)
+    if model is None:
+        raise await account.catalog.asuggest(TogetherAIModelNotFoundError(unknown, model=name), "chat")
+    return model
+
 
 async def find_model(account: Account, name: str) -> ModelReference | None:
-    """Find a model by its catalogue name, id, resource name, or this project's own name; None when it is unknown.
+    """Find a model by its catalogue name, id, resource name or its name in this project; None if unknown.
 
     Raises
     ------
@@ -174,8 +212,10 @@ async def _own_model(account: Account, name: str) -> ModelReference | None:
 
 
 async def _supported_model(account: Account, name: str) -> ModelReference | None:
-    search: dict[str, Any] = {} if name.startswith("ml_") else {"search": name}
-    for model in await account.pages(lambda sdk, page: sdk.models.list_supported(**search, **page)):
+    from together import omit
+
+    search = omit if name.startswith("ml_") else name
+    for model in await account.pages(lambda sdk, page: sdk.models.list_supported(search=search, **page)):
         profiles = model.deployment_profiles or []
         named = [profile for profile in profiles if getattr(profile, "api_model_name", None) == name]
         if not named and name not in (model.name, model.id, model.base_model_id):
@@ -190,12 +230,12 @@ async def _supported_model(account: Account, name: str) -> ModelReference | None
 
 
 async def make_plan(account: Account, model: ModelReference, wanted: EndpointConfig) -> Plan:
-    """Choose the config and find its price.
+    """Choose a config and find its price.
 
     Raises
     ------
     TogetherAIInputError
-        No config of the model is as wanted; the message lists those there are.
+        No config of the model fits; the message lists the available ones.
     """
     configs = await _configs(account, model)
     chosen = await _choose(account, model, configs, wanted)
@@ -236,7 +276,7 @@ async def _choose(
         listed = sorted({f"{_hardware(one)} ({_selector(one, 'adapter_mode') or 'disabled'})" for one in configs})
         raise TogetherAIInputError(
             f"{model.name} has no config for hardware {wanted.hardware or 'of any kind'} "
-            f"with adapter_mode {mode}. There are: {', '.join(listed) or 'none'}."
+            f"with adapter_mode {mode}. Available: {', '.join(listed) or 'none'}."
         )
     prices = {one.name: one.price_cents_per_hour for one in await account.hardware()}
     return min(fitting, key=lambda config: prices.get(_hardware(config), float("inf")))

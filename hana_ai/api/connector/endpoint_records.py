@@ -1,17 +1,18 @@
-"""What is read from endpoints and deployments as the SDK gives them: statuses, prices, orphans. No I/O here."""
+"""Statuses, prices and orphans, from endpoints and deployments as the SDK returns them. No I/O here."""
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from together.types import Endpoint
+    from together.types import Endpoint, EndpointDeploymentSummary
+    from together.types.endpoint_traffic_split_entry_param import EndpointTrafficSplitEntryParam
 
 KEPT = "main"
-"""Name of the deployment of an endpoint that `create_endpoint` made."""
+"""Name of the deployment that `create_endpoint` makes."""
 TEMPORARY = "temporary"
-"""Name of the deployment of an endpoint that is to end with its `async with` block."""
+"""Name of the deployment that an `async with connector.endpoint(...)` block makes."""
 
 _STATE = "DEPLOYMENT_STATE_"
 _STATUSES = {
@@ -25,8 +26,27 @@ _STATUSES = {
 }
 
 
+class DeploymentRecord(TypedDict):
+    """One deployment of an endpoint."""
+
+    id: str
+    name: str
+    model: str
+    state: str
+    """As the server wrote it."""
+    status: str
+    """creating, ready, failed or stopped."""
+    hardware: str
+    traffic: float | None
+    """Share of the endpoint's traffic, 0 to 1; None when unknown."""
+    replicas: int | None
+    """Desired replicas; None when unknown."""
+    price_per_hour_usd: float
+    """USD for the desired replicas; NaN when unknown."""
+
+
 class EndpointRecord(TypedDict, total=False):
-    """One endpoint, as `list_endpoints` gives it."""
+    """One endpoint, as `list_endpoints` returns it."""
 
     id: str
     name: str
@@ -40,10 +60,10 @@ class EndpointRecord(TypedDict, total=False):
     """dedicated or alias."""
     state: str
     """The deployment's state as the server wrote it; empty without one."""
-    deployments: list[dict[str, Any]]
+    deployments: list[DeploymentRecord]
     hardware: str
     price_per_hour_usd: float
-    """USD for the replicas that are wanted now; NaN when unknown."""
+    """USD for the desired replicas; NaN when unknown."""
     created_at: str
 
 
@@ -57,39 +77,39 @@ class Orphan(TypedDict):
     reason: str
     hardware: str
     price_per_hour_usd: float
-    """USD for the replicas that are wanted now; NaN when unknown."""
+    """USD for the desired replicas; NaN when unknown."""
     created_at: str
 
 
 def status_of(state: str) -> str:
-    """The status for a deployment's state; one that nobody knows counts as on its way."""
+    """The status for a deployment's state; an unknown state counts as creating."""
     return _STATUSES.get(bare_state(state), "creating")
 
 
 def bare_state(state: str) -> str:
-    """A state without the prefix that the API gives it."""
+    """A state without the API's prefix."""
     return state.removeprefix(_STATE)
 
 
 def is_temporary(deployment_name: str) -> bool:
-    """Whether a deployment was made for a block."""
+    """Whether a deployment was made for an `async with` block."""
     return deployment_name.rpartition("/")[2].startswith(TEMPORARY)
 
 
 def endpoint_record(endpoint: Endpoint, model_name: str, url: str, prices: dict[str, Decimal]) -> EndpointRecord:
-    """An endpoint with what it costs; `prices` are USD an hour by the hardware's name."""
+    """An endpoint with its cost; `prices` are USD per hour by the hardware's name."""
     deployments = [
-        {
-            "id": one.id,
-            "name": one.name,
-            "model": one.model,
-            "state": one.state,
-            "status": status_of(one.state),
-            "hardware": one.hardware or "",
-            "traffic": one.estimated_effective_traffic_share,
-            "replicas": one.desired_replicas,
-            "price_per_hour_usd": _price(one, prices),
-        }
+        DeploymentRecord(
+            id=one.id,
+            name=one.name,
+            model=one.model,
+            state=one.state,
+            status=status_of(one.state),
+            hardware=one.hardware or "",
+            traffic=one.estimated_effective_traffic_share,
+            replicas=one.desired_replicas,
+            price_per_hour_usd=_price(one, prices),
+        )
         for one in endpoint.deployments or []
     ]
     main = main_deployment(endpoint)
@@ -108,12 +128,12 @@ def endpoint_record(endpoint: Endpoint, model_name: str, url: str, prices: dict[
     )
 
 
-def orphans_of(endpoint: Endpoint, prices: dict[str, Decimal], kept: set[str]) -> list[Orphan]:
-    """The deployments of an endpoint that cost money unnoticed, but for those in `kept`."""
+def orphans_of(endpoint: Endpoint, prices: dict[str, Decimal], in_use: set[str]) -> list[Orphan]:
+    """The deployments of an endpoint that cost money unnoticed, except those in use."""
     found: list[Orphan] = []
     routed = {entry["deployment_id"] for entry in split_of(endpoint) if entry["weight"]}
     for one in endpoint.deployments or []:
-        if bare_state(one.state) == "STOPPED" or one.id in kept or endpoint.id in kept:
+        if bare_state(one.state) == "STOPPED" or one.id in in_use or endpoint.id in in_use:
             continue
         temporary = is_temporary(one.name)
         if one.id in routed and not temporary:
@@ -126,7 +146,7 @@ def orphans_of(endpoint: Endpoint, prices: dict[str, Decimal], kept: set[str]) -
                 state=one.state,
                 reason="left by an `async with connector.endpoint(...)` that was killed or still runs"
                 if temporary
-                else "it is in no traffic split, so it costs money without serving",
+                else "outside the traffic split, so it costs money without serving",
                 hardware=one.hardware or "",
                 price_per_hour_usd=_price(one, prices),
                 created_at=one.created_at.isoformat() if one.created_at else "",
@@ -135,15 +155,15 @@ def orphans_of(endpoint: Endpoint, prices: dict[str, Decimal], kept: set[str]) -
     return found
 
 
-def split_of(endpoint: Endpoint) -> list[dict[str, Any]]:
+def split_of(endpoint: Endpoint) -> list[EndpointTrafficSplitEntryParam]:
     """The traffic split as the SDK takes it."""
     return [
         {"deployment_id": entry.deployment_id, "weight": entry.weight} for entry in endpoint.traffic_split or []
     ]
 
 
-def main_deployment(endpoint: Endpoint) -> Any:
-    """The deployment that says most about an endpoint: the one with most traffic, else the healthiest."""
+def main_deployment(endpoint: Endpoint) -> EndpointDeploymentSummary | None:
+    """The deployment that stands for an endpoint: the one with the most traffic, else the healthiest."""
     order = ("ready", "creating", "failed", "stopped")
     return min(
         endpoint.deployments or [],
@@ -153,13 +173,13 @@ def main_deployment(endpoint: Endpoint) -> Any:
 
 
 def endpoint_status(endpoint: Endpoint) -> str:
-    """The best status among the deployments that get traffic; without any, an endpoint answers nothing."""
+    """The best status among the deployments that get traffic; without any, the endpoint is stopped."""
     routed = {entry["deployment_id"] for entry in split_of(endpoint) if entry["weight"]}
     statuses = {status_of(one.state) for one in endpoint.deployments or [] if one.id in routed}
     return next((one for one in ("ready", "creating", "failed") if one in statuses), "stopped")
 
 
-def _price(deployment: Any, prices: dict[str, Decimal]) -> float:
+def _price(deployment: EndpointDeploymentSummary, prices: dict[str, Decimal]) -> float:
     replicas = deployment.desired_replicas
     if replicas == 0 or bare_state(deployment.state) == "STOPPED":
         return 0.0

@@ -1,8 +1,8 @@
-"""Dedicated endpoints: made step by step, found again after a kill, and taken away in the documented order.
+"""Dedicated endpoints: created step by step, resumed after a kill, and deleted in the documented order.
 
-Creation is endpoint, `validate_only`, deployment, traffic split, and polling where it was asked for. Each step
-looks first at what is there, so that a second run goes on where a first one was killed. Deletion is 0/0 replicas,
-waiting for STOPPED, out of the split, deployment, endpoint (together 3.1, `types/endpoints`).
+Creation is endpoint, `validate_only`, deployment, traffic split, and polling if requested. Each step first looks
+at what exists, so that a second run resumes where the first was killed. Deletion is zero replicas, waiting for
+STOPPED, out of the traffic split, deployment, endpoint (together 3.1, `types/endpoints`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from hana_ai.api.connector.account import Account
+from hana_ai.api.connector.account import Account, Limits
 from hana_ai.api.connector.deployment_plan import Plan
 from hana_ai.api.connector.endpoint_records import (
     EndpointRecord,
@@ -40,27 +39,26 @@ from hana_ai.api.errors import (
 if TYPE_CHECKING:
     from together import AsyncTogether
     from together.types import Endpoint, EndpointDeployment
+    from together.types.endpoint_traffic_split_entry_param import EndpointTrafficSplitEntryParam
 
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-_ROUNDS = 5
-_FIRST_POLL, _LONGEST_POLL = 0.1, 10.0
-_STOP_SECONDS = 1800.0
+_SPLIT_TRIES = 5
 
 
 @dataclass
-class Made:
-    """What one call has made, so that it can be undone and named."""
+class Created:
+    """What one call has created, so that it can be undone and named."""
 
     price: str
     endpoint: str | None = None
-    """Id of the endpoint, where this call made it."""
+    """Id of the endpoint, if this call created it."""
     parent: str = ""
     """Id of the endpoint that the deployment belongs to."""
-    sent: str | None = None
-    """Name of the deployment that was asked for: the answer may have been lost on its way."""
+    requested: str | None = None
+    """Name of the requested deployment: it may exist even if the answer was lost."""
     deployment: str | None = None
 
 
@@ -70,10 +68,10 @@ class Endpoints:
     def __init__(self, account: Account) -> None:
         self._account = account
 
-    # --- making ---
+    # --- creating ---
 
     async def create(self, name: str, plan: Plan, deployment_name: str) -> tuple[str, str]:
-        """Make an endpoint with a deployment, or take over what an earlier run left of it.
+        """Create an endpoint with a deployment, or take over what an earlier run left.
 
         Returns
         -------
@@ -85,50 +83,52 @@ class Endpoints:
         TogetherAIInputError
             The name is taken by an endpoint that serves something else.
         TogetherAIRequestError
-            A step failed; what this call had made is undone, and the error's hint says so.
+            A step failed; what this call had created is undone, and the error's hint says so.
         """
-        made = Made(price=plan.price)
+        created = Created(price=plan.price)
         try:
-            return await self._create(name, plan, deployment_name, made)
+            return await self._create(name, plan, deployment_name, created)
         except BaseException as exc:
-            # Also when the task is cancelled: what costs money must not be left running.
-            report = await to_the_end(self._undo(made))
+            # Even if the task is cancelled: nothing that costs money may be left running.
+            report = await to_the_end(self._undo(created))
             if isinstance(exc, TogetherAIRequestError):
                 exc.hint = f"{exc.hint} {report}" if exc.hint else report
             elif isinstance(exc, TogetherAIError):
                 raise type(exc)(f"{exc} {report}") from exc
             raise
 
-    async def _create(self, name: str, plan: Plan, deployment_name: str, made: Made) -> tuple[str, str]:
-        endpoint = await self._endpoint(name, plan, made)
+    async def _create(self, name: str, plan: Plan, deployment_name: str, created: Created) -> tuple[str, str]:
+        endpoint = await self._endpoint(name, plan, created)
         deployment = await self._reusable(endpoint, plan, deployment_name)
         if deployment is None:
-            deployment = await self._deploy(endpoint, plan, deployment_name, made)
+            deployment = await self._deploy(endpoint, plan, deployment_name, created)
         await self._route(endpoint.id, deployment.id)
         if plan.wanted.wait:
             await self.wait(endpoint.id, deployment.id, plan.wanted.timeout)
         return endpoint.id, deployment.id
 
-    async def _endpoint(self, name: str, plan: Plan, made: Made) -> Endpoint:
+    async def _endpoint(self, name: str, plan: Plan, created: Created) -> Endpoint:
+        from together import omit
+
         project = self._account.project_id
-        visibility: dict[str, Any] = {"visibility": plan.wanted.visibility} if plan.wanted.visibility else {}
+        visibility = plan.wanted.visibility or omit
         try:
             endpoint = await self._account.call(
-                lambda sdk: sdk.endpoints.create(project_id=project, name=name, **visibility)
+                lambda sdk: sdk.endpoints.create(project_id=project, name=name, visibility=visibility)
             )
         except TogetherAIConflictError:
             found = await self.find(name)
             if found is None:
                 raise
-            logger.info("endpoint %s is there already (%s)", name, found.id)
+            logger.info("endpoint %s already exists (%s)", name, found.id)
             return found
-        made.endpoint = endpoint.id
+        created.endpoint = endpoint.id
         return endpoint
 
     async def _reusable(self, endpoint: Endpoint, plan: Plan, name: str) -> EndpointDeployment | None:
-        """A deployment that an earlier run left and that serves the same; failed ones are taken away.
+        """A deployment that an earlier run left and that serves the same; failed ones are deleted.
 
-        What is to stay is never taken over by a block, which would delete it at its end, nor the other way round.
+        A temporary endpoint never takes over a permanent one, which it would delete on exit, nor the reverse.
         """
         for summary in endpoint.deployments or []:
             one = await self.deployment(endpoint.id, summary.id)
@@ -137,17 +137,17 @@ class Endpoints:
                 if state in ("STOPPED", "FAILED"):
                     continue
                 raise TogetherAIInputError(
-                    f"Endpoint {endpoint.name} is there already and serves {one.model} with config "
+                    f"Endpoint {endpoint.name} already exists and serves {one.model} with config "
                     f"{one.config_id}. Choose another endpoint_name, or delete_endpoint({endpoint.id!r}) first."
                 )
             if state == "FAILED":
-                logger.info("deployment %s has failed earlier and is replaced", one.id)
+                logger.info("deployment %s has failed before and is replaced", one.id)
                 await self.remove_deployment(endpoint.id, one.id)
                 continue
             if is_temporary(one.name) != is_temporary(name):
-                kind = "an `endpoint` block's" if is_temporary(one.name) else "there to stay"
+                kind = "temporary" if is_temporary(one.name) else "permanent"
                 raise TogetherAIInputError(
-                    f"Endpoint {endpoint.name} is there already and is {kind}. Choose another endpoint_name, or "
+                    f"Endpoint {endpoint.name} already exists and is {kind}. Choose another endpoint_name, or "
                     f"delete_endpoint({endpoint.id!r}) first."
                 )
             if state in ("STOPPED", "STOPPING"):
@@ -155,15 +155,14 @@ class Endpoints:
             return one
         return None
 
-    async def _deploy(self, endpoint: Endpoint, plan: Plan, name: str, made: Made) -> EndpointDeployment:
+    async def _deploy(self, endpoint: Endpoint, plan: Plan, name: str, created: Created) -> EndpointDeployment:
+        from together import omit
+
         project, wanted = self._account.project_id, plan.wanted
         taken = {summary.name.rpartition("/")[2] for summary in endpoint.deployments or []}
         name = next(one for one in (name, *(f"{name}-{count}" for count in range(2, 1000))) if one not in taken)
 
         async def create(sdk: AsyncTogether, validate_only: bool) -> EndpointDeployment:
-            more: dict[str, Any] = {"validate_only": True} if validate_only else {}
-            if wanted.inactive_timeout is not None:
-                more["inactive_timeout"] = wanted.inactive_timeout
             return await sdk.endpoints.deployments.create(
                 endpoint.id,
                 project_id=project,
@@ -171,20 +170,21 @@ class Endpoints:
                 model=plan.model.path,
                 config=plan.config_path,
                 autoscaling={"min_replicas": wanted.min_replicas, "max_replicas": wanted.most_replicas},
-                **more,
+                inactive_timeout=omit if wanted.inactive_timeout is None else wanted.inactive_timeout,
+                validate_only=validate_only or omit,
             )
 
         await self._account.call(lambda sdk: create(sdk, True))
-        made.parent, made.sent = endpoint.id, name
+        created.parent, created.requested = endpoint.id, name
         try:
             deployment = await self._account.call(lambda sdk: create(sdk, False))
         except TogetherAIConflictError:
-            # The connection broke after the server had made it, and the next try found the name taken.
+            # The connection broke after the server had created it, and the retry found the name taken.
             id = await self._named(endpoint.id, name)
             if id is None:
                 raise
             deployment = await self.deployment(endpoint.id, id)
-        made.deployment = deployment.id
+        created.deployment = deployment.id
         return deployment
 
     async def _named(self, endpoint_id: str, name: str) -> str | None:
@@ -196,7 +196,7 @@ class Endpoints:
     async def _route(self, endpoint_id: str, deployment_id: str) -> None:
         """Put a deployment into the traffic split, keeping the others."""
 
-        async def change(endpoint: Endpoint) -> list[dict[str, Any]] | None:
+        async def change(endpoint: Endpoint) -> list[EndpointTrafficSplitEntryParam] | None:
             split = split_of(endpoint)
             if any(entry["deployment_id"] == deployment_id and entry["weight"] for entry in split):
                 return None
@@ -205,28 +205,33 @@ class Endpoints:
         await self._resplit(endpoint_id, change)
 
     async def _resplit(
-        self, endpoint_id: str, change: Callable[[Endpoint], Awaitable[list[dict[str, Any]] | None]]
+        self,
+        endpoint_id: str,
+        change: Callable[[Endpoint], Awaitable[list[EndpointTrafficSplitEntryParam] | None]],
     ) -> None:
-        """Change the traffic split; read anew when somebody else changed the endpoint in between."""
+        """Change the traffic split, starting over when somebody else changes the endpoint in between."""
         project = self._account.project_id
-        for round in range(_ROUNDS):
+        tries = 0
+        while True:
+            tries += 1
             endpoint = await self.endpoint(endpoint_id)
             split = await change(endpoint)
             if split is None:
                 return
-            entries: Any = split
-            try:
-                await self._account.call(
-                    lambda sdk, entries=entries, etag=endpoint.etag: sdk.endpoints.update(  # type: ignore[misc]
-                        endpoint_id,
-                        project_id=project,
-                        traffic_split=entries,
-                        update_mask="trafficSplit",
-                        etag=etag,
-                    )
+
+            async def update(
+                sdk: AsyncTogether,
+                split: list[EndpointTrafficSplitEntryParam] = split,
+                etag: str = endpoint.etag,
+            ) -> Endpoint:
+                return await sdk.endpoints.update(
+                    endpoint_id, project_id=project, traffic_split=split, update_mask="trafficSplit", etag=etag
                 )
+
+            try:
+                await self._account.call(update)
             except TogetherAIConflictError:
-                if round == _ROUNDS - 1:
+                if tries == _SPLIT_TRIES:
                     raise
             else:
                 return
@@ -237,7 +242,7 @@ class Endpoints:
         Raises
         ------
         TogetherAIError
-            It failed or was stopped, in the server's words, or `timeout` seconds were not enough.
+            It failed or was stopped, with the server's message, or was not ready after `timeout` seconds.
         """
 
         async def ready() -> bool:
@@ -248,29 +253,29 @@ class Endpoints:
                 )
             return bare_state(status.state) == "READY"
 
-        if not await poll(ready, timeout):
+        if not await poll(ready, timeout, self._account.limits):
             raise TogetherAIError(f"Deployment {deployment_id} was not ready after {timeout:g} s.")
 
-    async def _undo(self, made: Made) -> str:
-        """Take away what was made; says in words what was and what was not."""
+    async def _undo(self, created: Created) -> str:
+        """Delete what was created; says what was undone and what was not."""
         undone: list[str] = []
         try:
-            if made.sent and made.deployment is None:
-                made.deployment = await self._named(made.parent, made.sent)
-            if made.deployment:
-                await self.remove_deployment(made.parent, made.deployment)
-                undone.append(f"deployment {made.deployment}")
-            if made.endpoint:
-                await self._delete(made.endpoint)
-                undone.append(f"endpoint {made.endpoint}")
+            if created.requested and created.deployment is None:
+                created.deployment = await self._named(created.parent, created.requested)
+            if created.deployment:
+                await self.remove_deployment(created.parent, created.deployment)
+                undone.append(f"deployment {created.deployment}")
+            if created.endpoint:
+                await self._delete(created.endpoint)
+                undone.append(f"endpoint {created.endpoint}")
         except TogetherAIError as exc:
-            left = (
-                f"deployment {made.deployment} ({made.price})" if made.deployment else f"endpoint {made.endpoint}"
-            )
-            begun = f"Undone: {', '.join(undone)}. " if undone else ""
-            what = made.endpoint or made.deployment
-            return f"{begun}NOT undone: {left}, because {exc} Call delete_endpoint({what!r})."
-        return f"Made and undone again: {', '.join(undone)}." if undone else "This call had made nothing."
+            what = created.endpoint or created.deployment
+            left = f"endpoint {created.endpoint}"
+            if created.deployment:
+                left = f"deployment {created.deployment} ({created.price})"
+            done = f"Undone: {', '.join(undone)}. " if undone else ""
+            return f"{done}NOT undone: {left}, because {exc} Call delete_endpoint({what!r})."
+        return f"Created and undone again: {', '.join(undone)}." if undone else "This call had created nothing."
 
     # --- reading ---
 
@@ -301,10 +306,16 @@ class Endpoints:
         return await self._account.pages(lambda sdk, page: sdk.endpoints.list(project_id=project, **page))
 
     async def endpoint_of(self, deployment_id: str) -> str:
-        """The endpoint that a deployment belongs to; TogetherAIModelNotFoundError when there is none."""
+        """The id of the endpoint that a deployment belongs to.
+
+        Raises
+        ------
+        TogetherAIModelNotFoundError
+            There is no such deployment.
+        """
         for endpoint in await self.all():
             if any(one.id == deployment_id for one in endpoint.deployments or []):
-                return str(endpoint.id)
+                return endpoint.id
         raise TogetherAIModelNotFoundError(f"Deployment {deployment_id} not found.", status=404)
 
     async def status(self, id: str) -> str:
@@ -315,8 +326,8 @@ class Endpoints:
         return endpoint_status(await self.endpoint(id))
 
     async def records(self) -> list[EndpointRecord]:
-        """All endpoints with what they cost."""
-        prices = await self._prices()
+        """All endpoints with their cost."""
+        prices = await self._account.hardware_prices()
         url = f"{self._account.base_url}/v1"
         found = []
         for endpoint in await self.all():
@@ -325,18 +336,15 @@ class Endpoints:
             found.append(endpoint_record(endpoint, name, url, prices))
         return found
 
-    async def orphans(self, kept: set[str]) -> list[Orphan]:
-        """Deployments that cost money and get no traffic, or whose `async with` block did not end them."""
-        prices = await self._prices()
-        return [orphan for endpoint in await self.all() for orphan in orphans_of(endpoint, prices, kept)]
+    async def orphans(self, in_use: set[str]) -> list[Orphan]:
+        """Deployments that cost money but get no traffic, and temporary ones that are not in use."""
+        prices = await self._account.hardware_prices()
+        return [orphan for endpoint in await self.all() for orphan in orphans_of(endpoint, prices, in_use)]
 
-    async def _prices(self) -> dict[str, Decimal]:
-        return {one.name: Decimal(one.price_cents_per_hour) / 100 for one in await self._account.hardware()}
-
-    # --- taking away ---
+    # --- deleting ---
 
     async def delete(self, id: str) -> bool:
-        """Take an endpoint or a deployment away, in the documented order; False when it is not there."""
+        """Delete an endpoint or a deployment in the documented order; False if there is none."""
         try:
             if id.startswith("dep_"):
                 await self.remove_deployment(await self.endpoint_of(id), id)
@@ -354,17 +362,18 @@ class Endpoints:
         await self._account.call(lambda sdk: sdk.endpoints.delete(id, project_id=project))
 
     async def remove_deployment(self, endpoint_id: str, id: str) -> None:
-        """0/0 replicas, wait for STOPPED, out of the split, delete."""
+        """Scale to zero, wait for STOPPED, take it out of the traffic split, delete it."""
         project = self._account.project_id
         await self._scale(endpoint_id, id, 0, 0)
 
         async def stopped() -> bool:
             return bare_state((await self.deployment(endpoint_id, id)).status.state) == "STOPPED"
 
-        if not await poll(stopped, _STOP_SECONDS):
-            raise TogetherAIError(f"Deployment {id} was not stopped after {_STOP_SECONDS:g} s.")
+        limits = self._account.limits
+        if not await poll(stopped, limits.stop_seconds, limits):
+            raise TogetherAIError(f"Deployment {id} was not stopped after {limits.stop_seconds:g} s.")
 
-        async def without(endpoint: Endpoint) -> list[dict[str, Any]] | None:
+        async def without(endpoint: Endpoint) -> list[EndpointTrafficSplitEntryParam] | None:
             split = split_of(endpoint)
             left = [entry for entry in split if entry["deployment_id"] != id]
             return None if len(left) == len(split) else left
@@ -387,21 +396,21 @@ class Endpoints:
         )
 
 
-async def poll(condition: Callable[[], Awaitable[bool]], timeout: float) -> bool:
-    """Ask until something holds, ever less often; False when `timeout` seconds were not enough."""
+async def poll(condition: Callable[[], Awaitable[bool]], timeout: float, limits: Limits) -> bool:
+    """Check a condition until it holds, less and less often; False if it does not within `timeout` seconds."""
     deadline = time.monotonic() + timeout
-    pause = _FIRST_POLL
+    pause = limits.first_poll
     while not await condition():
         left = deadline - time.monotonic()
         if left <= 0:
             return False
         await asyncio.sleep(min(pause, left))
-        pause = min(pause * 1.5, _LONGEST_POLL)
+        pause = min(pause * 1.5, limits.longest_poll)
     return True
 
 
 async def to_the_end(work: Awaitable[_T]) -> _T:
-    """Wait for something that must not be cut short; a cancellation in between is heeded afterwards."""
+    """Finish work that must not be cut short; a cancellation takes effect afterwards."""
     running = asyncio.ensure_future(work)
     cancelled = False
     while not running.done():

@@ -1,4 +1,4 @@
-"""Files in parts: their hashes, sending them to presigned addresses, and a note of what is done."""
+"""Uploads in parts: hash files, send their parts to presigned URLs, and keep a journal of what has been sent."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import md5
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self, TypedDict
 from urllib.parse import urlsplit
 
 import orjson
 
 from hana_ai.api.addresses.proxy import proxy_for
+from hana_ai.api.connector.account import Limits
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError
 from hana_ai.api.settings import is_loopback
 from hana_ai.api.transport.sdk import httpx_proxy
@@ -26,30 +27,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PART_BYTES = 20 * 1024 * 1024
-"""Size of a part (together 3.1, `lib/cli/api/models/upload.py`)."""
 JOURNAL = ".together-upload.json"
-"""Hidden file in the folder, which uploads leave out."""
+"""Hidden file in the folder, which is not uploaded itself."""
 
-_TRIES = 5
-_FIRST_WAIT = 1.0
-_AT_ONCE = 8
-_PART_SECONDS = 30 * 60.0
 _READ_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class UploadProgress:
-    """What `on_progress` is told after each part."""
+    """What `on_progress` receives after each part."""
 
     path: str
-    """The file, below the folder."""
+    """The file, relative to the folder."""
     part: int
-    """Number of the part, from 1; 0 for a file that was there already."""
+    """Number of the part, from 1; 0 for a file that Together already had."""
     parts: int
     """How many parts the file has."""
     sent_bytes: int
-    """Bytes of all files that are there now."""
+    """Bytes of all files that Together has now."""
     total_bytes: int
 
 
@@ -60,12 +55,13 @@ class LocalFile:
     source: Path
     path: str
     size: int
+    part_bytes: int
     parts: tuple[str, ...]
     """Hex MD5 of each part."""
 
     @property
     def hash(self) -> str:
-        """Hex MD5 of the whole if it is one part, else of the parts' digests, with their number."""
+        """Hex MD5 of a single part, else of the parts' digests, with their number."""
         if len(self.parts) == 1:
             return self.parts[0]
         digests = b"".join(bytes.fromhex(part) for part in self.parts)
@@ -73,12 +69,19 @@ class LocalFile:
 
     def bounds(self, number: int) -> tuple[int, int]:
         """Offset and size of a part, in bytes; parts count from 1."""
-        offset = (number - 1) * PART_BYTES
-        return offset, min(PART_BYTES, self.size - offset)
+        offset = (number - 1) * self.part_bytes
+        return offset, min(self.part_bytes, self.size - offset)
 
 
-def local_files(folder: Path) -> list[LocalFile]:
-    """The files below a folder with their hashes; hidden ones and empty ones are left out."""
+class RemotePart(TypedDict, total=False):
+    """Where Together wants one part of a file."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+def local_files(folder: Path, part_bytes: int) -> list[LocalFile]:
+    """The files below a folder with their hashes; hidden and empty ones are left out."""
     files = []
     for source in sorted(folder.rglob("*")):
         relative = source.relative_to(folder)
@@ -86,15 +89,16 @@ def local_files(folder: Path) -> list[LocalFile]:
         if hidden or not source.is_file() or not source.stat().st_size:
             continue
         size = source.stat().st_size
-        files.append(LocalFile(source, relative.as_posix(), size, tuple(_hashes(source, size))))
+        hashes = tuple(_hashes(source, size, part_bytes))
+        files.append(LocalFile(source, relative.as_posix(), size, part_bytes, hashes))
     return files
 
 
-def _hashes(source: Path, size: int) -> list[str]:
+def _hashes(source: Path, size: int, part_bytes: int) -> list[str]:
     hashes = []
     with source.open("rb") as stream:
-        for _ in range(math.ceil(size / PART_BYTES)):
-            digest, left = md5(usedforsecurity=False), PART_BYTES
+        for _ in range(math.ceil(size / part_bytes)):
+            digest, left = md5(usedforsecurity=False), part_bytes
             while left and (data := stream.read(min(left, _READ_BYTES))):
                 digest.update(data)
                 left -= len(data)
@@ -104,52 +108,57 @@ def _hashes(source: Path, size: int) -> list[str]:
 
 @dataclass
 class PartSender:
-    """Sends parts, several at once, and notes which ones are there.
+    """Sends parts, several at a time, and keeps a journal of them.
 
     Parameters
     ----------
     folder : Path
-        Where the note is kept; where that can't be written, an upload that broke starts again.
+        Where the journal is kept; if it can't be written, an interrupted upload starts over.
     model_id : str
-        The model that the files are for.
+        The model that the files belong to.
     total : int
         Bytes of all files.
     on_progress : callable, optional
-        Told after each part.
+        Called after each part.
+    limits : Limits
+        Parts at a time, tries and waits.
     """
 
     folder: Path
     model_id: str
     total: int
     on_progress: Callable[[UploadProgress], None] | None
+    limits: Limits
     _done: dict[str, dict[str, str]] = field(default_factory=dict)
     """ETag by part number, by upload id."""
     _sent: int = 0
-    _ways: dict[str, httpx.AsyncHTTPTransport] = field(default_factory=dict)
+    _transports: dict[str, httpx.AsyncHTTPTransport] = field(default_factory=dict)
     """By host."""
-    _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+
+    def __post_init__(self) -> None:
+        self._places = asyncio.Semaphore(self.limits.parts_at_once)
 
     async def __aenter__(self) -> Self:
         self._done = self._read()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for way in self._ways.values():
-            await way.aclose()
+        for transport in self._transports.values():
+            await transport.aclose()
 
     def skip(self, file: LocalFile) -> None:
-        """Count a file that is there already."""
+        """Count a file that Together already has."""
         self._progress(file, 0, file.size)
 
-    async def send(self, file: LocalFile, remote: Mapping[str, Any]) -> dict[str, Any]:
-        """Send the parts of a file that are not there yet; returns its entry for `complete`.
+    async def send(self, file: LocalFile, remote: Mapping[str, object]) -> dict[str, object]:
+        """Send the missing parts of a file; returns its entry for `complete`.
 
         Raises
         ------
         TogetherAIError
-            A part was refused, or could not be sent in five tries.
+            A part was refused, or could not be sent in several tries.
         """
-        parts = {int(part["partNumber"]): part for part in remote.get("parts") or []}
+        parts = _parts(file, remote)
         if sorted(parts) != list(range(1, len(file.parts) + 1)):
             raise TogetherAIError(
                 f"Together asks for other parts of {file.path} than 1 to {len(file.parts)}: {sorted(parts)}."
@@ -174,7 +183,7 @@ class PartSender:
             "uploadDetails": {"uploadId": upload_id, "parts": entries},
         }
 
-    async def _part(self, file: LocalFile, number: int, remote: Mapping[str, Any], done: dict[str, str]) -> None:
+    async def _part(self, file: LocalFile, number: int, remote: RemotePart, done: dict[str, str]) -> None:
         expected = file.parts[number - 1]
         if done.get(str(number)) != expected:
             async with self._places:
@@ -182,56 +191,60 @@ class PartSender:
             self._write()
         self._progress(file, number, file.bounds(number)[1])
 
-    async def _put(self, file: LocalFile, number: int, remote: Mapping[str, Any]) -> str:
-        """Send one part until it is taken; 429 and 5xx are tried again, any other refusal is final."""
+    async def _put(self, file: LocalFile, number: int, remote: RemotePart) -> str:
+        """Send one part until it is accepted; 429 and 5xx are retried, any other refusal is final."""
+        url = remote["url"]
+        if urlsplit(url).scheme != "https" and not is_loopback(url):
+            raise TogetherAIError(f"Together names a URL for parts that is not https: {urlsplit(url).hostname}.")
+        what = f"part {number} of {file.path}"
+        attempt = 1
+        while True:
+            try:
+                return await self._try_once(file, number, remote, what)
+            except _MaySucceedLater as exc:
+                if attempt == self.limits.part_tries:
+                    raise exc.error from exc.__cause__
+                logger.info("try %d of %s failed: %s", attempt, what, exc.error)
+            await asyncio.sleep(self.limits.first_retry * 2 ** (attempt - 1))
+            attempt += 1
+
+    async def _try_once(self, file: LocalFile, number: int, remote: RemotePart, what: str) -> str:
         import httpx
 
-        url, offset_size = str(remote["url"]), file.bounds(number)
-        address = urlsplit(url)
-        if address.scheme != "https" and not is_loopback(url):
-            raise TogetherAIError(f"Together names an address for parts that is not https: {address.hostname}.")
-        headers = {**(remote.get("headers") or {}), "Content-Length": str(offset_size[1])}
-        what = f"part {number} of {file.path}"
-        for attempt in range(1, _TRIES + 1):
-            try:
-                answer = await self._exchange(url, headers, _read(file.source, *offset_size))
-            except httpx.HTTPError as exc:
-                failure: TogetherAIError = TogetherAIConnectionError(f"no connection for {what}: {exc!r}")
-            else:
-                if answer.status_code == httpx.codes.OK:
-                    etag = answer.headers.get("etag", "").strip().strip('"')
-                    if etag == file.parts[number - 1]:
-                        return str(etag)
-                    failure = TogetherAIError(
-                        f"The storage has {what} with checksum {etag!r}, not the file's own."
-                    )
-                else:
-                    words = " ".join(answer.text.split())[:300]
-                    failure = TogetherAIError(f"The storage refused {what} with {answer.status_code}: {words}")
-                    if answer.status_code < 500 and answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
-                        raise failure
-            if attempt == _TRIES:
-                raise failure
-            logger.info("try %d of %s failed: %s", attempt, what, failure)
-            await asyncio.sleep(_FIRST_WAIT * 2 ** (attempt - 1))
-        raise AssertionError("unreachable")
+        offset, size = file.bounds(number)
+        headers = {**(remote.get("headers") or {}), "Content-Length": str(size)}
+        try:
+            answer = await self._exchange(remote["url"], headers, _read(file.source, offset, size))
+        except httpx.HTTPError as exc:
+            raise _MaySucceedLater(TogetherAIConnectionError(f"no connection for {what}: {exc!r}")) from exc
+        if answer.status_code == httpx.codes.OK:
+            etag: str = answer.headers.get("etag", "").strip().strip('"')
+            if etag != file.parts[number - 1]:
+                error = TogetherAIError(f"The storage has {what} with checksum {etag!r}, not the file's own.")
+                raise _MaySucceedLater(error)
+            return etag
+        message = " ".join(answer.text.split())[:300]
+        error = TogetherAIError(f"The storage refused {what} with {answer.status_code}: {message}")
+        if answer.status_code >= 500 or answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            raise _MaySucceedLater(error)
+        raise error
 
     async def _exchange(
         self, url: str, headers: Mapping[str, str], content: AsyncIterator[bytes]
     ) -> httpx.Response:
-        """Send a part, without the key and without following redirects: the address itself is the permission.
+        """Send a part, without the key and without following redirects: the URL itself is the permission.
 
-        So it is not for the log either, in which httpx's client would write it.
+        So it must not be logged either, as httpx's client would.
         """
         import httpx
 
         host = urlsplit(url).netloc
-        if host not in self._ways:
+        if host not in self._transports:
             proxy = httpx_proxy(proxy_for(url))
-            self._ways[host] = httpx.AsyncHTTPTransport(verify=ssl_context(), proxy=proxy)
-        timeout = httpx.Timeout(_PART_SECONDS, connect=30.0).as_dict()
+            self._transports[host] = httpx.AsyncHTTPTransport(verify=ssl_context(), proxy=proxy)
+        timeout = httpx.Timeout(self.limits.part_seconds, connect=30.0).as_dict()
         request = httpx.Request("PUT", url, headers=headers, content=content, extensions={"timeout": timeout})
-        answer = await self._ways[host].handle_async_request(request)
+        answer = await self._transports[host].handle_async_request(request)
         try:
             await answer.aread()
         finally:
@@ -243,33 +256,60 @@ class PartSender:
         if self.on_progress is not None:
             self.on_progress(UploadProgress(file.path, number, len(file.parts), self._sent, self.total))
 
-    # --- the note of what is done ---
+    # --- the journal ---
 
     def _read(self) -> dict[str, dict[str, str]]:
         try:
-            noted = orjson.loads((self.folder / JOURNAL).read_bytes())
+            journal = orjson.loads((self.folder / JOURNAL).read_bytes())
         except (OSError, orjson.JSONDecodeError):
             return {}
-        done = noted.get("done") if isinstance(noted, dict) and noted.get("model") == self.model_id else None
+        done = journal.get("done") if isinstance(journal, dict) and journal.get("model") == self.model_id else None
         return done if isinstance(done, dict) else {}
 
     def _write(self) -> None:
-        noted = orjson.dumps({"model": self.model_id, "done": self._done})
+        journal = orjson.dumps({"model": self.model_id, "done": self._done})
         new = self.folder / f"{JOURNAL}.new"
         try:
-            new.write_bytes(noted)
+            new.write_bytes(journal)
             new.replace(self.folder / JOURNAL)
         except OSError as exc:
-            logger.debug("no note of the upload in %s: %s", self.folder, exc)
+            logger.debug("no journal of the upload in %s: %s", self.folder, exc)
 
     def forget(self) -> None:
-        """Take the note away when all is there."""
+        """Delete the journal once everything has been sent."""
         with contextlib.suppress(OSError):
             (self.folder / JOURNAL).unlink(missing_ok=True)
 
 
+class _MaySucceedLater(Exception):  # noqa: N818 - it leads to another try
+    """A part was not accepted this time."""
+
+    def __init__(self, error: TogetherAIError) -> None:
+        self.error = error
+
+
+def _parts(file: LocalFile, remote: Mapping[str, object]) -> dict[int, RemotePart]:
+    """The parts that Together asks for, by number.
+
+    Raises
+    ------
+    TogetherAIError
+        One of them has no number or no URL.
+    """
+    listed = remote.get("parts")
+    found: dict[int, RemotePart] = {}
+    for part in listed if isinstance(listed, list) else ():
+        try:
+            headers = {str(name): str(value) for name, value in (part.get("headers") or {}).items()}
+            found[int(part["partNumber"])] = RemotePart(url=str(part["url"]), headers=headers)
+        except (AttributeError, KeyError, TypeError, ValueError) as exc:
+            # Not the part itself: its URL is a secret.
+            raise TogetherAIError(f"Together names a part of {file.path} without a number or a URL.") from exc
+    return found
+
+
 async def _read(source: Path, offset: int, size: int) -> AsyncIterator[bytes]:
-    """The bytes of a part, in pieces, so that no part is held as a whole."""
+    """The bytes of a part in small pieces, so that no part is held in memory as a whole."""
     with source.open("rb") as stream:
         stream.seek(offset)
         while size and (data := await asyncio.to_thread(stream.read, min(size, _READ_BYTES))):

@@ -1,24 +1,24 @@
-"""Adapters: a folder is checked, registered, uploaded in parts and, on request, attached to a deployment.
+"""Adapters: check a folder, register it, upload it in parts and, on request, attach it to a deployment.
 
-Uploads in parts follow the SDK's own command line (together 3.1, `lib/cli/api/models/upload.py`), since the SDK
-has no resource for them: parts of 20 MiB, their MD5 as ETag, and for a file of several parts the MD5 of their
-digests. What is done is noted in a hidden file in the folder, so that an upload that broke goes on.
+The SDK has no resource for uploads in parts, so these follow its command line (together 3.1,
+`lib/cli/api/models/upload.py`): parts of 20 MiB with their MD5 as ETag, and for a file of several parts the MD5 of
+their digests. A hidden file in the folder records what has been sent, so that an interrupted upload can resume.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 import orjson
 
 from hana_ai.api.connector.account import Account
-from hana_ai.api.connector.deployment_plan import EndpointConfig, find_model
+from hana_ai.api.connector.deployment_plan import EndpointConfig, require_model
 from hana_ai.api.connector.endpoints import Endpoints, poll
 from hana_ai.api.connector.upload_parts import LocalFile, PartSender, UploadProgress, local_files
 from hana_ai.api.errors import (
@@ -30,14 +30,21 @@ from hana_ai.api.errors import (
 
 if TYPE_CHECKING:
     from together.types import Model
+    from together.types.endpoints import (
+        AdapterCreateResponse,
+        AdapterListResponse,
+        AdapterRetrieveResponse,
+        DeploymentAdapterStatus,
+    )
+    from together.types.models import RemoteUploadCreateResponse, RemoteUploadListResponse
 
 logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[UploadProgress], None]
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_REMOTE_SECONDS = 6 * 3600.0
-_LOAD_SECONDS = 1800.0
+_ENDED = ("SUCCEEDED", "FAILED")
+"""Final states of an import."""
 _STATUSES = {
     "PENDING": "creating",
     "LOADING": "creating",
@@ -48,7 +55,7 @@ _STATUSES = {
 
 
 class AdapterFilesNotFoundError(TogetherAIError, FileNotFoundError):
-    """The folder is not one of an adapter; nothing was sent."""
+    """The folder holds no adapter; nothing was sent."""
 
     def __str__(self) -> str:
         # FileNotFoundError would write its arguments as an errno.
@@ -63,11 +70,16 @@ class Attached:
     endpoint_id: str
     endpoint_name: str
     deployment_id: str
-    adapter: Any
+    adapter: AdapterListResponse
+
+
+def is_uploaded(path: str | Path) -> bool:
+    """Whether a path is the id of an adapter that Together already has."""
+    return str(path).startswith("ml_")
 
 
 def is_remote(path: str | Path) -> bool:
-    """Whether a path is an address, or a Hugging Face name that is no local folder."""
+    """Whether a path is a URL, or a Hugging Face repository rather than a local folder."""
     text = str(path)
     if urlsplit(text).scheme in ("http", "https"):
         return True
@@ -76,22 +88,22 @@ def is_remote(path: str | Path) -> bool:
     return text.count("/") == 1 and not text.startswith((".", "/", "~")) and "\\" not in text
 
 
-def check_folder(path: str | Path, base_model: str) -> dict[str, Any]:
-    """Check that a folder holds an adapter for a base model; returns its configuration.
+def check_folder(path: str | Path, base_model: str) -> None:
+    """Check that a folder holds an adapter for a base model.
 
     Raises
     ------
     FileNotFoundError
         A file is missing or empty.
     ValueError
-        The configuration is no JSON, has no rank, or names another base model.
+        The configuration is not JSON, has no rank, or names another base model.
     """
     folder = _folder(path)
     missing = [name for name in (CONFIG, WEIGHTS) if not _filled(folder / name)]
     if missing:
         raise AdapterFilesNotFoundError(
             f"No adapter files found in {folder}: {' and '.join(missing)} missing or empty. "
-            f"A LoRA adapter has {CONFIG} and {WEIGHTS} in its folder."
+            f"The folder of a LoRA adapter holds {CONFIG} and {WEIGHTS}."
         )
     try:
         config = orjson.loads((folder / CONFIG).read_bytes())
@@ -105,7 +117,6 @@ def check_folder(path: str | Path, base_model: str) -> dict[str, Any]:
         raise TogetherAIInputError(
             f"The adapter in {folder} was trained on {named!r}, not on base_model={base_model!r}."
         )
-    return dict(config)
 
 
 def _folder(path: str | Path) -> Path:
@@ -124,40 +135,50 @@ class Uploads:
         self._endpoints = Endpoints(account)
 
     async def check(self, path: str | Path, base_model: str) -> None:
-        """Check a folder; a remote source is checked by Together."""
+        """Check a folder; Together checks a remote source."""
         if not is_remote(path):
             await asyncio.to_thread(check_folder, path, base_model)
 
-    async def upload(self, path: str | Path, metadata: Mapping[str, Any], on_progress: OnProgress | None) -> str:
+    async def ensure(
+        self, path: str | Path, metadata: Mapping[str, object], on_progress: OnProgress | None
+    ) -> str:
+        """The id of an adapter, which is uploaded unless `path` is already an id."""
+        return str(path) if is_uploaded(path) else await self.upload(path, metadata, on_progress)
+
+    async def upload(
+        self, path: str | Path, metadata: Mapping[str, object], on_progress: OnProgress | None
+    ) -> str:
         """Register and upload an adapter; see `TogetherAIConnector.upload_artifact`."""
         name, base_model = _metadata(metadata)
         await self.check(path, base_model)
         model = await self._register(name, base_model, str(metadata.get("description") or ""))
         if is_remote(path):
-            await self._import(model.id, str(path), metadata.get("token"))
+            await self._import(model.id, str(path), str(metadata.get("token") or ""))
         else:
             await self._send(model.id, _folder(path), on_progress)
-        return str(model.id)
+        return model.id
 
     async def _register(self, name: str, base_model: str, description: str) -> Model:
-        """Make the model's record, or take an earlier run's."""
-        base = await find_model(self._account, base_model)
-        if base is None:
-            error = TogetherAIModelNotFoundError("Together does not know this base model.", model=base_model)
-            raise await self._account.client.catalog.asuggest(error, "chat")
+        """Create the model's record, or take an earlier run's."""
+        from together import omit
+
+        base = await require_model(self._account, base_model, "Together does not know this base model.")
         project = self._account.project_id
-        more: dict[str, Any] = {"description": description} if description else {}
         try:
             return await self._account.call(
                 lambda sdk: sdk.models.create(
-                    project_id=project, base_model_id=base.reference, name=name, type="adapter", **more
+                    project_id=project,
+                    base_model_id=base.reference,
+                    name=name,
+                    type="adapter",
+                    description=description or omit,
                 )
             )
         except TogetherAIConflictError:
             found = await self._find(name)
             if found is None or found.base_model_id != base.reference:
                 raise
-            logger.info("adapter %s is registered already (%s)", name, found.id)
+            logger.info("adapter %s is already registered (%s)", name, found.id)
             return found
 
     async def _find(self, name: str) -> Model | None:
@@ -168,19 +189,15 @@ class Uploads:
     # --- a local folder ---
 
     async def _send(self, model_id: str, folder: Path, on_progress: OnProgress | None) -> None:
-        files = await asyncio.to_thread(local_files, folder)
-        plan = await self._post(
-            "create",
-            {
-                "objectId": model_id,
-                "files": [{"path": file.path, "hash": file.hash, "numParts": len(file.parts)} for file in files],
-            },
-        )
+        limits = self._account.limits
+        files = await asyncio.to_thread(local_files, folder, limits.part_bytes)
+        offered = [{"path": file.path, "hash": file.hash, "numParts": len(file.parts)} for file in files]
+        plan = await self._post("create", {"objectId": model_id, "files": offered})
         by_path = {file.path: file for file in files}
         total = sum(file.size for file in files)
-        completed: list[dict[str, Any]] = []
-        async with PartSender(folder, model_id, total, on_progress) as sender:
-            for remote in plan.get("files") or []:
+        completed: list[Mapping[str, object]] = []
+        async with PartSender(folder, model_id, total, on_progress, limits) as sender:
+            for remote in _entries(plan, "files"):
                 file = by_path.pop(str(remote.get("path")), None)
                 if file is None:
                     raise TogetherAIError(
@@ -197,13 +214,13 @@ class Uploads:
             sender.forget()
         await self._check_stored(model_id, files, str(answer.get("revisionId") or ""))
 
-    async def _post(self, step: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def _post(self, step: str, body: Mapping[str, object]) -> Mapping[str, object]:
         path = f"/v2/projects/{quote(self._account.project_id, safe='')}/models/upload/{step}"
         answer = await self._account.call(lambda sdk: sdk.post(path, cast_to=object, body=body))
-        return dict(answer) if isinstance(answer, Mapping) else {}
+        return answer if isinstance(answer, Mapping) else {}
 
     async def _check_stored(self, model_id: str, files: list[LocalFile], revision: str) -> None:
-        """Compare what Together lists with what was sent, and let it say whether it takes it."""
+        """Compare what Together lists with what was sent, and ask whether it accepts the files."""
         project = self._account.project_id
         listed = await self._account.call(lambda sdk: sdk.models.list_files(model_id, project_id=project))
         stored = {file.path: file.hash for file in listed.data or []}
@@ -218,65 +235,68 @@ class Uploads:
 
     # --- from elsewhere ---
 
-    async def _import(self, model_id: str, url: str, token: str | None) -> None:
+    async def _import(self, model_id: str, url: str, token: str) -> None:
         """Let Together fetch the files, and wait until it has.
 
-        REMOTE_UPLOAD_STATUS_ERROR is not final: the job is started again up to `max_restarts` times before it is
+        REMOTE_UPLOAD_STATUS_ERROR is not final: the job is restarted up to `max_restarts` times before it is
         FAILED (together 3.1, `types/models/remote_upload_create_response.py`).
         """
-        project = self._account.project_id
-        more: dict[str, Any] = {"token": token} if token else {}
-        job: Any = await self._running_import(model_id, url)
+        from together import omit
+
+        project, limits = self._account.project_id, self._account.limits
+        job: RemoteUploadCreateResponse | RemoteUploadListResponse | None
+        job = await self._running_import(model_id, url)
         if job is None:
             job = await self._account.call(
                 lambda sdk: sdk.models.remote_uploads.create(
-                    project_id=project, model_id=model_id, remote_url=url, **more
+                    project_id=project, model_id=model_id, remote_url=url, token=token or omit
                 )
             )
-        state, words = "", ""
+        job_id, state, reason = job.id, "", ""
 
         async def ended() -> bool:
-            nonlocal state, words
-            now = await self._account.call(
-                lambda sdk: sdk.models.remote_uploads.retrieve(job.id, project_id=project)
+            nonlocal state, reason
+            found = await self._account.call(
+                lambda sdk: sdk.models.remote_uploads.retrieve(job_id, project_id=project)
             )
-            state, words = str(now.status).removeprefix("REMOTE_UPLOAD_STATUS_"), now.status_message or ""
-            return state in ("SUCCEEDED", "FAILED")
+            state, reason = _import_state(found.status), found.status_message or ""
+            return state in _ENDED
 
-        if not await poll(ended, _REMOTE_SECONDS):
+        if not await poll(ended, limits.import_seconds, limits):
             raise TogetherAIError(
-                f"The import of {_shown(url)} is still {state} after {_REMOTE_SECONDS:g} s. {words}"
+                f"The import of {_shown(url)} is still {state} after {limits.import_seconds:g} s. {reason}"
             )
         if state == "FAILED":
-            raise TogetherAIError(f"Together could not import {_shown(url)}: {words or 'it gave no reason'}")
+            raise TogetherAIError(f"Together could not import {_shown(url)}: {reason or 'it gave no reason'}")
 
-    async def _running_import(self, model_id: str, url: str) -> Any:
-        """The job of an earlier run that has not ended yet; None without one."""
+    async def _running_import(self, model_id: str, url: str) -> RemoteUploadListResponse | None:
+        """The job of an earlier run that has not ended yet, if any."""
         project = self._account.project_id
         jobs = await self._account.pages(
             lambda sdk, page: sdk.models.remote_uploads.list(project_id=project, **page)
         )
         for job in jobs:
-            state = str(job.status).removeprefix("REMOTE_UPLOAD_STATUS_")
-            if (job.api_model_id, job.remote_url) == (model_id, url) and state not in ("SUCCEEDED", "FAILED"):
+            if (job.api_model_id, job.remote_url) == (model_id, url) and _import_state(job.status) not in _ENDED:
                 return job
         return None
 
     # --- attached to a deployment ---
 
     async def attach(self, model_id: str, wanted: EndpointConfig) -> str:
-        """Attach an adapter to a multi-LoRA deployment and wait until it is loaded; gives the attachment's id."""
+        """Attach an adapter to a multi-LoRA deployment and wait until it is loaded; returns its new id."""
+        from together import omit
+
         endpoint_id, deployment_id = await self._target(str(wanted.attach_to))
-        project = self._account.project_id
-        more: dict[str, Any] = {"force": True} if wanted.force else {}
+        project, limits = self._account.project_id, self._account.limits
+        adapter: AdapterCreateResponse | AdapterListResponse | None
         try:
-            adapter: Any = await self._account.call(
+            adapter = await self._account.call(
                 lambda sdk: sdk.endpoints.adapters.create(
                     project_id=project,
                     endpoint_id=endpoint_id,
                     deployment_id=deployment_id,
                     adapter_model_id=model_id,
-                    **more,
+                    force=wanted.force or omit,
                 )
             )
         except TogetherAIConflictError:
@@ -285,26 +305,28 @@ class Uploads:
             adapter = next((one for one in adapters if one.adapter_model_id == model_id), None)
             if adapter is None:
                 raise
+        id = adapter.id
 
         async def loaded() -> bool:
-            now = await self._account.call(
+            found: AdapterRetrieveResponse = await self._account.call(
                 lambda sdk: sdk.endpoints.adapters.retrieve(
-                    adapter.id, project_id=project, endpoint_id=endpoint_id, deployment_id=deployment_id
+                    id, project_id=project, endpoint_id=endpoint_id, deployment_id=deployment_id
                 )
             )
-            if _load_status(now) == "failed":
-                words = "; ".join(one.adapter_valid_reason or one.message or "" for one in now.per_cluster)
-                await self.detach(adapter.id)
-                raise TogetherAIError(f"The adapter {model_id} could not be loaded and was detached: {words}")
-            return _load_status(now) == "ready"
+            status = _load_status(found.per_cluster)
+            if status == "failed":
+                reasons = "; ".join(one.adapter_valid_reason or one.message or "" for one in found.per_cluster)
+                await self.detach(id)
+                raise TogetherAIError(f"The adapter {model_id} could not be loaded and was detached: {reasons}")
+            return status == "ready"
 
-        if not await poll(loaded, min(wanted.timeout, _LOAD_SECONDS)):
-            await self.detach(adapter.id)
+        if not await poll(loaded, min(wanted.timeout, limits.load_seconds), limits):
+            await self.detach(id)
             raise TogetherAIError(f"The adapter {model_id} was not loaded in time and was detached.")
-        return str(adapter.id)
+        return id
 
     async def _target(self, id: str) -> tuple[str, str]:
-        """Ids of endpoint and deployment."""
+        """The ids of the endpoint and the deployment to attach to."""
         if id.startswith("dep_"):
             return await self._endpoints.endpoint_of(id), id
         endpoint = await self._endpoints.endpoint(id)
@@ -313,20 +335,26 @@ class Uploads:
         best = max(endpoint.deployments, key=lambda one: one.estimated_effective_traffic_share or 0.0)
         return id, best.id
 
-    async def _adapters(self, endpoint_id: str, deployment_id: str) -> list[Any]:
+    async def _adapters(self, endpoint_id: str, deployment_id: str) -> list[AdapterListResponse]:
         project = self._account.project_id
         return await self._account.pages(
             lambda sdk, page: sdk.endpoints.adapters.list(endpoint_id, deployment_id, project_id=project, **page)
         )
 
     async def attached(self, id: str) -> Attached:
-        """Where an attachment is; TogetherAIModelNotFoundError when it is nowhere."""
+        """Where an adapter is attached.
+
+        Raises
+        ------
+        TogetherAIModelNotFoundError
+            It is attached to no deployment.
+        """
         for endpoint in await self._endpoints.all():
             for deployment in endpoint.deployments or []:
                 try:
                     adapters = await self._adapters(endpoint.id, deployment.id)
                 except TogetherAIError as exc:
-                    # A deployment that takes no adapters refuses the list.
+                    # A deployment that takes no adapters refuses to list them.
                     logger.debug("no adapters on %s: %s", deployment.id, exc)
                     continue
                 for adapter in adapters:
@@ -336,12 +364,12 @@ class Uploads:
 
     async def attachment_status(self, id: str) -> str:
         """The status of an attached adapter."""
-        return _load_status((await self.attached(id)).adapter)
+        return _load_status((await self.attached(id)).adapter.per_cluster)
 
     async def attachment_name(self, id: str) -> str:
         """What to use as `model`.
 
-        The form ``endpoint:adapter`` is that of v1; for v2 Together says only that the model field names the
+        The form ``endpoint:adapter`` comes from v1; for v2 Together only says that the model field names the
         adapter.
         """
         found = await self.attached(id)
@@ -352,7 +380,7 @@ class Uploads:
         return f"{found.endpoint_name}:{model.name.rpartition('/')[2]}"
 
     async def detach(self, id: str) -> bool:
-        """Take an adapter off its deployment; False when it is on none."""
+        """Detach an adapter from its deployment; False if it is attached to none."""
         try:
             found = await self.attached(id)
         except TogetherAIModelNotFoundError:
@@ -370,20 +398,30 @@ class Uploads:
         return True
 
 
-def _metadata(metadata: Mapping[str, Any]) -> tuple[str, str]:
+def _metadata(metadata: Mapping[str, object]) -> tuple[str, str]:
     missing = [name for name in ("name", "base_model") if not metadata.get(name)]
     if missing:
         raise TogetherAIInputError(f"metadata needs {' and '.join(missing)}.")
     return str(metadata["name"]), str(metadata["base_model"])
 
 
-def _load_status(adapter: Any) -> str:
-    """The worst of the clusters' states; an unknown one counts as on its way."""
-    states = [str(one.state).removeprefix("ADAPTER_LOAD_STATE_") for one in adapter.per_cluster or []]
+def _entries(answer: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
+    """The objects in a list of an answer; what is no object is left out."""
+    found = answer.get(name)
+    return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
+
+
+def _import_state(status: str) -> str:
+    return status.removeprefix("REMOTE_UPLOAD_STATUS_")
+
+
+def _load_status(clusters: Sequence[DeploymentAdapterStatus] | None) -> str:
+    """The worst of the clusters' states; an unknown state counts as creating."""
+    states = [one.state.removeprefix("ADAPTER_LOAD_STATE_") for one in clusters or []]
     statuses = {_STATUSES.get(state, "creating") for state in states} or {"creating"}
     return next(one for one in ("failed", "creating", "stopped", "ready") if one in statuses)
 
 
 def _shown(url: str) -> str:
-    """An address without its query: the signature of a presigned one is a secret."""
+    """A URL without its query: the signature of a presigned one is a secret."""
     return url.partition("?")[0]

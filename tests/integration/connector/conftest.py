@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -10,8 +11,11 @@ import pytest
 from together import AsyncTogether
 
 from hana_ai.api import TogetherAIConnector
+from hana_ai.api.connector.account import Account, Limits
 from hana_ai.api.local.together import LocalModel, ScriptedEngine
 from tests.conftest import ScriptedTogether
+
+from .relay import Relay
 
 SERVERLESS, LANGUAGE, DEDICATED = "local/chat", "local/language", "local/big"
 PROJECT = "proj_local"
@@ -37,8 +41,30 @@ def server() -> Iterator[ScriptedTogether]:
 
 
 @pytest.fixture
-async def connector(server: ScriptedTogether) -> AsyncIterator[TogetherAIConnector]:
-    async with TogetherAIConnector(server.client) as connected:
+def limit(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Limits]:
+    """Change how long connectors wait, and how much they send at a time."""
+
+    def change(**values: float) -> Limits:
+        monkeypatch.setattr(Account, "limits", replace(Account.limits, **values))
+        return Account.limits
+
+    return change
+
+
+@pytest.fixture
+def relay(server: ScriptedTogether) -> Iterator[Relay]:
+    """Between `connector` and `server`, for the tests that ask for it."""
+    with Relay(server.base_url) as running:
+        yield running
+
+
+@pytest.fixture
+async def connector(
+    server: ScriptedTogether, request: pytest.FixtureRequest
+) -> AsyncIterator[TogetherAIConnector]:
+    relay = request.getfixturevalue("relay") if "relay" in request.fixturenames else None
+    where = {"base_url": relay.base_url} if relay is not None else {}
+    async with TogetherAIConnector({**server.client, **where}) as connected:
         yield connected
 
 

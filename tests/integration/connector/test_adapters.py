@@ -8,28 +8,29 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 from together import AsyncTogether
 
 from hana_ai.api import TogetherAIConnector, TogetherAIError, TogetherAIModelNotFoundError
-from hana_ai.api.connector import upload_parts as _upload_parts
-from hana_ai.api.connector.upload_parts import JOURNAL, PartSender, UploadProgress
+from hana_ai.api.connector.account import Account, Limits
+from hana_ai.api.connector.upload_parts import JOURNAL, UploadProgress
 from hana_ai.api.local.together import Refusal
 from tests.conftest import ScriptedTogether, eventually
 
 from .conftest import DEDICATED, SERVERLESS, write_adapter
+from .relay import Relay
 
 METADATA = {"name": "tuned", "base_model": DEDICATED}
 AND_WAIT = {"type": "dedicated", "wait": True}
 
 
 def part_hash(path: Path) -> str:
-    """The checksum as the API defines it, reckoned here in the plainest way."""
-    data, size = path.read_bytes(), _upload_parts.PART_BYTES
+    """The checksum as the API defines it, computed here in the plainest way."""
+    data, size = path.read_bytes(), Account.limits.part_bytes
     digests = [hashlib.md5(data[at : at + size]).digest() for at in range(0, len(data), size)]
     return (
         digests[0].hex() if len(digests) == 1 else f"{hashlib.md5(b''.join(digests)).hexdigest()}-{len(digests)}"
@@ -37,16 +38,14 @@ def part_hash(path: Path) -> str:
 
 
 @pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_upload_parts, "_FIRST_WAIT", 0.01)
+def short_waits(limit: Callable[..., Limits]) -> None:
+    limit(first_retry=0.01)
 
 
 @pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
+def small_parts(limit: Callable[..., Limits]) -> int:
     """Parts of a megabyte, so that a file of many is not large."""
-    size = 1024 * 1024
-    monkeypatch.setattr(_upload_parts, "PART_BYTES", size)
-    return size
+    return limit(part_bytes=1024 * 1024).part_bytes
 
 
 # --- a folder is checked first ---
@@ -103,7 +102,7 @@ async def test_name_and_base_are_needed(
         await connector.upload_artifact(adapter, metadata)
 
 
-async def test_an_unknown_base_model_names_living_ones(connector: TogetherAIConnector, tmp_path: Path) -> None:
+async def test_an_unknown_base_model_names_available_ones(connector: TogetherAIConnector, tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "gone", base_model_name_or_path="local/gone")
     with pytest.raises(TogetherAIModelNotFoundError, match=SERVERLESS):
         await connector.upload_artifact(folder, {"name": "tuned", "base_model": "local/gone"})
@@ -144,7 +143,7 @@ async def test_100_megabytes_arrive_in_parts_although_one_fails_twice(
     weights = folder / "adapter_model.safetensors"
     files = {file.path: file for file in (await sdk.models.list_files(id)).data}
     assert files[weights.name].hash == part_hash(weights)
-    assert _upload_parts.PART_BYTES == 20 * 1024 * 1024
+    assert Account.limits.part_bytes == 20 * 1024 * 1024
     assert files[weights.name].hash.endswith("-5")
     assert files[weights.name].size_bytes == "100000000"
     total = sum(path.stat().st_size for path in folder.iterdir() if not path.name.startswith("."))
@@ -381,7 +380,7 @@ async def test_a_merge_that_fails_leaves_the_adapter_alone(
     connector: TogetherAIConnector, server: ScriptedTogether, adapter: Path
 ) -> None:
     server.management.dials.next_failure = "Merging failed"
-    with pytest.raises(TogetherAIError, match=r"Merging failed.*Made and undone again: deployment .*, endpoint"):
+    with pytest.raises(TogetherAIError, match=r"Merging failed.*Created and undone again: deployment .*, end"):
         await connector.deploy_adapter(adapter, DEDICATED, "tuned", AND_WAIT)
     assert server.management.endpoints == {}
     assert len(server.management.models) == 1
@@ -427,22 +426,16 @@ async def test_a_deployment_that_takes_no_adapters_says_so(connector: TogetherAI
 
 
 async def test_the_addresses_of_parts_are_permissions_and_stand_in_no_log(
-    connector: TogetherAIConnector, adapter: Path, caplog: pytest.LogCaptureFixture
+    connector: TogetherAIConnector, relay: Relay, adapter: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    addresses: list[str] = []
-    send = PartSender._exchange
-
-    async def noted(sender: PartSender, url: str, *rest: Any) -> Any:
-        addresses.append(url)
-        return await send(sender, url, *rest)
-
-    with pytest.MonkeyPatch.context() as patch, caplog.at_level("DEBUG"):
-        patch.setattr(PartSender, "_exchange", noted)
+    with caplog.at_level("DEBUG"):
         for name in ("httpx", "httpcore", "together", "hana_ai"):
             caplog.set_level("DEBUG", name)
         await connector.upload_artifact(adapter, METADATA)
-    assert addresses
+    addresses = [path for method, path in map(str.split, relay.requests) if method == "PUT"]
+    assert len(addresses) == 2
+    assert all("?token=" in path for path in addresses)
     # The server's own log is not the client's.
     text = "".join(caplog.handler.format(r) for r in caplog.records if not r.name.startswith("uvicorn"))
     assert "together" in text
-    assert [url for url in addresses if url.split("://")[1].partition("/")[2] in text] == []
+    assert [path for path in addresses if path.lstrip("/") in text] == []

@@ -15,12 +15,12 @@ from hana_ai.api import (
     TogetherAIInputError,
     TogetherAIModelNotFoundError,
 )
-from hana_ai.api.connector import upload_parts as _upload_parts
-from hana_ai.api.connector import uploads as _uploads
+from hana_ai.api.connector.account import Limits
 from hana_ai.api.local.together import Refusal
 from tests.conftest import ScriptedTogether
 
 from .conftest import DEDICATED, SERVERLESS
+from .relay import Relay
 
 METADATA = {"name": "tuned", "base_model": DEDICATED}
 AND_WAIT = {"type": "dedicated", "wait": True}
@@ -29,26 +29,8 @@ TAKEN = Refusal(409, "It already exists.", code="already_exists", headers={"x-sh
 
 
 @pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_upload_parts, "_FIRST_WAIT", 0.01)
-
-
-@pytest.fixture
-def answered(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[dict[str, Any]], None]], None]:
-    """Change the answer to a step of an upload on its way."""
-
-    def install(step: str, change: Callable[[dict[str, Any]], None]) -> None:
-        asked = _uploads.Uploads._post
-
-        async def post(self: _uploads.Uploads, name: str, body: Any) -> dict[str, Any]:
-            answer = await asked(self, name, body)
-            if name == step:
-                change(answer)
-            return answer
-
-        monkeypatch.setattr(_uploads.Uploads, "_post", post)
-
-    return install
+def short_waits(limit: Callable[..., Limits]) -> None:
+    limit(first_retry=0.01)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +39,8 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[dict[s
         (lambda plan: plan["files"][0].update(path="../other"), r"not offered: '\.\./other'"),
         (lambda plan: plan["files"].pop(), "did not take "),
         (lambda plan: plan["files"][0].update(parts=[]), r"other parts of .* than 1 to 1: \[\]"),
+        (lambda plan: plan["files"][0]["parts"][0].pop("url"), "a part of .* without a number or a URL"),
+        (lambda plan: plan["files"][0].update(parts=[7]), "a part of .* without a number or a URL"),
         (
             lambda plan: plan["files"][0]["parts"][0].update(url="http://storage.example.com/1"),
             "not https: storage.example.com",
@@ -64,45 +48,45 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[dict[s
     ],
 )
 async def test_a_plan_that_does_not_fit_the_files_is_refused(
-    connector: TogetherAIConnector, adapter: Path, answered: Any, change: Any, words: str
+    connector: TogetherAIConnector, adapter: Path, relay: Relay, change: Any, words: str
 ) -> None:
-    answered("create", change)
+    relay.change("/upload/create", change)
     with pytest.raises(TogetherAIError, match=words):
         await connector.upload_artifact(adapter, METADATA)
 
 
 async def test_a_part_that_cannot_be_delivered_is_given_up_after_some_tries(
-    connector: TogetherAIConnector, adapter: Path, answered: Any, unused_tcp_port: int
+    connector: TogetherAIConnector, adapter: Path, relay: Relay, unused_tcp_port: int
 ) -> None:
     def nowhere(plan: dict[str, Any]) -> None:
         plan["files"][0]["parts"][0]["url"] = f"http://127.0.0.1:{unused_tcp_port}/1"
 
-    answered("create", nowhere)
+    relay.change("/upload/create", nowhere)
     with pytest.raises(TogetherAIError, match=r"no connection for part 1 of .*ConnectError"):
         await connector.upload_artifact(adapter, METADATA)
 
 
 async def test_another_checksum_in_the_list_of_files_is_noticed(
-    connector: TogetherAIConnector, server: ScriptedTogether, adapter: Path, answered: Any
+    connector: TogetherAIConnector, server: ScriptedTogether, adapter: Path, relay: Relay
 ) -> None:
     def corrupt(_: dict[str, Any]) -> None:
         [model] = server.management.models.values()
         stored = {file.path: file for file in model.revisions[-1].files}
         stored["adapter_model.safetensors"].hash = "0" * 32
 
-    answered("complete", corrupt)
+    relay.change("/upload/complete", corrupt)
     with pytest.raises(TogetherAIError, match=r"stored adapter_model\.safetensors with another checksum"):
         await connector.upload_artifact(adapter, METADATA)
 
 
 async def test_files_that_together_finds_invalid_are_refused_in_its_words(
-    connector: TogetherAIConnector, server: ScriptedTogether, adapter: Path, answered: Any
+    connector: TogetherAIConnector, server: ScriptedTogether, adapter: Path, relay: Relay
 ) -> None:
     def invalid(_: dict[str, Any]) -> None:
         [model] = server.management.models.values()
         model.revisions[-1].errors.append("The rank is too high.")
 
-    answered("complete", invalid)
+    relay.change("/upload/complete", invalid)
     with pytest.raises(TogetherAIError, match=r"refuses the files of ml_.*: The rank is too high\."):
         await connector.upload_artifact(adapter, METADATA)
 
@@ -116,10 +100,10 @@ async def test_a_name_that_another_base_model_has_is_a_conflict(
 
 
 async def test_an_import_that_does_not_end_is_given_up(
-    connector: TogetherAIConnector, server: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
+    connector: TogetherAIConnector, server: ScriptedTogether, limit: Callable[..., Limits]
 ) -> None:
     server.management.dials.remote_states = ("RUNNING",)
-    monkeypatch.setattr(_uploads, "_REMOTE_SECONDS", 0.05)
+    limit(import_seconds=0.05)
     with pytest.raises(TogetherAIError, match=r"import of org/adapter is still RUNNING after 0\.05 s"):
         await connector.upload_artifact("org/adapter", METADATA)
 

@@ -259,9 +259,9 @@ async def test_the_bill_is_beside_the_ledger_and_never_mixed(
 @pytest.mark.parametrize(
     ("start", "end", "words"),
     [
-        ("January", None, "start_date is a date such as"),
+        ("January", None, "start_date must be a date such as"),
         ("2026-02-01", "2026-01-01", "is before start_date"),
-        (12, None, "start_date is a str, date or datetime"),
+        (12, None, "start_date must be a str, date or datetime"),
     ],
 )
 async def test_a_wrong_date_is_named(connector: TogetherAIConnector, start: Any, end: Any, words: str) -> None:

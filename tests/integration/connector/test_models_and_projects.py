@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from hana_ai.api import (
@@ -13,8 +15,7 @@ from hana_ai.api import (
     TogetherAIPermissionDeniedError,
     TogetherAISettingsError,
 )
-from hana_ai.api.connector import account as _account
-from hana_ai.api.connector import endpoints as _endpoints
+from hana_ai.api.connector.account import Limits
 from hana_ai.api.local.together import Refusal
 from hana_ai.api.local.together.api.hardware import PUBLIC_PROJECT, config_id
 from hana_ai.api.local.together.api.management.records import RegisteredModel, Revision, StoredFile
@@ -71,11 +72,11 @@ async def test_a_project_that_the_key_has_no_access_to_is_refused_by_the_server(
 
 
 async def test_long_lists_are_read_page_by_page(
-    connector: TogetherAIConnector, monkeypatch: pytest.MonkeyPatch
+    connector: TogetherAIConnector, limit: Callable[..., Limits]
 ) -> None:
     for name in ("first", "second", "third"):
         await connector.create_endpoint(DEDICATED, name, ON_DEMAND)
-    monkeypatch.setattr(_account, "PAGE", 1)
+    limit(page=1)
     listed = {record["name"] for record in await connector.list_endpoints()}
     assert listed == {"local-project/first", "local-project/second", "local-project/third"}
 
@@ -179,17 +180,17 @@ async def test_an_endpoint_that_is_always_changed_by_others_is_given_up(
     connector: TogetherAIConnector, server: ScriptedTogether
 ) -> None:
     changed = Refusal(409, "The etag is stale.", code="aborted", headers={"x-should-retry": "false"})
-    server.management.refuse("PATCH", "/endpoints/[^/]+$", changed, times=_endpoints._ROUNDS)
+    server.management.refuse("PATCH", "/endpoints/[^/]+$", changed, times=99)
     with pytest.raises(TogetherAIConflictError, match="etag is stale"):
         await connector.create_endpoint(DEDICATED, "big", ON_DEMAND)
     assert server.management.endpoints == {}
 
 
 async def test_a_deployment_that_does_not_stop_is_not_deleted(
-    connector: TogetherAIConnector, server: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
+    connector: TogetherAIConnector, server: ScriptedTogether, limit: Callable[..., Limits]
 ) -> None:
     id = await connector.create_endpoint(DEDICATED, "big", ON_DEMAND)
-    monkeypatch.setattr(_endpoints, "_STOP_SECONDS", 0.05)
+    limit(stop_seconds=0.05)
     server.management.dials.stopping = 60.0
     with pytest.raises(TogetherAIError, match=r"was not stopped after 0\.05 s"):
         await connector.delete_endpoint(id)
