@@ -87,6 +87,15 @@ class Connections:
         )
         self._of_thread = threading.local()
 
+    @classmethod
+    def of(cls, connection: Connection | None, opener: Callable[[], Connection] | None) -> Connections:
+        """Those behind a store's arguments; without either, from the settings."""
+        if isinstance(connection, LeasingConnection):
+            return connection.connections
+        if connection is None and opener is None:
+            return cls(connect=connect)
+        return cls(connection, connect=opener)
+
     @contextmanager
     def lease(self) -> Iterator[Connection]:
         """Lend a connection to this thread; inside, it gets the same one again."""

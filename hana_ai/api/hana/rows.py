@@ -18,7 +18,7 @@ _END = object()
 
 @dataclass
 class Row:
-    """A text with what belongs to it."""
+    """A text with its id, metadata and vector."""
 
     id: str
     text: str
@@ -33,15 +33,15 @@ def read_rows(
     embeddings: Iterable[Sequence[float]] | None,
     ids: Iterable[str | None] | None,
 ) -> Iterator[Row]:
-    """Put texts, metadata, vectors and ids together, as they come.
+    """Combine texts, metadata, vectors and ids into rows, one by one.
 
     Raises
     ------
     TogetherAIInputError
-        One of them ends before the others, or an entry is not what it should be; the message has its position.
+        One of them ends before the others, or an entry is invalid; the message has its position.
     """
     if isinstance(texts, str):
-        raise TogetherAIInputError("texts is a string; it has to be a list or another iterable of strings.")
+        raise TogetherAIInputError("texts is a string; it must be a list or another iterable of strings.")
     given = {"texts": texts, "metadatas": metadatas, "embeddings": embeddings, "ids": ids}
     named = {name: values for name, values in given.items() if values is not None}
     for position, values in enumerate(zip_longest(*named.values(), fillvalue=_END)):

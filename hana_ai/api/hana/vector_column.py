@@ -1,7 +1,7 @@
-"""What is known of a vector column, and the rule that it keeps to one embedding model.
+"""A vector column, and the rule that it keeps to one embedding model.
 
-The model's name is kept in the column's comment, where it goes with the table when that is renamed, exported or
-dropped. What else the comment says stays.
+The model's name is kept in the column's comment, so that it survives when the table is renamed or exported. The
+rest of the comment stays as it is.
 """
 
 from __future__ import annotations
@@ -11,25 +11,19 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.storage.quoting import literal, quoted
 
-if TYPE_CHECKING:
-    from langchain_core.embeddings import Embeddings
-
 logger = logging.getLogger(__name__)
-
-IN_DATABASE_MODEL = "SAP_NEB.20240715"
-"""SAP's embedding model that hana_ai and langchain_hana take when none is named."""
 
 _RECORD = re.compile(r"\[embedding model: ([^\[\]]+)\]")
 
 
 @dataclass(frozen=True)
 class VectorColumn:
-    """A vector column as the catalogue describes it."""
+    """A vector column as the database describes it."""
 
     schema: str
     """Empty is the connection's current schema."""
@@ -38,12 +32,12 @@ class VectorColumn:
     type: str
     """REAL_VECTOR or HALF_VECTOR."""
     width: int
-    """Numbers in a vector, declared or, without a recorded model, found in a row; 0 takes any."""
+    """Numbers in a vector: declared or, without a recorded model, found in a row; 0 is any."""
     comment: str = ""
 
     @property
     def model(self) -> str | None:
-        """The embedding model that wrote the column, None when it is not recorded."""
+        """The embedding model that wrote the column; None if it is not recorded."""
         found = _RECORD.search(self.comment)
         return found[1] if found else None
 
@@ -53,16 +47,16 @@ class VectorColumn:
         return ".".join(quoted(part) for part in (self.schema, self.table, self.column) if part)
 
     def check_model(self, model: str) -> None:
-        """Refuse another model than the one that wrote the column.
+        """Refuse any model but the one that wrote the column.
 
         Raises
         ------
         TogetherAIInputError
-            It is another one; the message names both, and the two ways out.
+            It is another model; the message names both, and two ways out.
         """
         if self.model is not None and self.model != model:
             raise TogetherAIInputError(
-                f"{self.name} holds vectors of {self.model}, and {model} is to embed now; vectors of two models "
+                f"{self.name} holds vectors of {self.model}, but {model} would embed now; vectors of two models "
                 f"cannot be compared. {self._ways_out(self.model)}"
             )
 
@@ -72,11 +66,11 @@ class VectorColumn:
         Raises
         ------
         TogetherAIInputError
-            They have another width; the message names both, and the two ways out.
+            They have another width; the message names both, and two ways out.
         """
         if self.width not in (0, width):
             raise TogetherAIInputError(
-                f"{self.name} is a {self.type}({self.width}), and {model} makes vectors of {width} numbers. "
+                f"{self.name} is a {self.type}({self.width}), but {model} makes vectors of {width} numbers. "
                 f"{self._ways_out(self.model)}"
             )
 
@@ -89,20 +83,20 @@ class VectorColumn:
         elif model.startswith("SAP_"):
             stay = (
                 'Either stay with it (embedding="hana" embeds in the database; TOGETHER_ROUTE_EMBEDDINGS=off for '
+                "the toolkit's own classes)"
             )
-            stay += "the toolkit's own classes)"
         else:
             stay = f"Either stay with it (model={model!r} or TOGETHER_DEFAULT_EMBEDDING_MODEL={model})"
         return f"{stay}, or embed the texts again into a new table."
 
 
 def read_vector_column(connection: Any, schema: str, table: str, column: str) -> VectorColumn | None:
-    """Read a vector column from the catalogue; None when there is none of this name.
+    """Read a vector column's description; None if there is no column of this name.
 
     Raises
     ------
     TogetherAIInputError
-        It is no vector column.
+        It is not a vector column.
     """
     row = read_column(connection, schema, table, column)
     if row is None:
@@ -115,7 +109,7 @@ def read_vector_column(connection: Any, schema: str, table: str, column: str) ->
         )
     found = VectorColumn(schema, table, column, type_name, max(width, 0), comment or "")
     if found.width == 0 and found.model is None:
-        # Written by others and of any width: what is in it tells the width that it has to keep.
+        # Written by others and of any width: its rows tell which width it must keep.
         found = replace(found, width=_width_in_use(connection, found))
     return found
 
@@ -130,7 +124,7 @@ def _width_in_use(connection: Any, column: VectorColumn) -> int:
 
 
 def read_column(connection: Any, schema: str, table: str, column: str) -> tuple[str, int, str | None] | None:
-    """Type, length and comment of a column, None when there is none of this name."""
+    """Type, length and comment of a column; None if there is none of this name."""
     condition, parameters = in_schema(schema)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -143,14 +137,14 @@ def read_column(connection: Any, schema: str, table: str, column: str) -> tuple[
 
 
 def in_schema(schema: str) -> tuple[str, tuple[str, ...]]:
-    """A condition on SCHEMA_NAME with its parameters; an empty name is the current schema."""
+    """A condition on SCHEMA_NAME with its parameters; an empty name means the current schema."""
     return ("SCHEMA_NAME = ?", (schema,)) if schema else ("SCHEMA_NAME = CURRENT_SCHEMA", ())
 
 
 def record_model(connection: Any, column: VectorColumn, model: str) -> None:
-    """Write the model's name into the column's comment, where none is.
+    """Write the model's name into the column's comment, unless it has one.
 
-    A database user who may insert but not change the table leaves it unrecorded: that is logged.
+    A database user who may insert rows but not alter the table can't do that, which is logged.
     """
     if column.model is not None:
         return
@@ -165,41 +159,15 @@ def record_model(connection: Any, column: VectorColumn, model: str) -> None:
 
 
 def record(model: str, comment: str = "") -> str:
-    """A comment with the model's name in it."""
-    return f"{comment} [embedding model: {re.sub(r'[^ -~]|[][]', '_', model)}]".strip()
+    """A comment with the model's name added."""
+    return f"{comment} [embedding model: {recorded_name(model)}]".strip()
 
 
-def model_name(embedding: Embeddings) -> str:
-    """The name under which a model is recorded.
-
-    A name is looked for in the attributes that LangChain's classes use; without one the class stands for it.
-    """
-    resolve = getattr(embedding, "_resolve_model", None)
-    name = resolve() if callable(resolve) else None
-    for attribute in ("model", "model_name", "model_id", "model_version"):
-        if not isinstance(name, str) or not name:
-            name = getattr(embedding, attribute, None)
-    if not isinstance(name, str) or not name:
-        name = type(embedding).__name__
-    dimensions = getattr(embedding, "dimensions", None)
-    name = f"{name} (dimensions={dimensions})" if isinstance(dimensions, int) else name
-    return record(name)[len("[embedding model: ") : -1]
-
-
-def width_of(vectors: Sequence[Sequence[float]]) -> int:
-    """The width that all vectors have.
-
-    Raises
-    ------
-    TogetherAIInputError
-        They have several.
-    """
-    widths = {len(vector) for vector in vectors}
-    if len(widths) > 1:
-        raise TogetherAIInputError(f"The vectors have several widths: {sorted(widths)}.")
-    return widths.pop() if widths else 0
+def recorded_name(model: str) -> str:
+    """A model's name as it is recorded: printable ASCII without brackets."""
+    return re.sub(r"[^ -~]|[][]", "_", model)
 
 
 def packed(vector: Sequence[float], type: str) -> bytes:
-    """A vector in the form in which hdbcli binds it to a column of this type: its width, then the numbers."""
+    """A vector as hdbcli binds it to a column of this type: its width, then the numbers."""
     return struct.pack(f"<I{len(vector)}{'e' if type == 'HALF_VECTOR' else 'f'}", len(vector), *vector)

@@ -1,4 +1,4 @@
-"""TogetherVectorEngine: hana_ai's knowledge table with vectors from an embedding model on the client's side."""
+"""TogetherVectorEngine: hana_ai's knowledge table, with vectors from a model outside the database."""
 
 from __future__ import annotations
 
@@ -12,15 +12,8 @@ from hana_ai.vectorstore.hana_vector_engine import HANAMLinVectorEngine  # type:
 
 from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.hana.connections import transaction
-from hana_ai.api.hana.vector_column import (
-    VectorColumn,
-    model_name,
-    packed,
-    read_vector_column,
-    record,
-    record_model,
-    width_of,
-)
+from hana_ai.api.hana.embedding import embedding_from, model_name, width_of, width_of_model
+from hana_ai.api.hana.vector_column import VectorColumn, packed, read_vector_column, record, record_model
 from hana_ai.api.storage.quoting import literal, quoted
 
 if TYPE_CHECKING:
@@ -37,16 +30,16 @@ _VECTORS = "embeddings"
 class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
     """The knowledge table of the toolkit's code tools, embedded by Together AI.
 
-    It takes the place of `HANAMLinVectorEngine` everywhere, `UnionVectorStores` and `CorrectiveRetriever`
-    included. Texts and names reach the database as bound values and quoted names; the table keeps to one
-    embedding model, as in `TogetherHanaDB`.
+    Use it wherever the toolkit takes a `HANAMLinVectorEngine`, `UnionVectorStores` and `CorrectiveRetriever`
+    included. Texts reach the database as bound values, names as quoted names; the table keeps to one embedding
+    model, as in `TogetherHanaDB`.
 
     Parameters
     ----------
     connection_context : hana_ml.ConnectionContext
         Used by one thread at a time.
     table_name : str
-        Made when it is not there.
+        Created if it does not exist.
     schema : str, optional
         Default: the connection's current schema.
     embedding : Embeddings, optional
@@ -55,7 +48,7 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
     Raises
     ------
     TogetherAIInputError
-        The table's vectors are of another model or width, or a name cannot be one.
+        The table's vectors are of another model or width, or a name is invalid.
 
     Examples
     --------
@@ -72,11 +65,8 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
         schema: str | None = None,
         embedding: Embeddings | None = None,
     ) -> None:
-        # Not the base class's: it makes a table that the database embeds.
-        if embedding is None:
-            from hana_ai.api.embeddings import TogetherAIEmbeddings
-
-            embedding = TogetherAIEmbeddings()
+        # Without the base class's, which would create a table that the database embeds.
+        embedding = embedding_from(embedding)
         quoted(table_name)
         self.connection_context = connection_context
         self.table_name = table_name
@@ -98,8 +88,7 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
         place = (self.schema, self.table_name, _VECTORS)
         column = read_vector_column(connection, *place)
         if column is None:
-            known = getattr(self.embedding, "dimension", None)
-            width = known if isinstance(known, int) else len(self.embedding.embed_query("dimension"))
+            width = width_of_model(self.embedding)
             with transaction(connection) as cursor:
                 cursor.execute(
                     f'CREATE COLUMN TABLE {self._table} ("id" NVARCHAR(5000) PRIMARY KEY, '
@@ -112,9 +101,9 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
         return column
 
     def on_table(self, table_name: str, schema: str) -> TogetherVectorEngine:
-        """Return an engine like this one over another table with vectors of the same model, such as a merged one.
+        """An engine like this one over another table with vectors of the same model, such as a merged one.
 
-        The model is recorded there; a local temporary table has no comment for it.
+        The model is recorded there, unless it is a local temporary table, whose columns have no comments.
         """
         made = copy.copy(self)
         made.table_name, made.schema = table_name, schema
@@ -126,16 +115,16 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
         return made
 
     def create_knowledge(self, option: str = "python") -> None:
-        """Write the toolkit's own code templates, for ``"python"`` or ``"sql"``."""
+        """Write the toolkit's own code templates for ``"python"`` or ``"sql"``."""
         self.upsert_knowledge(get_code_templates(option=option))
 
     def upsert_knowledge(self, knowledge: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> None:
-        """Write entries; one whose id is there already is replaced.
+        """Write entries, replacing those with an existing id.
 
         Parameters
         ----------
         knowledge : mapping, DataFrame or iterable of mappings
-            ``id``, ``description`` (what is embedded) and ``example``: of one entry, in columns, or in rows.
+            ``id``, ``description`` (which is embedded) and ``example``: one entry, columns, or rows.
 
         Raises
         ------
@@ -160,19 +149,19 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
                 )
 
     def query(self, input: str, top_n: int = 1, distance: str = "cosine_similarity") -> Any:
-        """Return the `top_n`-th closest entry's example, as `HANAMLinVectorEngine` does.
+        """Return the example of the `top_n`-th closest entry, as `HANAMLinVectorEngine` does.
 
         Parameters
         ----------
         input : str
         top_n : int
-            1 is the closest; where the table has fewer entries, the last one.
+            1 is the closest; if the table has fewer entries, the last one is returned.
         distance : {"cosine_similarity", "l2distance"}
 
         Returns
         -------
         str or None
-            None when the table is empty.
+            None if the table is empty.
 
         Raises
         ------

@@ -3,68 +3,54 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
-from langchain_hana import HanaDB, HanaInternalEmbeddings
-from langchain_hana.utils import DistanceStrategy
 from langchain_hana.vectorstores.create_where_clause import CreateWhereClause
 from langchain_hana.vectorstores.hana_db import HANA_DISTANCE_FUNCTION, INTERMEDIATE_TABLE_NAME
 from langchain_hana.vectorstores.utils import _sanitize_metadata_keys
 
 from hana_ai.api.errors import TogetherAIInputError
-from hana_ai.api.hana.connections import Connections, LeasingConnection, connect, transaction
+from hana_ai.api.hana.connections import transaction
+from hana_ai.api.hana.embedding import width_of
 from hana_ai.api.hana.rows import LONGEST_ID, Row, read_rows
-from hana_ai.api.hana.vector_column import (
-    IN_DATABASE_MODEL,
-    VectorColumn,
-    in_schema,
-    model_name,
-    packed,
-    read_column,
-    read_vector_column,
-    record,
-    record_model,
-    width_of,
-)
-from hana_ai.api.storage.quoting import literal, quoted
+from hana_ai.api.hana.vector_column import VectorColumn, packed, read_vector_column, record, record_model
+from hana_ai.api.hana.vector_table import VectorTable
+from hana_ai.api.storage.quoting import quoted
 
 if TYPE_CHECKING:
     from hdbcli.dbapi import Connection  # type: ignore[import-untyped]
 
-BATCH_SIZE = 1024
-"""Rows that are embedded, written and committed together."""
-
 _IDS_AT_ONCE = 500
 
 
-class TogetherHanaDB(HanaDB):
+class TogetherHanaDB(VectorTable):
     """A vector table in SAP HANA whose vectors come from one embedding model.
 
-    Everything of `langchain_hana.HanaDB` works as there. What is different: rows have ids; texts may come from a
-    generator and are embedded, written and committed in batches, so that a load which was interrupted can be run
-    again with the same ids; the vector column is compared with the model before anything is written; the model's
-    name is kept in the column's comment, and another model is refused; names are quoted instead of stripped of
-    their characters; and no connection is used by two threads at the same time, so the async methods, which run
-    in threads, and callers with threads of their own are safe.
+    It does all that `langchain_hana.HanaDB` does, and differs in this: rows have ids; texts may come from a
+    generator and are embedded, written and committed in batches, so that an interrupted load can be run again with
+    the same ids; the vector column is compared with the model before anything is written; the model's name is kept
+    in the column's comment, and another model is refused; names are quoted, not stripped of characters; and no
+    connection is used by two threads at the same time, so the async methods, which run in threads, and
+    multithreaded callers are safe.
 
     Parameters
     ----------
     connection : hdbcli.dbapi.Connection, optional
-        Stays its owner's to close. Alone it is shared by taking turns. Default: connections from the settings
-        (HANA_ADDRESS, ...), one for each thread that works at the time.
+        The caller closes it. On its own it is shared in turns. Default: connections from the settings
+        (HANA_ADDRESS, ...), one for each thread at work.
     embedding : Embeddings or str, optional
-        Default: `TogetherAIEmbeddings()`. ``"hana"`` embeds in the database with SAP's model, ``"hana:NAME"``
-        with another one of SAP's; documents and queries then never leave it.
+        Default: `TogetherAIEmbeddings()`. ``"hana"`` embeds in the database with SAP's default model,
+        ``"hana:NAME"`` with another of SAP's; documents and queries then never leave the database.
     connect : callable, optional
-        Opens another connection, for threads that work at the same time.
+        Opens further connections, for threads that work at the same time.
     id_column : str or None
-        Column with the ids, the table's primary key. An existing table without it is read and written as
-        `HanaDB` does, without ids. None never has one.
+        Column with the ids, the table's primary key. An existing table without it is read and written without
+        ids, as by `HanaDB`; so is any table if this is None.
     batch_size : int
         Rows that are embedded, written and committed together.
     embeddings
@@ -73,13 +59,13 @@ class TogetherHanaDB(HanaDB):
         Width of the vectors; -1 takes the model's.
     distance_strategy, table_name, schema_name, content_column, metadata_column, vector_column, \
 vector_column_type, specific_metadata_columns
-        As in `HanaDB`. Columns are letters, digits and underscores; tables and schemas anything without a
-        quotation mark.
+        As in `HanaDB`. Names of columns consist of letters, digits and underscores; names of tables and schemas
+        of anything but quotation marks.
 
     Raises
     ------
     TogetherAIInputError
-        The table's vectors are of another model or width, or a name cannot be one.
+        The table's vectors are of another model or width, or a name is invalid.
 
     Examples
     --------
@@ -90,145 +76,6 @@ vector_column_type, specific_metadata_columns
     >>> store.similarity_search("What is a column store?", k=1)[0].id
     '1'
     """
-
-    def __init__(  # noqa: PLR0917 - the parameters of HanaDB, in its order
-        self,
-        connection: Connection | None = None,
-        embedding: Embeddings | str | None = None,
-        distance_strategy: DistanceStrategy = DistanceStrategy.COSINE,
-        table_name: str = "EMBEDDINGS",
-        schema_name: str = "",
-        content_column: str = "VEC_TEXT",
-        metadata_column: str = "VEC_META",
-        vector_column: str = "VEC_VECTOR",
-        vector_column_length: int = -1,
-        vector_column_type: str = "REAL_VECTOR",
-        *,
-        specific_metadata_columns: list[str] | None = None,
-        connect: Callable[[], Connection] | None = None,
-        id_column: str | None = "VEC_ID",
-        batch_size: int = BATCH_SIZE,
-        embeddings: Embeddings | str | None = None,
-    ) -> None:
-        columns = [content_column, metadata_column, vector_column, *(specific_metadata_columns or [])]
-        if id_column is not None:
-            columns.append(id_column)
-        for name in columns:
-            quoted(name)
-            if name != HanaDB._sanitize_name(name):
-                raise TogetherAIInputError(
-                    f"{name!r} is no name for a column of this store: letters, digits and underscores only."
-                )
-        quoted(table_name)
-        if table_name.startswith("#"):
-            raise TogetherAIInputError(f"{table_name!r} would be a temporary table, since it begins with #.")
-        if schema_name:
-            quoted(schema_name)
-        if batch_size < 1:
-            raise TogetherAIInputError(f"batch_size is {batch_size}; it must be 1 or more.")
-        self._place = (schema_name, table_name)
-        self._connections = _connections(connection, connect)
-        self.id_column = id_column
-        self.batch_size = batch_size
-        self._column: VectorColumn | None = None
-        super().__init__(
-            LeasingConnection(self._connections),
-            _embedding(embedding if embedding is not None else embeddings),
-            distance_strategy,
-            content_column=content_column,
-            metadata_column=metadata_column,
-            vector_column=vector_column,
-            vector_column_length=vector_column_length,
-            vector_column_type=vector_column_type,
-            specific_metadata_columns=specific_metadata_columns,
-        )
-
-    # --- the table ---
-
-    def _model_name(self) -> str:
-        return model_name(self.embedding)
-
-    def set_embedding(self, embedding: Embeddings) -> None:
-        """Embed with another object; a table that was written with another model refuses it."""
-        super().set_embedding(embedding)
-        if self._column is not None:
-            self._column.check_model(self._model_name())
-
-    def _initialize_table(self) -> None:
-        self.schema_name, self.table_name = self._place
-        if not self._table_exists(self.table_name):
-            self._create_table()
-        self._check_column(self.table_name, self.content_column, ["NCLOB", "NVARCHAR"])
-        self._check_column(self.table_name, self.metadata_column, ["NCLOB", "NVARCHAR"])
-        for name in self.specific_metadata_columns:
-            self._check_column(self.table_name, name)
-        self._check_column(
-            self.table_name, self.vector_column, [self.vector_column_type], self.vector_column_length
-        )
-        column = read_vector_column(self.connection, self.schema_name, self.table_name, self.vector_column)
-        assert column is not None
-        column.check_model(self._model_name())
-        self._column = column
-        if self.id_column is not None and self._column_type(self.id_column) is None:
-            self.id_column = None
-
-    def _create_table(self) -> None:
-        width = max(self.vector_column_length, 0)
-        if not self.use_internal_embeddings:
-            found = self._width_of_model()
-            if width not in (0, found):
-                VectorColumn(*self._place, self.vector_column, self.vector_column_type, width).check_width(
-                    found, self._model_name()
-                )
-            width = found
-        columns = [
-            f'"{self.content_column}" NCLOB',
-            f'"{self.metadata_column}" NCLOB',
-            f'"{self.vector_column}" {self.vector_column_type}'
-            + (f"({width})" if width else "")
-            + f" COMMENT {literal(record(self._model_name()))}",
-        ]
-        if self.id_column is not None:
-            columns.insert(0, f'"{self.id_column}" NVARCHAR({LONGEST_ID}) PRIMARY KEY')
-        with self.connection.cursor() as cursor:
-            cursor.execute(f"CREATE TABLE {self._table_ref} ({', '.join(columns)})")
-
-    def _width_of_model(self) -> int:
-        known = getattr(self.embedding, "dimension", None)
-        return known if isinstance(known, int) else len(self.embedding.embed_query("dimension"))
-
-    @property
-    def _table_ref(self) -> str:
-        return ".".join(quoted(name) for name in (self.schema_name, self.table_name) if name)
-
-    def _table_exists(self, table_name: str) -> bool:
-        condition, parameters = in_schema(self.schema_name)
-        with self.connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT COUNT(*) FROM SYS.TABLES WHERE {condition} AND TABLE_NAME = ?", (*parameters, table_name)
-            )
-            return bool(cursor.fetchone()[0])
-
-    def _column_type(self, name: str) -> tuple[str, int] | None:
-        found = read_column(self.connection, self.schema_name, self.table_name, name)
-        return None if found is None else found[:2]
-
-    def _check_column(
-        self,
-        table_name: str,
-        column_name: str,
-        column_type: list[str] | None = None,
-        column_length: int | None = None,
-    ) -> None:
-        found = self._column_type(column_name)
-        if found is None:
-            raise AttributeError(f"Column {column_name} does not exist")
-        if column_type and found[0] not in column_type:
-            raise AttributeError(f"Column {column_name} has the wrong type: {found[0]}")
-        if column_length is not None and column_length > 0 and found[1] != column_length:
-            raise AttributeError(
-                f"Column {column_name} has the wrong length: {found[1]} expected: {column_length}"
-            )
 
     # --- writing ---
 
@@ -246,32 +93,33 @@ vector_column_type, specific_metadata_columns
     ) -> list[str]:
         """Embed texts and write them, batch by batch.
 
-        A row whose id is there already is replaced; so a load that was interrupted is run again with the same ids.
-        Each batch is committed as a whole; a given connection without autocommit commits its earlier changes, too.
+        A row with an existing id is replaced, so an interrupted load can be run again with the same ids. Each
+        batch is committed as a whole; a given connection without autocommit then commits its earlier changes as
+        well.
 
         Parameters
         ----------
         texts, metadatas, embeddings, ids : iterables
-            Of the same length; generators will do, and are read batch by batch. Texts that come with a vector
-            are not embedded. A missing id is made up.
+            Of the same length; generators are read batch by batch. Texts that come with a vector are not embedded.
+            A missing id is generated.
         batch_size : int, optional
             Rows in a batch. Default: the store's.
         resume : bool
-            Leave out rows that are there already with the same id, text and metadata, without embedding them
-            again: for a load that was interrupted.
+            Skip rows that exist with the same id, text and metadata, without embedding them again: for an
+            interrupted load.
         use_map_merge : bool
             As in `HanaDB`, for tables without ids that are embedded in the database.
 
         Returns
         -------
         list of str
-            The ids, in the order of the texts; empty where the table has none.
+            The ids, in the order of the texts; empty if the table has none.
 
         Raises
         ------
         TogetherAIInputError
-            The vectors do not fit the column, the iterables are not of the same length, or an id is too long.
-            What was committed before stays.
+            The vectors do not fit the column, the iterables differ in length, or an id is too long. What was
+            committed before stays.
         TogetherAIRequestError
             A batch cannot be embedded; earlier ones are committed.
         """
@@ -293,7 +141,7 @@ vector_column_type, specific_metadata_columns
         return written
 
     def add_documents(self, documents: Iterable[Document], **kwargs: Any) -> list[str]:
-        """Write documents, which may come from a generator; their own ids are taken unless `ids` gives others."""
+        """Write documents, which may come from a generator, under their own ids unless `ids` gives others."""
         size = kwargs.get("batch_size") or self.batch_size
         given = kwargs.pop("ids", None)
         given = None if given is None else iter(given)
@@ -312,7 +160,7 @@ vector_column_type, specific_metadata_columns
     def _write(self, batch: list[Row], resume: bool) -> None:
         for row in batch:
             _sanitize_metadata_keys(list(row.metadata))
-        # The last one of an id wins, as it does between batches.
+        # The last row of an id wins, as between batches.
         rows = list({row.id: row for row in batch}.values())
         if resume:
             rows = self._unwritten(rows)
@@ -345,7 +193,7 @@ vector_column_type, specific_metadata_columns
     def _embed(self, rows: list[Row]) -> None:
         if self.use_internal_embeddings:
             if any(row.vector is not None for row in rows):
-                raise TogetherAIInputError("This table is embedded in the database; it takes no vectors.")
+                raise TogetherAIInputError("This table is embedded in the database, so it takes no vectors.")
             return
         missing = [row for row in rows if row.vector is None]
         if missing:
@@ -354,7 +202,7 @@ vector_column_type, specific_metadata_columns
                 row.vector = vector
 
     def _checked_column(self, rows: list[Row]) -> VectorColumn:
-        """The column, once it is certain that the rows fit and that the model is recorded."""
+        """The column, after checking that the rows fit and recording the model."""
         column = self._column
         assert column is not None
         model = self._model_name()
@@ -379,15 +227,15 @@ vector_column_type, specific_metadata_columns
 
     def _has_no_ids(self) -> TogetherAIInputError:
         return TogetherAIInputError(
-            f"{self._table_ref} has no column for ids. A table that this class creates has one; to an existing "
-            f'one it is added by: ALTER TABLE {self._table_ref} ADD ("VEC_ID" NVARCHAR({LONGEST_ID})), an UPDATE '
+            f"{self._table_ref} has no column for ids. Tables that this class creates have one; add it to an "
+            f'existing table with: ALTER TABLE {self._table_ref} ADD ("VEC_ID" NVARCHAR({LONGEST_ID})), an UPDATE '
             'that fills it, and ALTER TABLE ... ADD PRIMARY KEY ("VEC_ID").'
         )
 
     # --- ids ---
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """Read documents by their ids, in that order; what is not there is left out.
+        """Read documents by their ids, in that order; missing ones are left out.
 
         Raises
         ------
@@ -445,7 +293,7 @@ vector_column_type, specific_metadata_columns
         *,
         rerank_config: dict[str, Any] | None = None,
     ) -> list[tuple[Document, float, list[float]]]:
-        """Search by a vector, which is bound rather than written into the statement; see `HanaDB`.
+        """Search by a vector, which is bound, not written into the statement; see `HanaDB`.
 
         Raises
         ------
@@ -493,19 +341,7 @@ vector_column_type, specific_metadata_columns
             (_document(row[0], row[1], row[4]), row[3], self._handle_vector_output_type(row[2])) for row in rows
         ]
 
-    def create_hnsw_index(
-        self,
-        m: int | None = None,
-        ef_construction: int | None = None,
-        ef_search: int | None = None,
-        index_name: str | None = None,
-    ) -> None:
-        """Create a vector index; see `HanaDB`. Its default name has only the letters and digits of the table's."""
-        function = HANA_DISTANCE_FUNCTION[self.distance_strategy][0]
-        name = index_name or f"{HanaDB._sanitize_name(self.table_name)}_{function}_idx"
-        super().create_hnsw_index(m, ef_construction, ef_search, name)
-
-    # --- making one ---
+    # --- creating one ---
 
     @classmethod
     def from_texts(  # type: ignore[override]
@@ -519,41 +355,14 @@ vector_column_type, specific_metadata_columns
         use_map_merge: bool = False,
         **fields: Any,
     ) -> TogetherHanaDB:
-        """Make a store and write texts into it; `fields` are the constructor's."""
+        """Create a store and write texts into it; `fields` are the constructor's."""
         store = cls(connection, embedding, **fields)
         store.add_texts(texts, metadatas, ids=ids, use_map_merge=use_map_merge)
         return store
 
-    def close(self) -> None:
-        """Close the connections that were opened here; the one that was given stays open."""
-        self._connections.close()
-
-
-def _connections(connection: Connection | None, opener: Callable[[], Connection] | None) -> Connections:
-    if isinstance(connection, LeasingConnection):
-        return connection.connections
-    if connection is None and opener is None:
-        return Connections(connect=connect)
-    return Connections(connection, connect=opener)
-
-
-def _embedding(embedding: Embeddings | str | None) -> Embeddings:
-    if embedding is None:
-        from hana_ai.api.embeddings import TogetherAIEmbeddings
-
-        return TogetherAIEmbeddings()
-    if not isinstance(embedding, str):
-        return embedding
-    where, _, name = embedding.partition(":")
-    if where != "hana":
-        raise TogetherAIInputError(
-            f'embedding is {embedding!r}; as a string it is "hana" or "hana:NAME", the name of a model of SAP\'s.'
-        )
-    return HanaInternalEmbeddings(name or IN_DATABASE_MODEL)
-
 
 def _is_same(document: Document, row: Row) -> bool:
-    # As JSON, which has neither tuples nor numbers as keys.
+    # Compared as JSON, which has neither tuples nor numeric keys.
     metadata = json.loads(json.dumps(row.metadata))
     return document.page_content == row.text and bool(document.metadata == metadata)
 

@@ -21,7 +21,7 @@ def guarded(owner: type) -> type | None:
 
     if owner is not HanaDB:
         return None
-    from hana_ai.api.hana.vector_column import model_name
+    from hana_ai.api.hana.embedding import model_name
     from hana_ai.api.hana.vector_store import TogetherHanaDB
 
     class MemoryTable(TogetherHanaDB):

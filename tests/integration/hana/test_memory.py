@@ -75,5 +75,5 @@ def test_switched_off_the_toolkit_meets_its_own_model_again_and_a_table_of_toget
 ) -> None:
     adapter(context).add([{"text": "a"}])  # type: ignore[attr-defined]
     monkeypatch.setenv("TOGETHER_ROUTE_EMBEDDINGS", "off")
-    with pytest.raises(TogetherAIInputError, match=r"local/scripted-embedding, and SAP_NEB\.20240715 is to embed"):
+    with pytest.raises(TogetherAIInputError, match=r"local/scripted-embedding, but SAP_NEB\.20240715 would embed"):
         adapter(context)

@@ -60,7 +60,7 @@ def test_another_model_is_refused_before_any_row_is_written(
     with pytest.raises(TogetherAIInputError) as caught:
         make(embedding=other)
     assert str(caught.value) == (
-        '"STORE"."VEC_VECTOR" holds vectors of local/scripted-embedding, and another/model is to embed now; '
+        '"STORE"."VEC_VECTOR" holds vectors of local/scripted-embedding, but another/model would embed now; '
         "vectors of two models cannot be compared. Either stay with it (model='local/scripted-embedding' or "
         "TOGETHER_DEFAULT_EMBEDDING_MODEL=local/scripted-embedding), or embed the texts again into a new table."
     )
@@ -91,7 +91,7 @@ def test_another_width_is_refused_before_any_row_is_written_and_both_are_named(
     with pytest.raises(TogetherAIInputError) as caught:
         store.add_texts(TEXTS)
     assert str(caught.value) == (
-        '"STORE"."VEC_VECTOR" is a REAL_VECTOR(768), and local/scripted-embedding makes vectors of 256 numbers. '
+        '"STORE"."VEC_VECTOR" is a REAL_VECTOR(768), but local/scripted-embedding makes vectors of 256 numbers. '
         'Either embed with the model that wrote the table (if that is SAP\'s: embedding="hana", or '
         "TOGETHER_ROUTE_EMBEDDINGS=off for the toolkit's own classes), or embed the texts again into a new table."
     )
