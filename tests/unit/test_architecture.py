@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -184,3 +185,40 @@ def test_what_is_private_here_is_no_private_part_of_a_library(breaks: Write) -> 
         transport="import httpx\nclass Mine:\n    def __init__(self):\n        self._transport = httpx.Client()\n"
         "    def close(self):\n        self._transport.close()",
     )
+
+
+# --- docs/architecture.md ---
+
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+NAMED = sorted(set(re.findall(r"`([\w/.]+(?:\.py|/))`", PAGE)) - {"hana_ai/api/"})
+
+
+def test_every_path_on_the_page_exists() -> None:
+    assert len(NAMED) > 40
+    missing = [
+        path for path in NAMED if not (ROOT / path).exists() and not (ROOT / "hana_ai" / "api" / path).exists()
+    ]
+    # Named to say that it is not there.
+    assert missing == ["hana_ai/__init__.py"]
+
+
+def test_every_room_has_a_paragraph() -> None:
+    described = {
+        name
+        for paragraph in PAGE.partition("## The rooms")[2].split("\n\n")
+        if paragraph.startswith("**")
+        for name in re.findall(r"`(\w+)(?:\.py|/)`", " ".join(re.findall(r"\*\*(.*?)\*\*", paragraph)))
+    }
+    rooms = {
+        path.stem
+        for path in (ROOT / "hana_ai" / "api").iterdir()
+        if path.name not in ("__init__.py", "__pycache__", "py.typed")
+    }
+    assert described == rooms
+
+
+def test_the_picture_has_the_layers_that_the_check_holds(architecture: ModuleType) -> None:
+    labels = dict(re.findall(r'^    (\w+)\["(.*?)<br>', PAGE, re.MULTILINE))
+    [order] = re.findall(r"^    (cli --> .*)$", PAGE, re.MULTILINE)
+    drawn = [tuple(labels[name].split(" · ")) for name in order.split(" --> ")]
+    assert [set(rooms) for rooms in reversed(drawn)] == [set(rooms) for rooms in architecture.LAYERS]
