@@ -52,7 +52,7 @@ def breaks(architecture: ModuleType, tmp_path: Path) -> Write:
     return write
 
 
-LEFT = 11
+LEFT = 8
 """Breaks that are still to be mended; the number only falls, and `make lint` runs the check when it is zero."""
 
 

@@ -1,4 +1,4 @@
-"""The command hana-ai-together. Its parts are imported when a command needs them."""
+"""The command hana-ai-together. Its parts are imported only when a command needs them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and end the process with its exit status."""
+    """Run the command line, then exit with its status."""
     from .app import run
 
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))

@@ -1,4 +1,4 @@
-"""The commands and their arguments; what they do is in the module of each."""
+"""The commands and their arguments; each command's work is in a module of its own."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def demo(
 ) -> int:
     """Read documents, embed and store them, and answer questions about them.
 
-    Uses Together AI when TOGETHER_API_KEY is set, and SAP HANA when HANA_ADDRESS or HANA_USERKEY is; what is not
-    set is stood in for by small parts that run on this machine.
+    Uses Together AI if TOGETHER_API_KEY is set, and SAP HANA if HANA_ADDRESS or HANA_USERKEY is set; otherwise
+    small stand-ins on this machine.
 
     Parameters
     ----------
     folder
-        A folder with Markdown and text files; else the documents of this project.
+        A folder with Markdown and text files; default: this project's own documents.
     question
         Ask this instead of the demo's own questions; may be repeated.
     no_input
-        Do not ask for a question at the end.
+        Do not prompt for a question at the end.
     """
     from .demo import run_demo
 
@@ -55,7 +55,7 @@ def demo(
 
 @app.command
 def doctor() -> int:
-    """Check the settings, the key, the connections and the models, and say what to do."""
+    """Check settings, key, connections and models, and say what to do about problems."""
     from .doctor import run_doctor
 
     return run_doctor()
@@ -68,7 +68,7 @@ def models(*, kind: str | None = None) -> int:
     Parameters
     ----------
     kind
-        chat, language, embedding, rerank, ...; else all.
+        chat, language, embedding, rerank, ...; default: all.
     """
     from .models import list_models
 
@@ -82,14 +82,14 @@ def usage(
     start: date | None = None,
     end: date | None = None,
 ) -> int:
-    """Add up the calls in the ledger that TOGETHER_USAGE_DB names: tokens and cost.
+    """Sum up the tokens and costs in the ledger that TOGETHER_USAGE_DB names.
 
     Parameters
     ----------
     by
-        What the rows are.
+        What each row stands for.
     start, end
-        The first and the last day, such as 2026-03-31, UTC; else all.
+        First and last day (UTC), such as 2026-03-31; default: all.
     """
     from .usage import show_usage
 
@@ -98,7 +98,7 @@ def usage(
 
 @app.command
 def version() -> int:
-    """Print the versions of this package and of what it works with."""
+    """Print the versions of this package and of those it works with."""
     from .console import installed_versions
 
     print(f"hana-ai-together {__version__}")
@@ -111,7 +111,7 @@ def version() -> int:
 def run_program(*command: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
     """Run a program with the toolkit routed to Together AI: hana-ai-together run -- python app.py
 
-    Its processes are routed as well. No file is written.
+    So are the processes that it starts. No file is written.
 
     Parameters
     ----------
@@ -125,12 +125,12 @@ def run_program(*command: Annotated[str, Parameter(allow_leading_hyphen=True)]) 
 
 @app.command
 def autoload(action: Literal["enable", "disable", "status"], /) -> int:
-    """Route the toolkit in every Python process of this virtual environment, by a start-up file.
+    """Route the toolkit in every Python process of this virtual environment, through a start-up file.
 
     Parameters
     ----------
     action
-        enable writes the file, disable removes it, status shows it.
+        enable writes the file, disable deletes it, status shows it.
     """
     from . import routing
 
@@ -145,18 +145,18 @@ def together(
     engine: Literal["llama", "scripted"] = "llama",
     gguf: Path | None = None,
 ) -> int:
-    """Serve Together's HTTP API until Ctrl-C; prints the variables that point a program at it.
+    """Serve Together's HTTP API until Ctrl-C; prints the variables to set for your program.
 
     Parameters
     ----------
     host
         127.0.0.1, ::1 or localhost.
     port
-        0 is any free port.
+        0 picks a free port.
     engine
         llama: a small real model. scripted: echoes, for tests.
     gguf
-        A model file of your own for llama.
+        Your own model file for llama.
     """
     from .servers import serve_together
 
@@ -165,16 +165,16 @@ def together(
 
 @serve.command
 def hana(*, host: str = "127.0.0.1", port: int = 0, db: Path | None = None) -> int:
-    """Serve SAP HANA's wire protocol over DuckDB until Ctrl-C; prints the variables that point a program at it.
+    """Serve SAP HANA's wire protocol over DuckDB until Ctrl-C; prints the variables to set for your program.
 
     Parameters
     ----------
     host
         127.0.0.1, ::1 or localhost.
     port
-        0 is any free port.
+        0 picks a free port.
     db
-        A DuckDB file that keeps the data; else they are in memory, and gone at the end.
+        A DuckDB file that keeps the data; default: in memory, lost at the end.
     """
     from .servers import serve_hana
 
@@ -211,7 +211,7 @@ def _launch(
 
 
 def _guarded(command: Callable[[], int], *, debug: bool) -> int:
-    """Run a command; what its user can put right is told in one line."""
+    """Run a command; problems that the user can fix are reported in one line."""
     try:
         return command()
     except KeyboardInterrupt:
@@ -226,6 +226,6 @@ def _guarded(command: Callable[[], int], *, debug: bool) -> int:
 def run(arguments: list[str]) -> int:
     """Run the command line; returns the exit status."""
     if arguments[:2] == ["run", "--"]:
-        # All the rest is the program's, options included.
+        # Everything else belongs to the program, options included.
         return _guarded(lambda: run_program(*arguments[2:]), debug=False)
     return int(app.meta(arguments, result_action="return_value") or 0)

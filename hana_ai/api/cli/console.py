@@ -1,4 +1,4 @@
-"""What the commands share: how they write, and how they fail."""
+"""What the commands share: output and failures."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ WIDEST = 100
 _PACKAGES = ("together", "langchain-core", "hana-ai", "hana-ml", "hdbcli", "langchain-hana")
 
 
-class Problem(Exception):  # noqa: N818 - told to the person at the terminal, in these words
-    """Something the user can put right; the message is one line that says how."""
+class Problem(Exception):  # noqa: N818 - its message is shown to the person at the terminal
+    """Something the user can fix; the message is one line that says how."""
 
 
 def console() -> Console:
@@ -33,7 +33,7 @@ def console() -> Console:
 
 
 def hanging(first: str, text: str, style: str = "") -> Table:
-    """A paragraph whose further lines stand under its first word; `first` goes before it."""
+    """A paragraph after `first`, indented to its first word."""
     from rich.table import Table
     from rich.text import Text
 
@@ -45,7 +45,7 @@ def hanging(first: str, text: str, style: str = "") -> Table:
 
 
 def dollars(cost: Decimal | None, *, local: bool = False) -> str:
-    """A cost for people. An unknown one is never shown as zero."""
+    """A cost in human-readable form. An unknown cost is never shown as zero."""
     if cost is None:
         return "cost unknown"
     if cost == 0:
@@ -54,12 +54,12 @@ def dollars(cost: Decimal | None, *, local: bool = False) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A span of time for people."""
+    """A duration in human-readable form."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def installed_versions() -> Iterator[tuple[str, str]]:
-    """Python, and the packages that this one works with."""
+    """The versions of Python and of the packages that this one works with."""
     yield "python", platform.python_version()
     for name in _PACKAGES:
         try:

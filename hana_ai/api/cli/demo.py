@@ -1,4 +1,4 @@
-"""`hana-ai-together demo`: documents in, answers with their sources and their cost out."""
+"""`hana-ai-together demo`: documents in, answers with sources and costs out."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Demo:
 
 
 def run_demo(folder: Path | None, *, questions: Sequence[str] = (), interactive: bool = False) -> int:
-    """Run it; returns the exit status.
+    """Run the demo; returns the exit status.
 
     Raises
     ------
     Problem
-        There is nothing to read, or a part is missing.
+        There is nothing to read, or a package is missing.
     """
     out = console()
     root = folder if folder is not None else project_root()
@@ -99,18 +99,18 @@ def project_root() -> Path:
     Raises
     ------
     Problem
-        It is installed elsewhere, without the documents.
+        The package is installed, without the documents.
     """
     root = Path(__file__).resolve().parents[3]
     if (root / "docs").is_dir() and (root / "setup.cfg").is_file():
         return root
     raise Problem(
-        "The documents of this project are not installed with it; name a folder: hana-ai-together demo FOLDER"
+        "This project's documents are not installed with it; name a folder: hana-ai-together demo FOLDER"
     )
 
 
 def read_documents(root: Path, *, only_docs: bool = False) -> dict[str, str]:
-    """The texts of a folder's Markdown and text files by name; of this project, README.md and docs/.
+    """A folder's Markdown and text files by name; for this project, README.md and docs/.
 
     Raises
     ------
@@ -142,12 +142,12 @@ def read_documents(root: Path, *, only_docs: bool = False) -> dict[str, str]:
 
 
 def split(texts: dict[str, str]) -> list[Document]:
-    """Passages of some hundred characters, with the file and the heading they stand under; code is left out.
+    """Split texts into short passages with their file and heading; code is left out.
 
     Raises
     ------
     Problem
-        The splitter is not installed.
+        The text splitter is not installed.
     """
     try:
         from langchain_text_splitters import MarkdownHeaderTextSplitter, RecursiveCharacterTextSplitter
@@ -205,9 +205,9 @@ def _answer(demo: Demo, question: str, number: int) -> None:
     retrieval = time.monotonic() - started
     demo.out.print(f"\n[bold]{number}  {_escaped(question)}[/]")
     if not found:
-        demo.out.print("   No passage was found.")
+        demo.out.print("   No passage found.")
         return
-    # A model this small is led astray by more than one passage.
+    # More than one passage confuses a model this small.
     used = found[:1] if demo.stand_in else found
     with demo.out.status("Answering ..."):
         answer = _ask(demo, question, [passage for passage, _ in used])
@@ -259,16 +259,16 @@ def _explain(demo: Demo) -> None:
     lines = []
     if demo.stand_in:
         lines.append(
-            "The models were small local stand-ins, not Together AI: a language model of 135 million parameters "
-            "that often answers wrongly, and averages of word vectors."
+            "The models were small local stand-ins, not Together AI: a language model with 135 million parameters "
+            "that is often wrong, and averages of word vectors."
         )
     if demo.opened.stand_in:
-        lines.append(f"The vectors were kept in {demo.opened.name}, not in SAP HANA.")
+        lines.append(f"The vectors were stored in {demo.opened.name}, not in SAP HANA.")
     if not lines:
         return
     demo.out.print(
-        f"\n{' '.join(lines)} Three lines switch to the real ones "
-        "(a key is made at https://api.together.ai/settings/api-keys):\n"
+        f"\n{' '.join(lines)} Three lines switch to the real services "
+        "(create a key at https://api.together.ai/settings/api-keys):\n"
     )
     demo.out.print("   export TOGETHER_API_KEY=...")
     demo.out.print("   export HANA_ADDRESS=... HANA_USER=... HANA_PASSWORD=...")

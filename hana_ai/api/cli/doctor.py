@@ -29,7 +29,7 @@ class Finding:
 
 
 def run_doctor() -> int:
-    """Print the findings; returns 1 if one of them is bad."""
+    """Print the findings; returns 1 if any of them is bad."""
     out = console()
     states = set()
     for finding in findings():
@@ -41,7 +41,7 @@ def run_doctor() -> int:
 
 
 def findings() -> Iterator[Finding]:
-    """Check one thing after the other; what depends on something missing is left out."""
+    """Check one thing after another, skipping what depends on something missing."""
     yield Finding("ok", ", ".join(f"{name} {found}" for name, found in installed_versions()))
     try:
         settings = TogetherAISettings()
@@ -60,7 +60,7 @@ def _enabled(settings: TogetherAISettings) -> Finding:
         settings.require_enabled()
     except TogetherAISettingsError as exc:
         return Finding(
-            "note", "the toolkit is not routed to Together AI; LangChain's classes work all the same", str(exc)
+            "note", "the toolkit is not routed to Together AI; the LangChain classes work anyway", str(exc)
         )
     return Finding("ok", "the toolkit is routed to Together AI")
 
@@ -84,7 +84,7 @@ def _together(settings: TogetherAISettings) -> Iterator[Finding]:
     try:
         models = catalog.models(refresh=True)
     except TogetherAIError as exc:
-        yield Finding("bad", f"{url} does not answer as it should", str(exc))
+        yield Finding("bad", f"{url} does not answer properly", str(exc))
         return
     yield Finding("ok", f"{url} lists {len(models)} models, in {duration(time.monotonic() - started)}")
     for kind, variable in (
@@ -107,7 +107,7 @@ def _default_model(catalog: Catalog, kind: str, variable: str, named: str | None
         return Finding(
             "note",
             f"{kind}: {variable}={named} is not in the catalogue",
-            "Fine for an endpoint of your own; else pick a name from: hana-ai-together models --kind " + kind,
+            "Fine for an endpoint of your own; otherwise pick one from: hana-ai-together models --kind " + kind,
         )
     if info.deprecated:
         return Finding(
@@ -123,14 +123,14 @@ def _hana(settings: TogetherAISettings) -> Iterator[Finding]:
         yield Finding(
             "note",
             "no database: HANA_ADDRESS and HANA_USERKEY are not set",
-            "Set HANA_ADDRESS, HANA_USER and HANA_PASSWORD if you want to use SAP HANA Cloud.",
+            "To use SAP HANA Cloud, set HANA_ADDRESS, HANA_USER and HANA_PASSWORD.",
         )
         return
     if not settings.hana_userkey:
         missing = [name for name in ("HANA_USER", "HANA_PASSWORD") if getattr(settings, name.lower()) is None]
         if missing:
             yield Finding(
-                "bad", f"HANA_ADDRESS is set, but not {' and '.join(missing)}", f"Set {', '.join(missing)}."
+                "bad", f"HANA_ADDRESS is set, but {' and '.join(missing)} is not", f"Set {', '.join(missing)}."
             )
             return
     try:

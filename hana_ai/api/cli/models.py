@@ -21,14 +21,14 @@ def list_models(kind: str | None) -> int:
     if not found:
         kinds = sorted({kind for model in client.get_available_models() for kind in model.kinds})
         raise Problem(
-            f"{client.settings.together_base_url} lists no {kind or ''} model; kinds: {', '.join(kinds)}."
+            f"{client.settings.together_base_url} lists no {kind or ''} models; kinds: {', '.join(kinds)}."
         )
     print_models(sorted(found, key=lambda model: (sorted(model.kinds), model.id)))
     return 0
 
 
 def print_models(models: Sequence[ModelInfo]) -> None:
-    """Print models, one a line."""
+    """Print models, one per line."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
@@ -47,7 +47,7 @@ def print_models(models: Sequence[ModelInfo]) -> None:
             model.status.lower() or "-",
             style="dim" if model.deprecated else "",
         )
-    table.caption = f"{len(models)} models; prices in USD per 1M tokens, ? is unknown"
+    table.caption = f"{len(models)} models; prices in USD per 1M tokens; ? means unknown"
     console().print(table)
 
 

@@ -1,4 +1,4 @@
-"""`hana-ai-together run` and `hana-ai-together autoload`: route programs that know nothing of Together."""
+"""`hana-ai-together run` and `hana-ai-together autoload`: route programs that know nothing about Together."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from hana_ai.api.routing.seams import version_of
 
 from .console import Problem
 
-# Elsewhere, a process that replaces itself ends for whoever waits for it.
-_CAN_BECOME_THE_PROGRAM = os.name == "posix"
-
 NOT_ENABLED = "Together AI is not enabled, so nothing is routed; set ENABLE_TOGETHER_AI=true."
 
 
-def run_program(command: Sequence[str]) -> int:
-    """Run a program with the toolkit routed; this process becomes the program where the system can do that.
+def run_program(command: Sequence[str], *, replace: bool = os.name == "posix") -> int:
+    """Run a program with the toolkit routed; returns its exit status, if this process survives.
+
+    Parameters
+    ----------
+    command
+        The program and its arguments.
+    replace
+        Whether this process becomes the program. Only on POSIX does whoever waits for it see the program's end.
 
     Raises
     ------
@@ -30,14 +34,14 @@ def run_program(command: Sequence[str]) -> int:
         There is no such program.
     """
     if not command:
-        raise Problem("What is to be run? For example: hana-ai-together run -- python app.py")
+        raise Problem("Name a program to run, for example: hana-ai-together run -- python app.py")
     if not routing.is_enabled():
         print(f"hana-ai-together: {NOT_ENABLED}", file=sys.stderr)
     environment = startup_files.startup_environment(os.environ)
     program = shutil.which(command[0], path=environment["PATH"])
     if program is None:
         raise Problem(f"There is no program {command[0]!r}.")
-    if _CAN_BECOME_THE_PROGRAM:
+    if replace:
         sys.stdout.flush()
         sys.stderr.flush()
         os.execve(program, list(command), environment)
@@ -45,20 +49,20 @@ def run_program(command: Sequence[str]) -> int:
 
 
 def autoload(action: Literal["enable", "disable", "status"]) -> int:
-    """Write, remove or show the start-up file of this virtual environment.
+    """Write, delete or show the start-up file of this virtual environment.
 
     Raises
     ------
     Problem
-        This is no virtual environment.
+        This is not a virtual environment.
     """
     file = startup_files.virtual_environment_file()
     if file is None:
-        raise Problem(f"{sys.prefix} is no virtual environment; a start-up file is written into those only.")
+        raise Problem(f"{sys.prefix} is not a virtual environment; a start-up file is only written into one.")
     if action == "enable":
         startup_files.enable(file)
         print(f"Written: {file}")
-        print("Every Python process of this environment routes the toolkit, where ENABLE_TOGETHER_AI=true.")
+        print("Every Python process of this environment now routes the toolkit if ENABLE_TOGETHER_AI=true.")
         return 0
     if action == "disable":
         print(f"Removed: {file}" if startup_files.disable(file) else f"There is no {file}")

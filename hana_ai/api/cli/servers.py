@@ -1,4 +1,4 @@
-"""`hana-ai-together serve ...` and the stand-ins that the demo starts itself."""
+"""`hana-ai-together serve ...`, and the stand-ins that the demo starts itself."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def fetch_weights(folder: Path | None) -> int:
 
 
 def local_together() -> LocalTogether:
-    """A loopback Together server with the small real models, not started yet.
+    """A loopback Together server with small real models, not yet started.
 
     Raises
     ------
     Problem
-        A package or the model's weights are missing; the message says what to install.
+        A package or the models' weights are missing; the message says what to install.
     """
     try:
         from hana_ai.api.local.together import LocalTogether

@@ -21,8 +21,8 @@ def show_usage(by: Literal["day", "model", "operation", "tag"], start: date | No
     settings = TogetherAISettings()
     if settings.together_usage_db is None:
         raise Problem(
-            "there is no ledger to read: TOGETHER_USAGE_DB is not set, so that each process keeps its own in "
-            "memory. Set it to a path or to hana:TABLE."
+            "there is no ledger to read: TOGETHER_USAGE_DB is not set, so each process keeps its own in memory. "
+            "Set it to a path or to hana:TABLE."
         )
     ledger = get_ledger(settings)
     totals = ledger.totals(start, end)
@@ -39,7 +39,7 @@ def show_usage(by: Literal["day", "model", "operation", "tag"], start: date | No
         table.add_row(name or "-", *_cells(sums))
     captions = []
     if by == "tag":
-        captions.append("A call with several tags is in the row of each.")
+        captions.append("A call with several tags counts in the row of each.")
     if hits := totals["cached_requests"]:
         calls = totals["total_requests"]
         captions.append(f"Answered from a cache: {hits:,} of {calls:,} calls ({100 * hits / calls:.0f} %).")
@@ -49,7 +49,7 @@ def show_usage(by: Literal["day", "model", "operation", "tag"], start: date | No
         share = 100 * ledger.spent_usd / ledger.budget_usd
         captions.append(
             f"{dollars(ledger.spent_usd)} of the {settings.together_budget_period}'s budget of "
-            f"${ledger.budget_usd} are spent ({share:.0f} %)."
+            f"${ledger.budget_usd} has been spent ({share:.0f} %)."
         )
     table.caption = "\n".join(captions)
     console().print(table)

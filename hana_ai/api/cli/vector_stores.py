@@ -1,4 +1,4 @@
-"""The vector store of the demo: SAP HANA where it is configured, else a stand-in."""
+"""The demo's vector store: SAP HANA if configured, else a stand-in."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FOR_LOCAL_HANA = ("duckdb", "sqlglot", "hdbcli", "langchain_hana")
 
 @dataclass(frozen=True)
 class OpenedStore:
-    """A vector store that is empty and ready."""
+    """An empty vector store, ready for use."""
 
     store: VectorStore
     name: str
@@ -40,12 +40,12 @@ def hana_is_configured(settings: TogetherAISettings) -> bool:
 
 @contextmanager
 def open_vector_store(settings: TogetherAISettings, embeddings: Embeddings) -> Iterator[OpenedStore]:
-    """Open SAP HANA when HANA_ADDRESS or HANA_USERKEY is set, else the loopback HANA, else a store in memory.
+    """Open SAP HANA if HANA_ADDRESS or HANA_USERKEY is set, else the loopback HANA, else a store in memory.
 
     Raises
     ------
     Problem
-        The database cannot be reached, or a package is missing.
+        The database can't be reached, or a package is missing.
     """
     if hana_is_configured(settings):
         with hana_connection(settings) as connection:
@@ -56,7 +56,7 @@ def open_vector_store(settings: TogetherAISettings, embeddings: Embeddings) -> I
     if not all(find_spec(package) for package in _FOR_LOCAL_HANA):
         from langchain_core.vectorstores import InMemoryVectorStore
 
-        yield OpenedStore(InMemoryVectorStore(embeddings), "LangChain's store in memory", stand_in=True)
+        yield OpenedStore(InMemoryVectorStore(embeddings), "LangChain's in-memory store", stand_in=True)
         return
     from hana_ai.api.local.hana import LocalHana
 
@@ -69,7 +69,7 @@ def open_vector_store(settings: TogetherAISettings, embeddings: Embeddings) -> I
 
 @contextmanager
 def hana_connection(settings: TogetherAISettings) -> Iterator[Any]:
-    """A connection of hdbcli, from the settings.
+    """An hdbcli connection from the settings.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def hana_connection(settings: TogetherAISettings) -> Iterator[Any]:
         connection = connect(settings, connectTimeout=10_000)
     except dbapi.Error as exc:
         raise Problem(
-            f"SAP HANA refuses the connection: {exc.errortext} "
+            f"SAP HANA refused the connection: {exc.errortext} "
             "Check HANA_ADDRESS, HANA_PORT, HANA_USER, HANA_PASSWORD and HANA_ENCRYPT."
         ) from exc
     try:
@@ -101,7 +101,7 @@ def _hana_store(connection: Any, embeddings: Embeddings, schema: str | None) -> 
             "SAP HANA's vector store needs langchain-hana. Run: pip install 'hana-ai-together[toolkit]'"
         ) from exc
     store: VectorStore = HanaDB(connection, embeddings, table_name=TABLE, schema_name=schema or "")
-    # Left over from an earlier run, perhaps by a model of another width.
+    # An earlier run may have left rows, perhaps from a model of another width.
     store.delete(filter={})
     return store
 

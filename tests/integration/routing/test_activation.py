@@ -160,9 +160,9 @@ def test_run_becomes_the_program_with_the_start_up_folder_first(monkeypatch: pyt
 def test_where_a_process_cannot_become_another_the_program_is_its_child(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli_routing, "_CAN_BECOME_THE_PROGRAM", False)
     monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
-    assert run(["run", "--", "python", "-c", f"{IS_ACTIVE}; raise SystemExit(7)", "more"]) == 7
+    command = ["python", "-c", f"{IS_ACTIVE}; raise SystemExit(7)", "more"]
+    assert cli_routing.run_program(command, replace=False) == 7
     assert capfd.readouterr().out == "True ['more']\n"
 
 
@@ -223,7 +223,7 @@ def test_outside_of_a_virtual_environment_nothing_is_written(
 ) -> None:
     monkeypatch.setattr(sys, "base_prefix", sys.prefix)
     assert run(["autoload", "enable"]) == 1
-    assert "is no virtual environment" in capsys.readouterr().err
+    assert "is not a virtual environment" in capsys.readouterr().err
 
 
 def test_the_file_is_written_shown_and_removed(
