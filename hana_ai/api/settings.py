@@ -79,7 +79,7 @@ class TogetherAISettings(BaseSettings):
     together_usage_db: str | None = Field(None, description="a SQLite path, or hana:TABLE; unset = in memory")
     together_cache: str | None = Field(None, description="a SQLite path, or hana:TABLE; unset = none")
     together_route_embeddings: Literal["all", "defaults", "off"] = Field("all", description="all, defaults or off")
-    together_model_map: str = Field("", description="comma list of asked-for=model")
+    together_model_map: str = Field("", description="comma list of requested=model")
     hana_address: str | None = Field(None, description="host of the database")
     hana_port: int = Field(443, ge=1, le=65_535, description="SQL port")
     hana_user: str | None = Field(None, description="database user")
