@@ -245,12 +245,14 @@ def _message(wire: Message) -> BaseMessage:
     return ChatMessage(content=content, role=str(role), name=name)
 
 
-def _ai_message(wire: Message) -> AIMessage:
+def _ai_message(
+    wire: Message, metadata: JSONObject | None = None, usage: UsageMetadata | None = None
+) -> AIMessage:
     content = wire.get("content") or ""
     if not isinstance(content, str):
         raise TypeError(f"a message's content is {shown(content)}")
     reasoning = wire.get("reasoning") or wire.get("reasoning_content") or ""
-    if not reasoning:
+    if not reasoning and ThinkSplitter.begins(content):
         splitter = ThinkSplitter()
         parts = [*splitter.feed(content), *splitter.finish()]
         reasoning = "".join(text for thought, text in parts if thought)
@@ -262,16 +264,17 @@ def _ai_message(wire: Message) -> AIMessage:
     invalid: list[InvalidToolCall] = []
     for call in wire.get("tool_calls") or ():
         _read_call(call, calls, invalid)
-    message = AIMessage(
+    if metadata is None:
+        metadata = {"model_provider": PROVIDER} if reasoning else {}
+    return AIMessage(
         content=content,
         additional_kwargs=extra,
+        response_metadata=metadata,
         tool_calls=calls,
         invalid_tool_calls=invalid,
+        usage_metadata=usage,
         name=wire.get("name"),
     )
-    if reasoning:
-        message.response_metadata["model_provider"] = PROVIDER
-    return message
 
 
 def _read_call(wire: schemas.ToolCall, calls: list[ToolCall], invalid: list[InvalidToolCall]) -> None:
@@ -347,11 +350,9 @@ def _chat_result(
     common = reply_metadata(reply, request_id, fallback)
     generations: list[ChatGeneration] = []
     for choice in choices:
-        message = _ai_message(choice["message"])
         info = {**common, **choice_metadata(choice)}
-        message.response_metadata = info
         # Several choices share one usage; each would be counted, so only the first carries it.
-        message.usage_metadata = None if generations else usage_from_wire(usage)
+        message = _ai_message(choice["message"], info, None if generations else usage_from_wire(usage))
         generations.append(
             ChatGeneration(message=message, generation_info={"finish_reason": info["finish_reason"]})
         )

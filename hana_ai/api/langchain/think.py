@@ -18,6 +18,11 @@ class ThinkSplitter:
         self._buffer = ""
         self._state = "start"
 
+    @classmethod
+    def begins(cls, text: str) -> bool:
+        """Whether a whole text has thoughts to split off."""
+        return text.lstrip().startswith(cls._OPEN)
+
     @property
     def settled(self) -> bool:
         """Whether all that follows is plain text."""
