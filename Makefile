@@ -46,6 +46,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/architecture.py
 	$(BIN)/python .ci/audit.py
 
 bench: $(VENV)/.bench

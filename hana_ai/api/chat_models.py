@@ -13,12 +13,8 @@ from pydantic import ConfigDict
 from hana_ai.api.cache.hits import OURS, asking, has_cache, tags_of_run
 from hana_ai.api.langchain.client_fields import Kind
 from hana_ai.api.langchain.generation_fields import GenerationFields
-from hana_ai.api.langchain.messages import (
-    PROVIDER,
-    chat_result,
-    messages_to_wire,
-    tool_choice_to_wire,
-)
+from hana_ai.api.langchain.messages import chat_result, messages_to_wire, tool_choice_to_wire
+from hana_ai.api.wire.schemas import PROVIDER
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput, ModelProfile

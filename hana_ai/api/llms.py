@@ -13,7 +13,7 @@ from hana_ai.api.cache.hits import asking, has_cache, tags_of_prompts
 from hana_ai.api.langchain.client_fields import Kind
 from hana_ai.api.langchain.completions import CompletionReader, generations_from_wire, llm_result
 from hana_ai.api.langchain.generation_fields import GenerationFields
-from hana_ai.api.langchain.messages import PROVIDER
+from hana_ai.api.wire.schemas import PROVIDER
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks

@@ -51,19 +51,8 @@ __all__ = ["Completion", "Embedded", "TogetherAIClient", "get_together_ai_client
 _Made = TypeVar("_Made", bound="ClientFields")
 
 
-class TogetherAIClient:
-    """Everything of Together AI for one set of settings. Thread-safe.
-
-    Parameters
-    ----------
-    settings : TogetherAISettings, optional
-        Default: read from the environment and `.env`.
-
-    Raises
-    ------
-    TogetherAISettingsError
-        There is no key, or a setting has a value that is not allowed.
-    """
+class LangChainObjects:
+    """Makes LangChain objects for one set of settings; see `TogetherAIClient`."""
 
     def __init__(self, settings: TogetherAISettings | None = None) -> None:
         self.settings = settings if settings is not None else TogetherAISettings()
@@ -71,9 +60,6 @@ class TogetherAIClient:
         for kind in ("chat", "embedding", "rerank"):
             if model := default_model(self.settings, kind):
                 expect(self.settings.together_base_url, kind, model)
-
-    def __repr__(self) -> str:
-        return f"TogetherAIClient({self.settings.together_base_url!r})"
 
     @property
     def transport(self) -> Transport:
@@ -98,8 +84,6 @@ class TogetherAIClient:
     def ledger(self) -> Ledger:
         """What the calls of this client's settings took and cost."""
         return ledger_for(self._usage)
-
-    # --- LangChain objects ---
 
     def chat_model(self, model: str | None = None, **fields: Any) -> ChatTogetherAI:
         """Make a `ChatTogetherAI`; `fields` are its own and win over the settings."""
@@ -187,6 +171,24 @@ class TogetherAIClient:
         if "fallback" not in fields:
             made["fallback"] = [target for target in made["fallback"] if target.model == made["model"]]
         return made
+
+
+class TogetherAIClient(LangChainObjects):
+    """Everything of Together AI for one set of settings. Thread-safe.
+
+    Parameters
+    ----------
+    settings : TogetherAISettings, optional
+        Default: read from the environment and `.env`.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        There is no key, or a setting has a value that is not allowed.
+    """
+
+    def __repr__(self) -> str:
+        return f"TogetherAIClient({self.settings.together_base_url!r})"
 
     # --- answers with their cost ---
 

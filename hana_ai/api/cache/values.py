@@ -21,7 +21,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, GenerationChunk
 
 from hana_ai.api.cache.hits import OURS
-from hana_ai.api.langchain.messages import PROVIDER
+from hana_ai.api.wire.schemas import PROVIDER
 
 _ALLOWED = (Generation, ChatGeneration, GenerationChunk, ChatGenerationChunk, AIMessage, AIMessageChunk)
 _WHOLE = frozenset({"stop", "eos", "length", "tool_calls", "function_call"})

@@ -29,12 +29,9 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
 from hana_ai.api.langchain.think import ThinkSplitter
 from hana_ai.api.wire import schemas
-from hana_ai.api.wire.schemas import Choice, GenerationReply, JSONObject, Message
+from hana_ai.api.wire.schemas import PROVIDER, Choice, GenerationReply, JSONObject, Message
 from hana_ai.api.wire.shapes import SHAPE_ERRORS, shown, wrong_shape
 from hana_ai.api.wire.token_counts import read_tokens
-
-PROVIDER = "together"
-"""`model_provider` and `ls_provider` of everything made here."""
 
 # --- LangChain -> wire ---
 

@@ -29,9 +29,9 @@ from hana_ai.api.errors import TogetherAIInputError, TogetherAIStructuredOutputE
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput
+    from langchain_core.language_models.chat_models import BaseChatModel
     from langchain_core.tools import BaseTool
 
-    from hana_ai.api.chat_models import ChatTogetherAI
     from hana_ai.api.wire.schemas import JSONObject
 
     Tool = Mapping[str, object] | type | Callable[..., object] | BaseTool
@@ -176,7 +176,7 @@ def _explained(result: list[Generation], what: str) -> TogetherAIStructuredOutpu
 
 
 def structured(
-    llm: ChatTogetherAI,
+    llm: BaseChatModel,
     schema: Schema | None,
     *,
     method: Method,
@@ -203,7 +203,8 @@ def structured(
         name = tool["function"]["name"]
         kwargs = {**kwargs, "ls_structured_output_format": {**traced, "schema": tool}}
         choice = None if tools else name
-        bound = llm.bind_tools([schema, *(tools or ())], tool_choice=choice, strict=strict, **kwargs)
+        offered: list[Any] = [schema, *(tools or ())]
+        bound = llm.bind_tools(offered, tool_choice=choice, strict=strict, **kwargs)
         parser = _tool_parser(schema, name)
     elif method == "json_schema":
         wanted = response_format(schema, strict)

@@ -22,16 +22,14 @@ from hana_ai.api.transport.destinations import Destination, destinations_of
 from hana_ai.api.transport.engine import (
     Crossing,
     Engine,
-    LoopWaiter,
-    Waiter,
-    blocking_waiter,
     closed_error,
     get_engine,
     running_engine,
 )
 from hana_ai.api.transport.exchange import BREAKAGE, Exchange, broken_exchange
 from hana_ai.api.transport.gathering import Gathering, Member, Recover
-from hana_ai.api.transport.watching import Adviser, Watched, Watcher
+from hana_ai.api.transport.waiters import LoopWaiter, Waiter, blocking_waiter
+from hana_ai.api.transport.watching import Adviser, Observers, Watched, Watcher
 from hana_ai.api.wire.headers import request_id_of
 
 if TYPE_CHECKING:
@@ -88,8 +86,7 @@ class Transport:
         """Whether `close` was called."""
         self._home: tuple[Engine | None, Destination | None] = (None, None)
         self._max_concurrency = max_concurrency
-        self._watchers = watchers
-        self._adviser = adviser
+        self._observers = Observers(watchers, adviser)
 
     def __repr__(self) -> str:
         return f"Transport({self.base_url!r})"
@@ -112,21 +109,21 @@ class Transport:
         TogetherAIRequestError
             A subclass of it, once retries are exhausted.
         """
-        self._admit(call)
+        self._begin(call).admit(call)
         try:
             with self._watch(call) as watched:
                 return _reply(call, watched, self._crossing(call, blocking_waiter()).wait())
         except TogetherAIModelNotFoundError as exc:
-            raise self._suggest(exc, call) from exc.__cause__
+            raise self._observers.suggest(exc, call) from exc.__cause__
 
     async def arequest(self, call: Call) -> Reply:
         """Send a request from a coroutine; raises the same errors as `request`."""
-        await self._aadmit(call)
+        await self._begin(call).aadmit(call)
         try:
             with self._watch(call) as watched:
                 return _reply(call, watched, await self._crossing(call, LoopWaiter()).await_())
         except TogetherAIModelNotFoundError as exc:
-            raise await self._asuggest(exc, call) from exc.__cause__
+            raise await self._observers.asuggest(exc, call) from exc.__cause__
 
     def stream(self, call: Call) -> Generator[_Chunk, None, None]:
         """Send a request and yield the decoded chunks of its answer as they come.
@@ -136,7 +133,7 @@ class Transport:
         TogetherAIRequestError
             Before the first chunk: as `request` does. After it: TogetherAIStreamError.
         """
-        self._admit(call)
+        self._begin(call).admit(call)
         try:
             with self._watch(call) as watched:
                 crossing = self._stream_crossing(call, watched, blocking_waiter())
@@ -149,11 +146,11 @@ class Transport:
                     batches.close()
                 crossing.result()
         except TogetherAIModelNotFoundError as exc:
-            raise self._suggest(exc, call) from exc.__cause__
+            raise self._observers.suggest(exc, call) from exc.__cause__
 
     async def astream(self, call: Call) -> AsyncGenerator[_Chunk, None]:
         """Yield the decoded chunks from a coroutine; raises the same errors as `stream`."""
-        await self._aadmit(call)
+        await self._begin(call).aadmit(call)
         try:
             with self._watch(call) as watched:
                 crossing = self._stream_crossing(call, watched, LoopWaiter())
@@ -167,7 +164,7 @@ class Transport:
                     await batches.aclose()
                 crossing.result()
         except TogetherAIModelNotFoundError as exc:
-            raise await self._asuggest(exc, call) from exc.__cause__
+            raise await self._observers.asuggest(exc, call) from exc.__cause__
 
     # --- many requests of one caller ---
 
@@ -189,7 +186,7 @@ class Transport:
         try:
             while True:
                 for position, call in gathering.next_calls():
-                    self._admit(call)
+                    self._begin(call).admit(call)
                     gathering.begin(self._member(position, call, waiter))
                 if gathering.idle:
                     return
@@ -201,7 +198,7 @@ class Transport:
                         if gathering.recovers(member, exc):
                             continue
                         if isinstance(exc, TogetherAIModelNotFoundError):
-                            raise self._suggest(exc, member.call) from exc.__cause__
+                            raise self._observers.suggest(exc, member.call) from exc.__cause__
                         raise
                     yield member.position, reply
         finally:
@@ -216,7 +213,7 @@ class Transport:
         try:
             while True:
                 for position, call in gathering.next_calls():
-                    await self._aadmit(call)
+                    await self._begin(call).aadmit(call)
                     gathering.begin(self._member(position, call, waiter))
                 if gathering.idle:
                     return
@@ -228,7 +225,7 @@ class Transport:
                         if gathering.recovers(member, exc):
                             continue
                         if isinstance(exc, TogetherAIModelNotFoundError):
-                            raise await self._asuggest(exc, member.call) from exc.__cause__
+                            raise await self._observers.asuggest(exc, member.call) from exc.__cause__
                         raise
                     yield member.position, reply
         finally:
@@ -247,8 +244,7 @@ class Transport:
         TogetherAIRequestError
             A subclass of it, once retries are exhausted.
         """
-        self._check_open()
-        call.begin()
+        self._begin(call)
         engine = get_engine()
         work = partial(self._operate, engine, call, operation)
         crossing: Crossing[_T] = Crossing(engine, work, LoopWaiter())
@@ -279,34 +275,14 @@ class Transport:
 
     # --- in the caller's thread ---
 
-    def _check_open(self) -> None:
+    def _begin(self, call: Call) -> Observers:
         if self.closed:
             raise closed_error()
-
-    def _admit(self, call: Call) -> None:
-        self._check_open()
         call.begin()
-        for watcher in self._watchers:
-            if not watcher.admits(call):
-                watcher.admit(call)
-
-    async def _aadmit(self, call: Call) -> None:
-        self._check_open()
-        call.begin()
-        for watcher in self._watchers:
-            if not watcher.admits(call):
-                await watcher.aadmit(call)
+        return self._observers
 
     def _watch(self, call: Call) -> Watched:
-        return Watched(self._watchers, call, self.base_url, self.api_key)
-
-    def _suggest(self, error: TogetherAIModelNotFoundError, call: Call) -> TogetherAIModelNotFoundError:
-        advised = self._adviser is not None and call.model is not None
-        return self._adviser.suggest(error, call) if advised else error  # type: ignore[union-attr]
-
-    async def _asuggest(self, error: TogetherAIModelNotFoundError, call: Call) -> TogetherAIModelNotFoundError:
-        advised = self._adviser is not None and call.model is not None
-        return await self._adviser.asuggest(error, call) if advised else error  # type: ignore[union-attr]
+        return self._observers.watch(call, self.base_url, self.api_key)
 
     def _crossing(self, call: Call, waiter: Waiter, context: Context | None = None) -> Crossing[_Answer]:
         engine = get_engine()

@@ -86,6 +86,43 @@ class Adviser(Protocol):
         """Name available models from a coroutine; raises nothing, as `suggest`."""
 
 
+class Observers:
+    """The watchers and the adviser of one transport."""
+
+    def __init__(self, watchers: Sequence[Watcher], adviser: Adviser | None) -> None:
+        self._watchers = watchers
+        self._adviser = adviser
+
+    def admit(self, call: Call) -> None:
+        """Ask every watcher; raises the error of the first that refuses the call."""
+        for watcher in self._watchers:
+            if not watcher.admits(call):
+                watcher.admit(call)
+
+    async def aadmit(self, call: Call) -> None:
+        """Ask every watcher from a coroutine; raises the same errors as `admit`."""
+        for watcher in self._watchers:
+            if not watcher.admits(call):
+                await watcher.aadmit(call)
+
+    def watch(self, call: Call, base_url: str, api_key: SecretStr) -> Watched:
+        """Let every watcher watch a call that begins."""
+        watches = [watch for watcher in self._watchers if (watch := watcher.begin(call)) is not None]
+        return Watched(watches, call, base_url, api_key)
+
+    def suggest(self, error: TogetherAIModelNotFoundError, call: Call) -> TogetherAIModelNotFoundError:
+        """Name available models in the error for a missing one, if somebody knows them."""
+        if self._adviser is None or call.model is None:
+            return error
+        return self._adviser.suggest(error, call)
+
+    async def asuggest(self, error: TogetherAIModelNotFoundError, call: Call) -> TogetherAIModelNotFoundError:
+        """Name available models from a coroutine; raises nothing, as `suggest`."""
+        if self._adviser is None or call.model is None:
+            return error
+        return await self._adviser.asuggest(error, call)
+
+
 class Watched:
     """Tells watchers of one call, however it ends; as a context manager, so that it sees every way to end."""
 
@@ -100,9 +137,9 @@ class Watched:
         "reader",
     )
 
-    def __init__(self, watchers: Sequence[Watcher], call: Call, base_url: str, api_key: SecretStr) -> None:
+    def __init__(self, watches: Sequence[Watch], call: Call, base_url: str, api_key: SecretStr) -> None:
         self._call = call
-        self._watches = [watch for watcher in watchers if (watch := watcher.begin(call)) is not None]
+        self._watches = watches
         self._first_chunk: float | None = None
         self._reply: Mapping[str, object] = {}
         self._request_id: str | None = None

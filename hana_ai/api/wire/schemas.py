@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
+PROVIDER = "together"
+"""`model_provider` and `ls_provider` of everything that this package makes."""
+
 JSONObject = dict[str, Any]
 """A JSON object whose fields only its reader knows: a request's body, a schema, a content block."""
 
