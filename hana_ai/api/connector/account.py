@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar
 
 from pydantic import BaseModel, SecretStr
 
-from hana_ai.api.addresses.checks import check_api_key, hide
+from hana_ai.api.addresses.checks import check_api_key
 from hana_ai.api.errors import (
     TogetherAIError,
     TogetherAIModelNotFoundError,
@@ -177,13 +177,13 @@ class Account:
 def read_config(config: Mapping[str, object]) -> TogetherAISettings:
     """The settings of a connector; what `config` does not say comes from the environment.
 
+    The key is to be hidden, as `hide` does.
+
     Raises
     ------
     TogetherAISettingsError
         There is no key, or it cannot be one.
     """
-    config = dict(config)
-    hide(config, "api_key")
     key = config.get("api_key")
     if not key:
         raise TogetherAISettingsError("api_key is required")

@@ -15,6 +15,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from hana_ai.api.addresses.checks import hide
 from hana_ai.api.catalog.preflight import check_defaults
 from hana_ai.api.connector.account import Account, open_account, read_config
 from hana_ai.api.connector.answers import (
@@ -92,6 +93,8 @@ class TogetherAIConnector:
         TogetherAIRequestError
             Together can't be reached, or answers with an error.
         """
+        config = dict(config)
+        hide(config, "api_key")
         settings = read_config(config)
         try:
             account = await open_account(TogetherAIClient(settings), settings.together_project_id)

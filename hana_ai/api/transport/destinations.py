@@ -52,6 +52,7 @@ class Destination:
     def __init__(self, base_url: str, api_key: SecretStr) -> None:
         self.base_url = base_url
         self.api_key = api_key
+        # Given to each request and not to the session, whose headers aiohttp would send to a proxy as well.
         self._headers: CIMultiDict[str] = CIMultiDict(
             {
                 "Accept": "application/json",
@@ -60,6 +61,8 @@ class Destination:
                 "User-Agent": f"hana-ai-together/{__version__}",
             }
         )
+        self._headers_of_json = self._headers.copy()
+        self._headers_of_json["Content-Type"] = "application/json"
         self._session: aiohttp.ClientSession | None = None
         self._proxy: Proxy | None = None
         self._rates: dict[str | None, Rate] = {}
@@ -111,7 +114,7 @@ class Destination:
             url,
             # aiohttp warns of large bodies as bytes, since it would write them at once.
             data=payload if payload is None or len(payload) < _LARGE_BODY else io.BytesIO(payload),
-            headers=None if payload is None else _JSON,
+            headers=self._headers if payload is None else self._headers_of_json,
             allow_redirects=False,
             timeout=_timeout(connect_timeout),
             proxy=None if proxy is None else proxy.url,
@@ -126,7 +129,6 @@ class Destination:
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=self._headers,
             auto_decompress=False,
             trust_env=False,
         )
@@ -214,9 +216,6 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         """Close nothing: there is nothing that is kept open."""
-
-
-_JSON = {"Content-Type": "application/json"}
 
 
 @lru_cache(maxsize=256)

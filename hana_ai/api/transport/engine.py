@@ -14,16 +14,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from hana_ai.api.errors import TogetherAIConnectionError
-from hana_ai.api.process import RenewableLock, Stage, on_exit, on_fork
-from hana_ai.api.transport.native_threads import GreenletWaiter, new_event_loop, start_thread
-from hana_ai.api.transport.waiters import Letterbox, LoopWaiter, ThreadWaiter, Waiter
+from hana_ai.api.process import Stage, on_exit, on_fork
+from hana_ai.api.transport.native_threads import GreenletWaiter, allocate_lock, new_event_loop, start_thread
+from hana_ai.api.transport.waiters import Letterbox, LoopWaiter, ThreadWaiter, Waiter, blocking_waiter
 from hana_ai.api.wire.failures import forget_frames
 
 logger = logging.getLogger(__name__)
@@ -256,7 +255,7 @@ class Crossing(Generic[_T]):
 
 
 class Engine:
-    """An event loop in a thread of its own; `get_engine` gives the process's."""
+    """An event loop in a thread of its own, which makes it; `get_engine` gives the process's."""
 
     def __init__(self) -> None:
         self.lost = False
@@ -267,11 +266,11 @@ class Engine:
         self._crossings: set[Crossing[Any]] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._closing: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        self._ended = threading.Lock()
+        self._ended = allocate_lock()
         self._ended.acquire()
-        start_thread(self._run, "together-ai-engine")
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Run until `close` is called."""
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_forever()
@@ -356,19 +355,20 @@ class Engine:
 class _Own:
     """What belongs to this process."""
 
-    lock = RenewableLock()
+    lock = allocate_lock()
+    """For threads that start an engine."""
     engine: Engine | None = None
     left_behind: ClassVar[list[Engine]] = []
 
 
 def get_engine() -> Engine:
     """The engine of this process, started when it is first needed."""
-    engine = _Own.engine
-    if engine is None or engine.closed:
-        with _Own.lock:
-            engine = _Own.engine
-            if engine is None or engine.closed:
-                engine = _Own.engine = Engine()
+    while (engine := running_engine()) is None:
+        start = _Start(blocking_waiter())
+        start_thread(start, "together-ai-engine")
+        start.waiter.wait()
+        if start.error is not None:
+            raise start.error
     return engine
 
 
@@ -378,12 +378,33 @@ def running_engine() -> Engine | None:
     return None if engine is None or engine.closed else engine
 
 
+class _Start:
+    """Starts the engine in the thread that runs it, where no signal's handler can leave half of one behind."""
+
+    def __init__(self, waiter: ThreadWaiter | GreenletWaiter) -> None:
+        self.waiter = waiter
+        self.error: Exception | None = None
+
+    def __call__(self) -> None:
+        engine = None
+        try:
+            with _Own.lock:
+                if running_engine() is None:
+                    engine = _Own.engine = Engine()
+        except Exception as exc:  # noqa: BLE001 - raised by `get_engine`, in the caller's thread
+            self.error = exc
+        self.waiter.wake()
+        if engine is not None:
+            engine.run()
+
+
 def _close() -> None:
     if _Own.engine is not None:
         _Own.engine.close()
 
 
 def _begin_anew() -> None:
+    _Own.lock = allocate_lock()
     # The parent's engine stays as it is: to close its sockets here would reach into the parent's.
     if _Own.engine is not None:
         _Own.engine.lost = True

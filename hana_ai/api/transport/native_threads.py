@@ -6,20 +6,43 @@ running loop of all others in the same thread, so the engine needs a real thread
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import sys
 import threading
 from collections.abc import Callable
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _thread import LockType
 
 
 def start_thread(function: Callable[[], None], name: str) -> None:
-    """Run a function in a daemon thread."""
+    """Run a function in a daemon thread.
+
+    Not by `Thread.start`: a signal's handler that raises in it breaks the thread, or leaves a lock behind.
+    """
     monkey = _gevent("threading")
-    if monkey is None:
-        threading.Thread(target=function, name=name, daemon=True).start()
-    else:
-        monkey.get_original("_thread", "start_new_thread")(function, ())
+    start = _thread.start_new_thread if monkey is None else monkey.get_original("_thread", "start_new_thread")
+    start(_named, (function, name if monkey is None else None))
+
+
+def _named(function: Callable[[], None], name: str | None) -> None:
+    if name is not None:
+        # What a debugger or coverage asks every new thread to do.
+        sys.settrace(threading.gettrace())
+        threading.current_thread().name = name
+    function()
+
+
+def allocate_lock() -> LockType:
+    """Make a lock for such threads."""
+    monkey = _gevent("threading")
+    made: LockType = (
+        _thread.allocate_lock() if monkey is None else monkey.get_original("_thread", "allocate_lock")()
+    )
+    return made
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

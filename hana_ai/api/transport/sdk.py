@@ -21,7 +21,7 @@ BREAKAGE = (APIError, httpx.HTTPError, OSError, TimeoutError)
 
 _LARGEST_ERROR = 64 * 1024
 _PLAIN = ("", "identity")
-_GONE = ("content-encoding", "content-length", "transfer-encoding")
+_GONE = (b"content-encoding", b"content-length", b"transfer-encoding")
 """Headers that are no longer true of a body that has been read and unpacked."""
 _UNTOLD = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
 """What the SDK would tell of this machine."""
@@ -77,7 +77,7 @@ class _Bounded(httpx.AsyncBaseTransport):
             data = await _read(response, self._most_bytes)
         finally:
             await response.aclose()
-        headers = [(name, value) for name, value in response.headers.multi_items() if name not in _GONE]
+        headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _GONE]
         kind = response.headers.get("content-type", "")
         if response.is_success and (data or "json" in kind):
             # The SDK would take what is no JSON for a text.
