@@ -22,17 +22,3 @@ def faulty(good_server: ScriptedTogether) -> Iterator[FaultyServer]:
     """Ports that damage what comes from `good_server`."""
     with FaultyServer(good_server.base_url) as server:
         yield server
-
-
-_OPEN = (
-    "bears[header in letters beyond ASCII]",
-    "bears[giant body with its length]",
-    "comes_about[TLS: a server that says nothing]",
-)
-"""Rows that are red over aiohttp; `make test-all` shows them until they are mended."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.nodeid.endswith(_OPEN):
-            item.add_marker(pytest.mark.slow)

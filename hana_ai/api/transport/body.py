@@ -98,13 +98,25 @@ class Body:
         """Bytes so far."""
 
     async def next(self) -> bytes:
-        """Read what has come; empty at the end."""
-        data = await (self._content.readany() if self._inflater is None else self._next_part(self._inflater))
-        self.size += len(data)
-        if self.size > self._most_bytes:
-            raise TogetherAIResponseError(
-                f"the reply is larger than {self._most_bytes} bytes and was refused", model=self._model
-            )
+        """Read what has come, up to the bound; empty at the end.
+
+        Raises
+        ------
+        TogetherAIResponseError
+            There is more than the bound allows.
+        """
+        room = self._most_bytes - self.size
+        data = b""
+        if room >= 0:
+            data = await (self._content.readany() if self._inflater is None else self._next_part(self._inflater))
+            self.size += len(data)
+        if room < len(data):
+            # What is within the bound is still given: a stream may end in it, with something else behind.
+            data = data[: max(room, 0)]
+            if not data:
+                raise TogetherAIResponseError(
+                    f"the reply is larger than {self._most_bytes} bytes and was refused", model=self._model
+                )
         return data
 
     async def _next_part(self, inflater: Inflater) -> bytes:

@@ -374,12 +374,14 @@ class Transport:
         from hana_ai.api.transport.sdk import BREAKAGE as SDK_BREAKAGE
         from hana_ai.api.transport.sdk import sdk_error
 
-        timeout = httpx.Timeout(call.timeout, connect=min(call.connect_timeout, call.timeout))
-
         async def once(destination: Destination) -> _T:
+            # httpx closes a connection whose handshake it times out, but not one whose handshake is cancelled: its
+            # own time-out has to come first.
+            connect = min(call.connect_timeout, 0.9 * call.remaining)
+            sdk = destination.sdk(self.max_reply_bytes)
             try:
                 async with asyncio.timeout(call.remaining):
-                    return await operation(destination.sdk(self.max_reply_bytes).with_options(timeout=timeout))
+                    return await operation(sdk.with_options(timeout=httpx.Timeout(call.timeout, connect=connect)))
             except SDK_BREAKAGE as exc:
                 error = sdk_error(exc, destination.base_url)
                 error.is_retryable = error.is_retryable and not isinstance(error, TogetherAIConflictError)

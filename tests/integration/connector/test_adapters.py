@@ -209,8 +209,9 @@ sys.path.insert(0, sys.argv[1])
 import hana_ai
 hana_ai.__path__ = [sys.argv[1] + "/hana_ai", *hana_ai.__path__]
 from hana_ai.api import TogetherAIConnector
-from hana_ai.api.connector import upload_parts as _upload_parts
-_upload_parts.PART_BYTES = 1024 * 1024
+from dataclasses import replace
+from hana_ai.api.connector.account import Account
+Account.limits = replace(Account.limits, part_bytes=1024 * 1024)
 
 async def main(base_url, key, folder, base):
     async with TogetherAIConnector({"api_key": key, "base_url": base_url}) as connector:
