@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from _thread import LockType
 
 
-def start_thread(function: Callable[[], None], name: str) -> None:
-    """Run a function in a daemon thread.
+def start_thread(function: Callable[[], None], name: str | None = None) -> None:
+    """Run a function in a daemon thread. Give a name to a thread that stays: threading keeps what it knows of it.
 
     Not by `Thread.start`: a signal's handler that raises in it breaks the thread, or leaves a lock behind.
     """

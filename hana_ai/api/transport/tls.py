@@ -71,7 +71,7 @@ async def look_up(host: str, port: int, family: socket.AddressFamily) -> list[Re
             return
 
     try:
-        start_thread(ask, "together-ai-names")
+        start_thread(ask)
     except RuntimeError:
         # At the end of the interpreter no thread can be started; there is nothing else to hold up.
         return _addresses(host, port, family)
