@@ -177,8 +177,9 @@ def __getattr__(name: str) -> object:
     except ModuleNotFoundError as exc:
         if not _MODULES[name].startswith("hana."):
             raise
-        message = f"{name} needs {exc.name}: pip install 'hana-ai-together[toolkit]'"
-        raise ModuleNotFoundError(message, name=exc.name) from exc
+        absent = (exc.name or "").partition(".")[0]
+        message = f"{name} needs {absent}: pip install 'hana-ai-together[toolkit]'"
+        raise ModuleNotFoundError(message, name=absent) from exc
 
 
 def __dir__() -> list[str]:
