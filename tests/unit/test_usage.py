@@ -8,7 +8,8 @@ import pickle
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -93,7 +94,20 @@ def record(prompt: int | None = 1000, completion: int | None = 1000, **fields: A
 def ledger_in(store: Store, catalog: FakeCatalog | None = None, **options: Any) -> Ledger:
     """A ledger with the prices of a catalogue."""
     prices = catalog or FakeCatalog(PRICED)
-    return Ledger(store, catalog_for=lambda base_url, api_key: prices, **options)
+    made = Ledger(store, catalog_for=lambda base_url, api_key: prices, **options)
+    _opened.append(made)
+    return made
+
+
+_opened: list[Ledger | sqlite3.Connection] = []
+
+
+@pytest.fixture(autouse=True)
+def all_closed() -> Iterator[None]:
+    """Close what a test opened; from Python 3.13 on, sqlite3 warns of connections that are left open."""
+    yield
+    while _opened:
+        _opened.pop().close()
 
 
 def ledger_at(path: Path | None, catalog: FakeCatalog | None = None, **options: Any) -> Ledger:
@@ -418,6 +432,7 @@ class UnreliableStore(Store):
         self.lose_next_answer = False
         self.opened = 0
         self._kept = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        _opened.append(self._kept)
         driver = Driver(
             connect=self._open, errors=(sqlite3.Error,), table='"USAGE"', name="memory", begin="BEGIN IMMEDIATE"
         )
@@ -637,9 +652,8 @@ def test_no_text_gets_out_of_its_identifier(text: str) -> None:
     except TogetherAISettingsError:
         return
     # SQLite quotes in the same way: the statement has one table, whatever the text was.
-    with sqlite3.connect(":memory:") as connection:
+    with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(f"CREATE TABLE {quoted.split('.', 1)[-1] if quoted.count('.') == 1 else quoted} (A)")
-    connection.close()
 
 
 # --- the budget ---
@@ -787,6 +801,7 @@ def test_hana_gets_question_marks_and_its_own_types(monkeypatch: pytest.MonkeyPa
 
     statements: list[str] = []
     database = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+    _opened.append(database)
     database.execute("ATTACH DATABASE ':memory:' AS FIN")
     asked: dict[str, Any] = {}
 

@@ -51,6 +51,9 @@ def run(script: str, environment: dict[str, str], *arguments: str, options: tupl
     return ended.stdout
 
 
+FORKS_ON_PURPOSE = ("-W", "ignore::DeprecationWarning")
+"""From Python 3.12 on, a fork beside other threads is warned of."""
+
 FORKS = (
     START
     + """
@@ -94,9 +97,7 @@ print("parent:", chat.invoke("still here").content)
 
 @pytest.mark.parametrize("forks", [15, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_no_child_hangs_that_is_forked_amid_calls(environment: dict[str, str], forks: int) -> None:
-    assert (
-        run(FORKS, environment, str(forks), options=("-W", "ignore::DeprecationWarning")) == "parent: still here\n"
-    )
+    assert run(FORKS, environment, str(forks), options=FORKS_ON_PURPOSE) == "parent: still here\n"
 
 
 APPLICATION = (
@@ -253,7 +254,7 @@ print(chat.invoke("the parent").content)
 
 
 def test_prefork_workers_with_soft_time_limits(environment: dict[str, str]) -> None:
-    assert run(PREFORK, environment) == "the parent\n"
+    assert run(PREFORK, environment, options=FORKS_ON_PURPOSE) == "the parent\n"
 
 
 RERUNS = (
