@@ -207,8 +207,9 @@ async def _serve() -> None:
 
     threading.Thread(target=wait_for_the_parent, daemon=True).start()
     print(server.sockets[0].getsockname()[1], flush=True)
-    async with server:
-        await ended.wait()
+    await ended.wait()
+    # Not `async with`: from Python 3.12 on, that waits until the last client has left.
+    server.close()
 
 
 if __name__ == "__main__":
