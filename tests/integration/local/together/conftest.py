@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -56,3 +57,11 @@ def real(real_server: LocalTogether) -> Iterator[Together]:
 def user(text: str) -> list[Any]:
     """A chat of one message."""
     return [{"role": "user", "content": text}]
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until something holds: a server learns a moment later what its client did."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.01)

@@ -18,7 +18,7 @@ from together import Together
 
 from hana_ai.api.local.together import LlamaCppEngine, LocalTogether, WordLlamaEngine
 from hana_ai.api.local.together.engines.llama import find_gguf
-from tests.integration.local.together.conftest import user
+from tests.integration.local.together.conftest import user, wait_until
 
 CHAT = LlamaCppEngine.CHAT
 
@@ -230,7 +230,7 @@ def test_a_client_that_leaves_stops_the_generation(real: Together, real_server: 
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(lambda _: ask(real, "Hi", max_tokens=1), range(2)))
     assert time.monotonic() - start < 20
-    assert real_server.statistics.active == 0
+    wait_until(lambda: real_server.statistics.active == 0)
 
 
 def test_ctrl_c_still_belongs_to_python() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from together import Together
 
 from hana_ai.api.local.together import Call, LocalTogether, Received, Reply, ScriptedEngine, Usage
-from tests.integration.local.together.conftest import user
+from tests.integration.local.together.conftest import user, wait_until
 from tests.recordings import recording
 
 CHAT = ScriptedEngine.CHAT
@@ -240,10 +240,3 @@ def test_a_client_that_leaves_a_stream_is_noticed(
     stream.close()
     wait_until(lambda: server.statistics.active == 0)
     assert server.statistics.disconnects == 1
-
-
-def wait_until(holds: Any, seconds: float = 5) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "did not happen in time"
-        time.sleep(0.01)
