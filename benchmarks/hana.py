@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 
 from benchmarks.case import Case, Contestant, Prepare, Run, Setting
-from benchmarks.figures import BASELINE, FLOOR, OURS, Bar
+from benchmarks.figures import BASELINE, FLOOR, OURS, Bar, Unit
 
 DIMENSION = 384
 ROWS = 10_000
@@ -121,44 +121,25 @@ def _search_floor(_: Setting) -> Run:
     return _repeated(SEARCHES, search)
 
 
-def _ours(prepare: Prepare) -> dict[str, Contestant]:
-    return {OURS: Contestant("loopback HANA over hdbcli", prepare)}
+def _case(
+    name: str, title: str, unit: Unit, ours: Prepare, floor: Prepare | None = None, *, operations: int = 1
+) -> Case:
+    contestants = {OURS: Contestant("loopback HANA over hdbcli", ours)}
+    if floor is not None:
+        contestants = {FLOOR: Contestant("floor: DuckDB alone", floor)} | contestants
+    no_slower = (Bar(1.1, BASELINE),)
+    return Case(name, title, unit, contestants, no_slower, operations=operations, rounds=2, wall_only=True)
 
-
-def _floor(prepare: Prepare) -> dict[str, Contestant]:
-    return {FLOOR: Contestant("floor: DuckDB alone", prepare)}
-
-
-_NO_SLOWER = (Bar(1.1, BASELINE),)
 
 CASES = (
-    Case(
-        "hana-select",
-        "HANA: SELECT 1 FROM DUMMY",
-        "us",
-        _floor(_select_floor) | _ours(_select),
-        _NO_SLOWER,
-        operations=SELECTS,
-        rounds=2,
-        wall_only=True,
-    ),
-    Case(
-        "hana-insert",
-        f"HANA: insert {BATCH:,} vectors of {DIMENSION} numbers",
-        "ms",
-        _ours(_insert),
-        _NO_SLOWER,
-        rounds=2,
-        wall_only=True,
-    ),
-    Case(
+    _case("hana-select", "HANA: SELECT 1 FROM DUMMY", "us", _select, _select_floor, operations=SELECTS),
+    _case("hana-insert", f"HANA: insert {BATCH:,} vectors of {DIMENSION} numbers", "ms", _insert),
+    _case(
         "hana-search",
         f"HANA: the nearest 4 of {ROWS:,} vectors",
         "ms",
-        _floor(_search_floor) | _ours(_search),
-        _NO_SLOWER,
+        _search,
+        _search_floor,
         operations=SEARCHES,
-        rounds=2,
-        wall_only=True,
     ),
 )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -20,7 +19,7 @@ from urllib.request import urlopen
 
 import orjson
 
-from benchmarks.process import running
+from benchmarks.process import running, serve
 
 Named = Literal["nothing", "exact", "seconds"]
 
@@ -191,18 +190,7 @@ class _Connection(asyncio.Protocol):
 async def _serve(plan: Plan) -> None:
     loop = asyncio.get_running_loop()
     bucket = Bucket(plan)
-    server = await loop.create_server(lambda: _Connection(loop, bucket), "127.0.0.1", 0, backlog=1024)
-    ended = asyncio.Event()
-
-    def wait_for_the_parent() -> None:
-        sys.stdin.read()
-        loop.call_soon_threadsafe(ended.set)
-
-    threading.Thread(target=wait_for_the_parent, daemon=True).start()
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await ended.wait()
-    # Not `async with`: from Python 3.12 on, that waits until the last client has left.
-    server.close()
+    await serve(lambda: _Connection(loop, bucket))
 
 
 @contextmanager

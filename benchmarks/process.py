@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+async def serve(protocol: Callable[[], asyncio.Protocol]) -> None:
+    """Serve on a free port, print it, and end when the standard input is closed; for a process of its own."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(protocol, "127.0.0.1", 0, backlog=1024)
+    ended = asyncio.Event()
+
+    def wait_for_the_parent() -> None:
+        sys.stdin.read()
+        loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=wait_for_the_parent, daemon=True).start()
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await ended.wait()
+    # Not `async with`: from Python 3.12 on, that waits until the last client has left.
+    server.close()
 
 
 @contextmanager

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
-import threading
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import orjson
+
+from benchmarks.process import serve
 
 CHAT_PATH = "/v1/chat/completions"
 EMBEDDINGS_PATH = "/v1/embeddings"
@@ -198,18 +198,7 @@ class _Connection(asyncio.Protocol):
 
 async def _serve() -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(loop), "127.0.0.1", 0, backlog=1024)
-    ended = asyncio.Event()
-
-    def wait_for_the_parent() -> None:
-        sys.stdin.read()
-        loop.call_soon_threadsafe(ended.set)
-
-    threading.Thread(target=wait_for_the_parent, daemon=True).start()
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await ended.wait()
-    # Not `async with`: from Python 3.12 on, that waits until the last client has left.
-    server.close()
+    await serve(lambda: _Connection(loop))
 
 
 if __name__ == "__main__":

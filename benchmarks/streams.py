@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.case import Case, Contestant, Run, Setting
+from benchmarks.case import Case, Contestant, Prepare, Run, Setting
 from benchmarks.figures import FLOOR, OURS, Bar
 from benchmarks.server import CHUNKS, FAST, QUESTION
 
@@ -38,74 +38,56 @@ def _aread(begin: _Open) -> Run:
     return run
 
 
-def _ours(setting: Setting) -> Run:
-    chat = peers.chat(setting, FAST)
-    return _read(lambda: chat.stream(QUESTION))
+def _streams(chat: Any, asynchronous: bool) -> _Open:
+    return lambda: (chat.astream if asynchronous else chat.stream)(QUESTION)
 
 
-def _floor(_: Setting) -> Run:
+def _ours(setting: Setting, asynchronous: bool) -> _Open:
+    return _streams(peers.chat(setting, FAST), asynchronous)
+
+
+def _floor(_: Setting, asynchronous: bool) -> _Open:
     from benchmarks.floors import DoNothing
 
-    chat = DoNothing()
-    return _read(lambda: chat.stream(QUESTION))
+    return _streams(DoNothing(), asynchronous)
 
 
-def _langchain_together(setting: Setting) -> Run:
-    chat = peers.peer_chat(setting, FAST)
-    return _read(lambda: chat.stream(QUESTION))
+def _langchain_together(setting: Setting, asynchronous: bool) -> _Open:
+    return _streams(peers.peer_chat(setting, FAST), asynchronous)
 
 
-def _litellm(setting: Setting) -> Run:
+def _litellm(setting: Setting, asynchronous: bool) -> _Open:
     litellm, told = peers.litellm_told(setting, FAST)
-    return _read(lambda: litellm.completion(messages=peers.MESSAGES, stream=True, **told))
+    complete = litellm.acompletion if asynchronous else litellm.completion
+    return lambda: complete(messages=peers.MESSAGES, stream=True, **told)
 
 
-def _sdk(setting: Setting) -> Run:
-    client = peers.sdk(setting)
-    return _read(lambda: client.chat.completions.create(model=FAST, messages=peers.MESSAGES, stream=True))
+def _sdk(setting: Setting, asynchronous: bool) -> _Open:
+    client = peers.async_sdk(setting) if asynchronous else peers.sdk(setting)
+    return lambda: client.chat.completions.create(model=FAST, messages=peers.MESSAGES, stream=True)
 
 
-def _aours(setting: Setting) -> Run:
-    chat = peers.chat(setting, FAST)
-    return _aread(lambda: chat.astream(QUESTION))
+def _prepared(prepare: Callable[[Setting, bool], _Open], asynchronous: bool) -> Prepare:
+    read = _aread if asynchronous else _read
+    return lambda setting: read(prepare(setting, asynchronous))
 
 
-def _afloor(_: Setting) -> Run:
-    from benchmarks.floors import DoNothing
-
-    chat = DoNothing()
-    return _aread(lambda: chat.astream(QUESTION))
-
-
-def _alangchain_together(setting: Setting) -> Run:
-    chat = peers.peer_chat(setting, FAST)
-    return _aread(lambda: chat.astream(QUESTION))
-
-
-def _alitellm(setting: Setting) -> Run:
-    litellm, told = peers.litellm_told(setting, FAST)
-    return _aread(lambda: litellm.acompletion(messages=peers.MESSAGES, stream=True, **told))
-
-
-def _asdk(setting: Setting) -> Run:
-    client = peers.async_sdk(setting)
-    return _aread(lambda: client.chat.completions.create(model=FAST, messages=peers.MESSAGES, stream=True))
-
-
-def _case(name: str, title: str, *prepare: Callable[[Setting], Run]) -> Case:
+def _case(name: str, title: str, *, asynchronous: bool) -> Case:
     labels = {
         FLOOR: "floor: core doing nothing, nothing sent",
         OURS: "hana-ai-together",
         **peers.LABELS,
     }
+    prepare = (_floor, _ours, _langchain_together, _litellm, _sdk)
     contestants = {
-        who: Contestant(label, each) for (who, label), each in zip(labels.items(), prepare, strict=True)
+        who: Contestant(label, _prepared(each, asynchronous))
+        for (who, label), each in zip(labels.items(), prepare, strict=True)
     }
     bars = (Bar(1.35), Bar(1 / 5, peers.LANGCHAIN_TOGETHER))
     return Case(name, title, "us", contestants, bars, operations=CHUNKS, rounds=3)
 
 
 CASES = (
-    _case("stream", "a streamed chunk", _floor, _ours, _langchain_together, _litellm, _sdk),
-    _case("astream", "a streamed chunk, astream", _afloor, _aours, _alangchain_together, _alitellm, _asdk),
+    _case("stream", "a streamed chunk", asynchronous=False),
+    _case("astream", "a streamed chunk, astream", asynchronous=True),
 )

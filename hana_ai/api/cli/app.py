@@ -137,11 +137,15 @@ def autoload(action: Literal["enable", "disable", "status"], /) -> int:
     return routing.autoload(action)
 
 
+_Host = Annotated[str, Parameter(help="127.0.0.1, ::1 or localhost.")]
+_Port = Annotated[int, Parameter(help="0 picks a free port.")]
+
+
 @serve.command
 def together(
     *,
-    host: str = "127.0.0.1",
-    port: int = 0,
+    host: _Host = "127.0.0.1",
+    port: _Port = 0,
     engine: Literal["llama", "scripted"] = "llama",
     gguf: Path | None = None,
 ) -> int:
@@ -149,10 +153,6 @@ def together(
 
     Parameters
     ----------
-    host
-        127.0.0.1, ::1 or localhost.
-    port
-        0 picks a free port.
     engine
         llama: a small real model. scripted: echoes, for tests.
     gguf
@@ -164,15 +164,11 @@ def together(
 
 
 @serve.command
-def hana(*, host: str = "127.0.0.1", port: int = 0, db: Path | None = None) -> int:
+def hana(*, host: _Host = "127.0.0.1", port: _Port = 0, db: Path | None = None) -> int:
     """Serve SAP HANA's wire protocol over DuckDB until Ctrl-C; prints the variables to set for your program.
 
     Parameters
     ----------
-    host
-        127.0.0.1, ::1 or localhost.
-    port
-        0 picks a free port.
     db
         A DuckDB file that keeps the data; default: in memory, lost at the end.
     """

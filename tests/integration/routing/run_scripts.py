@@ -24,6 +24,8 @@ def mark(name: str) -> None:
 
 
 def main(results: Path, scripts: list[str]) -> None:
+    # Started by name this folder is where modules are looked for; through another program it is not.
+    sys.path.insert(0, str(Path(__file__).parent))
     found = {}
     for script in scripts:
         mark(Path(script).stem)

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import urllib.request
-from types import TracebackType
 
 import orjson
 
@@ -115,8 +114,6 @@ class TogetherProcess:
         """Start."""
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         """End."""
         self.close()

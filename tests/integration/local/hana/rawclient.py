@@ -7,7 +7,6 @@ import hmac
 import socket
 import struct
 from collections.abc import Sequence
-from types import TracebackType
 from typing import NamedTuple
 
 from hana_ai.api.local.hana.protocol.fields import decode_fields, encode_fields
@@ -60,12 +59,7 @@ class RawClient:
     def __enter__(self) -> RawClient:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.socket.close()
 
     def read(self, size: int) -> bytes:

@@ -1,19 +1,12 @@
 """An agent that another agent uses as a tool."""
 
-import os
-
 from gen_ai_hub.proxy.langchain import init_llm
 from hana_ai.agents.hana_sql_agent import create_hana_sql_agent
 from hana_ai.agents.hanaml_agent_with_memory import HANAMLAgentWithMemory
 from hana_ai.tools.agent_as_a_tool import AgentAsATool
-from hana_ml.dataframe import ConnectionContext
+from loopback_hana import connect
 
-cc = ConnectionContext(
-    address=os.environ["HANA_ADDRESS"],
-    port=int(os.environ["HANA_PORT"]),
-    user=os.environ["HANA_USER"],
-    password=os.environ["HANA_PASSWORD"],
-)
+cc = connect()
 
 llm = init_llm("gpt-4.1")
 sql_agent = create_hana_sql_agent(llm=llm, connection_context=cc, agent_type="tool-calling")

@@ -1,18 +1,11 @@
 """A turn of the ContextAgent with a tool of the toolkit."""
 
-import os
-
 from gen_ai_hub.proxy.langchain import init_llm
 from hana_ai.iagents import ContextAgent
 from hana_ai.tools.toolkit import HANAMLToolkit
-from hana_ml.dataframe import ConnectionContext
+from loopback_hana import connect
 
-cc = ConnectionContext(
-    address=os.environ["HANA_ADDRESS"],
-    port=int(os.environ["HANA_PORT"]),
-    user=os.environ["HANA_USER"],
-    password=os.environ["HANA_PASSWORD"],
-)
+cc = connect()
 
 tools = HANAMLToolkit(connection_context=cc, used_tools=["fetch_data"]).get_tools()
 agent = ContextAgent(llm=init_llm("gpt-4.1", temperature=0.0), tools=tools)

@@ -1,18 +1,11 @@
 """The knowledge table, united, with its finds graded by a model."""
 
-import os
-
 from gen_ai_hub.proxy.langchain import init_llm
 from hana_ai.vectorstore.corrective_retriever import CorrectiveRetriever
 from hana_ai.vectorstore.hana_vector_engine import HANAMLinVectorEngine
-from hana_ml.dataframe import ConnectionContext
+from loopback_hana import connect
 
-cc = ConnectionContext(
-    address=os.environ["HANA_ADDRESS"],
-    port=int(os.environ["HANA_PORT"]),
-    user=os.environ["HANA_USER"],
-    password=os.environ["HANA_PASSWORD"],
-)
+cc = connect()
 
 knowledge = HANAMLinVectorEngine(connection_context=cc, table_name="KNOWLEDGE")
 with cc.connection.cursor() as cursor:

@@ -1,18 +1,11 @@
 """The toolkit's embeddings in langchain-hana's vector store, and the adapter of Mem0."""
 
-import os
-
 from hana_ai.mem0.hana_mem0_adapter import Mem0HanaAdapter
 from hana_ai.vectorstore.embedding_service import GenAIHubEmbeddings, HANAVectorEmbeddings
-from hana_ml.dataframe import ConnectionContext
 from langchain_hana import HanaDB
+from loopback_hana import connect
 
-cc = ConnectionContext(
-    address=os.environ["HANA_ADDRESS"],
-    port=int(os.environ["HANA_PORT"]),
-    user=os.environ["HANA_USER"],
-    password=os.environ["HANA_PASSWORD"],
-)
+cc = connect()
 
 for number, embedding in enumerate([HANAVectorEmbeddings(cc), GenAIHubEmbeddings()]):
     store = HanaDB(connection=cc.connection, embedding=embedding, table_name=f"STORE_{number}")

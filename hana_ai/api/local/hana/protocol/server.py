@@ -10,7 +10,6 @@ import ssl
 import threading
 import time
 from contextlib import suppress
-from types import TracebackType
 
 from hana_ai.api.local.hana.interface import Engine
 from hana_ai.api.local.hana.protocol.auth import Authenticator
@@ -152,12 +151,7 @@ class HanaServer:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def _accept(self, listener: socket.socket) -> None:
