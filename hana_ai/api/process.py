@@ -10,10 +10,19 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from enum import IntEnum
+from typing import Protocol, TypeVar
 
 logger = logging.getLogger(__name__)
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+_K = TypeVar("_K")
+_C = TypeVar("_C", bound=_Closable)
 
 
 class Stage(IntEnum):
@@ -102,3 +111,12 @@ class RenewableLock:
 
     def __exit__(self, *exc: object) -> None:
         self._lock.release()
+
+
+def close_each(shared: MutableMapping[_K, _C], lock: RenewableLock) -> None:
+    """Empty a module's table of what the process shares, and close each, without the lock: it may take a while."""
+    with lock:
+        taken = list(shared.values())
+        shared.clear()
+    for each in taken:
+        each.close()

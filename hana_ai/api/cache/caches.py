@@ -31,7 +31,7 @@ from hana_ai.api.cache.values import (
     vector_to_bytes,
 )
 from hana_ai.api.errors import TogetherAISettingsError
-from hana_ai.api.process import RenewableLock, Stage, on_exit, on_fork
+from hana_ai.api.process import RenewableLock, Stage, close_each, on_exit, on_fork
 from hana_ai.api.settings import TogetherAISettings
 
 __all__ = ["CacheStats", "TogetherAICache", "TogetherAIEmbeddingCache", "answers_of", "close_all", "vectors_of"]
@@ -322,11 +322,7 @@ def vectors_of(settings: TogetherAISettings) -> TogetherAIEmbeddingCache | None:
 
 def close_all() -> None:
     """Close every shared cache; objects that have one open it again when they use it."""
-    with _lock:
-        caches = list(_caches.values())
-        _caches.clear()
-    for cache in caches:
-        cache.close()
+    close_each(_caches, _lock)
 
 
 def _end() -> None:

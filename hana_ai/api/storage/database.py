@@ -149,11 +149,8 @@ class Database:
         return connection
 
     def _undo(self, connection: Connection) -> None:
-        try:
-            connection.rollback()
-        except self._driver.errors as exc:
-            # The error that led here is raised; a broken connection can't be rolled back.
-            logger.debug("no rollback of the %s: %s", self.title, exc)
+        # The error that led here is raised; a broken connection can't be rolled back.
+        self._attempt("rolling back", connection.rollback)
 
     def _make_tables(self, connection: Connection) -> None:
         """Make what is missing. Asking for a table tells whether it is there in every dialect."""
@@ -188,10 +185,13 @@ class Database:
         return True
 
     def _close(self, connection: Connection) -> None:
+        self._attempt("closing", connection.close)
+
+    def _attempt(self, doing: str, step: Callable[[], object]) -> None:
         try:
-            connection.close()
+            step()
         except self._driver.errors as exc:
-            logger.debug("closing the %s: %s", self.title, exc)
+            logger.debug("%s the %s: %s", doing, self.title, exc)
 
     # --- around a fork ---
 

@@ -11,10 +11,7 @@ if TYPE_CHECKING:
     from hana_ai.api.transport.transport import Transport
 
 _MODULES = {
-    "Call": "call",
-    "OnRetry": "call",
-    "Reply": "call",
-    "RetryEvent": "call",
+    **dict.fromkeys(("Call", "OnRetry", "Reply", "RetryEvent"), "call"),
     "Transport": "transport",
     "RetryPolicy": "attempts",
 }

@@ -37,15 +37,7 @@ _LARGE_BODY = 512 * 1024
 
 
 class Destination:
-    """Connections to one address with one key, and what was learned about it.
-
-    Parameters
-    ----------
-    base_url : str
-        Address without `/v1`.
-    api_key : SecretStr
-        Sent as bearer token, to `base_url` alone: redirects are not followed.
-    """
+    """Connections to one address with one key, and what was learned about it; parameters as of `Transport`."""
 
     breaker_policy: ClassVar[BreakerPolicy] = BreakerPolicy()
 

@@ -159,35 +159,34 @@ class Crossing(Generic[_T]):
         """Do the work and yield batches of chunks, in a thread; `result` is to follow."""
         waiter = self._waiter
         assert isinstance(waiter, (ThreadWaiter, GreenletWaiter))
+        with contextlib.closing(self._taken()) as batches:
+            for batch in batches:
+                if batch is not None:
+                    yield batch
+                else:
+                    waiter.wait()
+
+    async def achunks(self) -> AsyncGenerator[list[_Chunk], None]:
+        """Do the work and yield batches of chunks, in a coroutine; `result` is to follow."""
+        assert isinstance(self._waiter, LoopWaiter)
+        with contextlib.closing(self._taken()) as batches:
+            for batch in batches:
+                if batch is not None:
+                    yield batch
+                else:
+                    await self._waiter.wait()
+
+    def _taken(self) -> Generator[list[_Chunk] | None, None, None]:
+        """Do the work and yield batches of chunks, and None where the caller is to wait."""
         try:
             self.begin()
             while True:
                 # Asked first: what came before the end is taken afterwards.
                 ended = self.ended
-                taken = self.take()
-                if taken is not None:
-                    yield taken
-                elif ended:
+                batch = self.take()
+                if ended and batch is None:
                     return
-                else:
-                    waiter.wait()
-        finally:
-            self.leave()
-
-    async def achunks(self) -> AsyncGenerator[list[_Chunk], None]:
-        """Do the work and yield batches of chunks, in a coroutine; `result` is to follow."""
-        assert isinstance(self._waiter, LoopWaiter)
-        try:
-            self.begin()
-            while True:
-                ended = self.ended
-                taken = self.take()
-                if taken is not None:
-                    yield taken
-                elif ended:
-                    return
-                else:
-                    await self._waiter.wait()
+                yield batch
         finally:
             self.leave()
 

@@ -84,13 +84,7 @@ class Exchange:
         return decoded, headers
 
     async def opened(self, destination: Destination) -> OpenedStream:
-        """Send the request and return the stream once its first chunk has come.
-
-        Raises
-        ------
-        TogetherAIRequestError
-            A subclass of it.
-        """
+        """Send the request and return the stream once its first chunk has come; raises the same as `whole`."""
         call = self.call
         limiter = await self._admitted(destination)
         sent = time.monotonic()

@@ -193,14 +193,11 @@ class Transport:
                 waiter.wait()
                 for member in gathering.finished():
                     try:
-                        reply = _reply_of(member)
-                    except TogetherAIRequestError as exc:
-                        if gathering.recovers(member, exc):
-                            continue
-                        if isinstance(exc, TogetherAIModelNotFoundError):
-                            raise self._observers.suggest(exc, member.call) from exc.__cause__
-                        raise
-                    yield member.position, reply
+                        reply = _reply_of(member, gathering)
+                    except TogetherAIModelNotFoundError as exc:
+                        raise self._observers.suggest(exc, member.call) from exc.__cause__
+                    if reply is not None:
+                        yield member.position, reply
         finally:
             gathering.leave()
 
@@ -220,14 +217,11 @@ class Transport:
                 await waiter.wait()
                 for member in gathering.finished():
                     try:
-                        reply = _reply_of(member)
-                    except TogetherAIRequestError as exc:
-                        if gathering.recovers(member, exc):
-                            continue
-                        if isinstance(exc, TogetherAIModelNotFoundError):
-                            raise await self._observers.asuggest(exc, member.call) from exc.__cause__
-                        raise
-                    yield member.position, reply
+                        reply = _reply_of(member, gathering)
+                    except TogetherAIModelNotFoundError as exc:
+                        raise await self._observers.asuggest(exc, member.call) from exc.__cause__
+                    if reply is not None:
+                        yield member.position, reply
         finally:
             gathering.leave()
 
@@ -396,11 +390,16 @@ def _reply(call: Call, watched: Watched, answer: _Answer) -> Reply:
     return Reply(answer.data, answer.request_id, time.monotonic() - call.started, call.retries, call.used)
 
 
-def _reply_of(member: Member[_Answer]) -> Reply:
-    """What came of a call that has ended; its watchers are told."""
+def _reply_of(member: Member[_Answer], gathering: Gathering[_Answer]) -> Reply | None:
+    """What came of a call that has ended; its watchers are told. None where the others may go on without it."""
 
     def told() -> Reply:
         with member.watched:
             return _reply(member.call, member.watched, member.crossing.result())
 
-    return member.context.run(told)
+    try:
+        return member.context.run(told)
+    except TogetherAIRequestError as exc:
+        if not gathering.recovers(member, exc):
+            raise
+        return None

@@ -12,11 +12,9 @@ if TYPE_CHECKING:
     from hana_ai.api.usage.tags import usage_tags
 
 _MODULES = {
+    **dict.fromkeys(("Ledger", "get_ledger"), "ledger"),
+    **dict.fromkeys(("UsageEvent", "UsageTotals"), "events"),
     "BudgetWarning": "budget",
-    "Ledger": "ledger",
-    "UsageEvent": "events",
-    "UsageTotals": "events",
-    "get_ledger": "ledger",
     "usage_tags": "tags",
 }
 

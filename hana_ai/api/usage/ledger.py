@@ -24,7 +24,7 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from hana_ai.api.process import RenewableLock, Stage, on_exit, on_fork
+from hana_ai.api.process import RenewableLock, Stage, close_each, on_exit, on_fork
 from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.storage.database import StoreError
 from hana_ai.api.storage.outage import Outage
@@ -415,11 +415,7 @@ def ledger_for(key: UsageKey, catalog_for: CatalogFor | None = None) -> Ledger:
 
 def close_all() -> None:
     """Write and close every ledger; the next call makes new ones."""
-    with _lock:
-        ledgers = list(_ledgers.values())
-        _ledgers.clear()
-    for ledger in ledgers:
-        ledger.close()
+    close_each(_ledgers, _lock)
 
 
 def _begin_anew() -> None:

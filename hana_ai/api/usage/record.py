@@ -26,7 +26,7 @@ CACHED = "cached"
 _NO_TOKENS: Mapping[str, int] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class UsageRecord:
     """One call as it ended. Neither the prompt nor the answer is kept."""
 
@@ -36,21 +36,21 @@ class UsageRecord:
     """chat, completion, embedding or rerank."""
     model: str
     """The model that was asked."""
-    answering: str | None
+    answering: str | None = None
     """The model that the reply names."""
     tags: tuple[str, ...]
     usage: object
     """The reply's `usage` as it came; None when there was none."""
     latency: float
     """Seconds until the end, retries included."""
-    first_token: float | None
+    first_token: float | None = None
     """Seconds until the first chunk of a stream; None for other calls."""
     status: str
     """ok, cached, left early, cancelled, or the class of the error."""
-    http_status: int | None
+    http_status: int | None = None
     """Of the error; None when there was none, or no reply."""
-    retries: int
-    request_id: str | None
+    retries: int = 0
+    request_id: str | None = None
     base_url: str
     """The address that was asked last: its catalogue has the prices."""
     api_key: SecretStr
@@ -94,15 +94,10 @@ class UsageRecord:
             called_at=time.time() - seconds,
             operation=operation,
             model=model,
-            answering=None,
             tags=tags + current_tags(),
             usage=_NO_TOKENS,
             latency=seconds,
-            first_token=None,
             status=CACHED,
-            http_status=None,
-            retries=0,
-            request_id=None,
             base_url=base_url,
             api_key=api_key,
         )

@@ -100,15 +100,11 @@ class TogetherProcess:
         process, self._process = self._process, None
         if process is None:
             return
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.close()
         try:
-            process.wait(15)
+            process.communicate(timeout=15)  # closes its input, by which it knows
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
-        process.stdout.close()
+            process.communicate()
 
     def __enter__(self) -> TogetherProcess:
         """Start."""

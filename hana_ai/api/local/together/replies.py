@@ -101,15 +101,7 @@ class Collected:
                     "seed": (seed + index) % 2**64,
                 }
             )
-        return {
-            "id": id,
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": model,
-            "prompt": _prompt(prompt),
-            "choices": choices,
-            "usage": self._usage(),
-        }
+        return self._answer("chat.completion", choices, id=id, model=model, prompt=prompt)
 
     def completion(self, *, id: str, model: str, seed: int, logprobs: bool, prompt: str | None) -> Chunk:
         """A completion."""
@@ -124,9 +116,12 @@ class Collected:
             if logprobs:
                 made["logprobs"] = _completion_logprobs(choice.logprobs)
             choices.append(made)
+        return self._answer("text.completion", choices, id=id, model=model, prompt=prompt)
+
+    def _answer(self, kind: str, choices: list[JSON], *, id: str, model: str, prompt: str | None) -> Chunk:
         return {
             "id": id,
-            "object": "text.completion",
+            "object": kind,
             "created": int(time.time()),
             "model": model,
             "prompt": _prompt(prompt),

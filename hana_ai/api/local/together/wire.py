@@ -74,38 +74,31 @@ def counting_protocol(statistics: Statistics, transports: Transports) -> type[H1
     return CountingProtocol
 
 
+@dataclass(eq=False)
 class Observed:
     """Counts requests, hands whole exchanges to a hook, and lets whatever is inside cut the connection."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        statistics: Statistics,
-        transports: Transports,
-        on_exchange: Exchange | None,
-        failures: list[BaseException],
-    ) -> None:
-        self._app = app
-        self._statistics = statistics
-        self._transports = transports
-        self._on_exchange = on_exchange
-        self._failures = failures
+    app: ASGIApp
+    statistics: Statistics
+    transports: Transports
+    on_exchange: Exchange | None
+    failures: list[BaseException]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and look at it."""
-        statistics = self._statistics
+        statistics = self.statistics
         statistics.requests += 1
         statistics.active += 1
         statistics.peak_active = max(statistics.peak_active, statistics.active)
         client = scope.get("client")
-        transport = self._transports.get(tuple(client)) if client else None
+        transport = self.transports.get(tuple(client)) if client else None
         scope.setdefault("state", {})["transport"] = transport
-        seen = _Seen() if self._on_exchange is not None else None
+        seen = _Seen() if self.on_exchange is not None else None
         try:
             if seen is None:
-                await self._app(scope, receive, send)
+                await self.app(scope, receive, send)
             else:
-                await self._app(scope, seen.receive(receive), seen.send(send))
+                await self.app(scope, seen.receive(receive), seen.send(send))
         finally:
             statistics.active -= 1
             if transport is not None and transport.is_closing():
@@ -114,11 +107,11 @@ class Observed:
                 self._report(scope["path"], seen)
 
     def _report(self, path: str, seen: _Seen) -> None:
-        assert self._on_exchange is not None
+        assert self.on_exchange is not None
         try:
-            self._on_exchange(path, _json_or_text(bytes(seen.request)), seen.status, seen.answer())
+            self.on_exchange(path, _json_or_text(bytes(seen.request)), seen.status, seen.answer())
         except Exception as exc:  # noqa: BLE001 - the hook is a test's: LocalTogether.close() raises it there
-            self._failures.append(exc)
+            self.failures.append(exc)
 
 
 class _Seen:

@@ -283,7 +283,8 @@ class Catalog:
                 self.entries[key_of(entry)] = entry
             self.version += 1
 
-    def _all(self, kind: type[_Entry]) -> list[_Entry]:
+    def all(self, kind: type[_Entry]) -> list[_Entry]:
+        """All objects of a kind; of tables, all but the sessions' own."""
         with self.lock:
             return [entry for entry in self.entries.values() if isinstance(entry, kind)]
 
@@ -291,29 +292,11 @@ class Catalog:
         found = self.entries.get((_NAMES[kind], schema, name))
         return found if isinstance(found, kind) else None
 
-    def tables(self) -> list[TableInfo]:
-        """All tables but the sessions' own."""
-        return self._all(TableInfo)
-
-    def views(self) -> list[ViewInfo]:
-        """All views."""
-        return self._all(ViewInfo)
-
-    def sequences(self) -> list[SequenceInfo]:
-        """All sequences."""
-        return self._all(SequenceInfo)
-
-    def schemas(self) -> list[SchemaInfo]:
-        """All schemas."""
-        return self._all(SchemaInfo)
-
-    def users(self) -> list[UserInfo]:
-        """All users."""
-        return self._all(UserInfo)
-
-    def grants(self) -> list[GrantInfo]:
-        """All granted privileges."""
-        return self._all(GrantInfo)
+    def contents(self, schema: str) -> list[TableInfo | ViewInfo | SequenceInfo]:
+        """What has to go before a schema can."""
+        entries: list[TableInfo | ViewInfo | SequenceInfo] = [*self.all(TableInfo), *self.all(ViewInfo)]
+        entries += self.all(SequenceInfo)
+        return [entry for entry in entries if entry.schema == schema]
 
     def table(self, schema: str, name: str) -> TableInfo | None:
         """The table of this name."""
@@ -337,7 +320,7 @@ class Catalog:
 
     def index(self, schema: str, name: str) -> tuple[TableInfo, IndexInfo] | None:
         """The index of this name and its table."""
-        for table in self.tables():
+        for table in self.all(TableInfo):
             for index in table.indexes:
                 if index.name == name and (index.schema or table.schema) == schema:
                     return table, index
@@ -377,5 +360,6 @@ class Catalog:
         if self.allowed(user, "SELECT", schema, name):
             return True
         return any(
-            grant.user == user and grant.schema == schema and grant.name in {"", name} for grant in self.grants()
+            grant.user == user and grant.schema == schema and grant.name in {"", name}
+            for grant in self.all(GrantInfo)
         )

@@ -5,7 +5,13 @@ from __future__ import annotations
 import copy
 
 from hana_ai.api.local.hana.catalog.environment import Environment
-from hana_ai.api.local.hana.catalog.objects import Change, GrantInfo, SchemaInfo, UserInfo, key_of
+from hana_ai.api.local.hana.catalog.objects import (
+    Change,
+    GrantInfo,
+    SchemaInfo,
+    UserInfo,
+    key_of,
+)
 from hana_ai.api.local.hana.credentials import derive
 from hana_ai.api.local.hana.errors import no_privilege, unsupported
 from hana_ai.api.local.hana.interface import HanaError
@@ -126,7 +132,7 @@ def _may_grant(environment: Environment, privilege: str, schema: str, name: str)
     return any(
         grant.user == environment.user and grant.grantable and grant.schema == schema and grant.name in {"", name}
         and grant.privilege in {privilege, "ALL PRIVILEGES"}
-        for grant in catalog.grants()
+        for grant in catalog.all(GrantInfo)
     )  # fmt: skip
 
 
@@ -141,15 +147,13 @@ def drop_user(environment: Environment, statement: syntax.Drop) -> Change:
         if statement.if_exists:
             return Change()
         raise HanaError(332, f"invalid user name: {name}")
-    owned = [schema for schema in catalog.schemas() if schema.owner == name]
-    filled = {
-        entry.schema for entries in (catalog.tables(), catalog.views(), catalog.sequences()) for entry in entries
-    }
-    if statement.behavior != "CASCADE" and any(schema.name in filled for schema in owned):
+    owned = [schema for schema in catalog.all(SchemaInfo) if schema.owner == name]
+    empty = [schema for schema in owned if not catalog.contents(schema.name)]
+    if statement.behavior != "CASCADE" and empty != owned:
         raise HanaError(419, f"cannot drop user {name}: there are objects in the user's schema")
     change = Change(drop=[key_of(user)])
-    change.drop += [key_of(grant) for grant in catalog.grants() if grant.user == name]
-    change.drop += [key_of(schema) for schema in owned if schema.name not in filled]
-    if any(schema.name in filled for schema in owned):
+    change.drop += [key_of(grant) for grant in catalog.all(GrantInfo) if grant.user == name]
+    change.drop += [key_of(schema) for schema in empty]
+    if empty != owned:
         raise unsupported("DROP USER ... CASCADE with a schema that is not empty; drop the schema first")
     return change

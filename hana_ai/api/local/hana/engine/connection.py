@@ -269,7 +269,7 @@ class DuckDBSession:
             self._batch = None
 
     def _cleared_on_commit(self) -> Iterator[TableInfo]:
-        for table in (*self.engine.catalog.tables(), *self.state.temporary.values()):
+        for table in (*self.engine.catalog.all(TableInfo), *self.state.temporary.values()):
             if table.on_commit_delete and (
                 table.temporary == "LOCAL" or table.physical in self.state.global_temporary
             ):

@@ -50,7 +50,7 @@ def cascade(work: Work, table: TableInfo) -> list[Effect]:
         462, when a rule forbids it.
     """
     effects: list[Effect] = []
-    for child in work.catalog.tables():
+    for child in work.catalog.all(TableInfo):
         for key in child.constraints:
             if key.kind == "FOREIGN" and (key.ref_schema, key.ref_table) == (table.schema, table.name):
                 effects += _orphaned(work, child, key, table)

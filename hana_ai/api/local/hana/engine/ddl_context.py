@@ -94,7 +94,7 @@ class Ddl:
         """The foreign keys of other tables that refer to this one."""
         return [
             item
-            for other in self.catalog.tables()
+            for other in self.catalog.all(TableInfo)
             for item in other.constraints
             if item.kind == "FOREIGN" and (item.ref_schema, item.ref_table) == (table.schema, table.name)
             and (other.schema, other.name) != (table.schema, table.name)

@@ -7,6 +7,7 @@ import copy
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.catalog.objects import (
     ColumnInfo,
+    GrantInfo,
     IndexInfo,
     SchemaInfo,
     SequenceInfo,
@@ -67,7 +68,7 @@ def drop_view(ddl: Ddl, statement: syntax.Drop) -> None:
             return
         raise HanaError(321, f"invalid view name: {statement.name.name}", statement.name.position)
     ddl.require("DROP", schema, view.name)
-    dependents = [other for other in ddl.catalog.views() if (schema, view.name) in other.depends]
+    dependents = [other for other in ddl.catalog.all(ViewInfo) if (schema, view.name) in other.depends]
     if dependents and statement.behavior == "RESTRICT":
         raise HanaError(419, f"cannot drop {view.name}: other objects depend on it")
     if statement.behavior == "CASCADE":
@@ -94,12 +95,7 @@ def drop_schema(ddl: Ddl, statement: syntax.Drop) -> None:
         return
     ddl.catalog.require_schema(name)
     ddl.require("DROP", name)
-    inside: list[TableInfo | ViewInfo | SequenceInfo] = [
-        entry
-        for entries in (ddl.catalog.tables(), ddl.catalog.views(), ddl.catalog.sequences())
-        for entry in entries
-        if entry.schema == name
-    ]
+    inside = ddl.catalog.contents(name)
     if inside and statement.behavior != "CASCADE":
         raise HanaError(419, f"cannot drop schema {name}: it is not empty")
     for entry in inside:
@@ -112,7 +108,7 @@ def drop_schema(ddl: Ddl, statement: syntax.Drop) -> None:
             ddl.change.drop.append(key_of(entry))
     gone = set(ddl.change.drop)
     ddl.change.put = [entry for entry in ddl.change.put if key_of(entry) not in gone]
-    ddl.change.drop += [key_of(grant) for grant in ddl.catalog.grants() if grant.schema == name]
+    ddl.change.drop += [key_of(grant) for grant in ddl.catalog.all(GrantInfo) if grant.schema == name]
     ddl.change.drop.append(("schema", "", name))
 
 

@@ -124,7 +124,7 @@ def rename_table(ddl: Ddl, statement: syntax.RenameTable) -> None:
     if old.temporary == "LOCAL":
         raise unsupported("renaming a temporary table")
     ddl.change.drop.append(key_of(old))
-    for child in ddl.catalog.tables():
+    for child in ddl.catalog.all(TableInfo):
         if any((item.ref_schema, item.ref_table) == (old.schema, old.name) for item in child.constraints):
             renamed = copy.deepcopy(child) if child.name != old.name else new
             for item in renamed.constraints:
@@ -166,7 +166,7 @@ def remove_table(ddl: Ddl, table: TableInfo, behavior: str | None) -> None:
 
         ddl.after.append(forget)
         return
-    dependents = [view for view in ddl.catalog.views() if (table.schema, table.name) in view.depends]
+    dependents = [view for view in ddl.catalog.all(ViewInfo) if (table.schema, table.name) in view.depends]
     children = ddl.children(table)
     if behavior == "RESTRICT" and (dependents or children):
         raise HanaError(419, f"cannot drop {table.name}: other objects depend on it")
@@ -175,7 +175,7 @@ def remove_table(ddl: Ddl, table: TableInfo, behavior: str | None) -> None:
     if behavior == "CASCADE":
         for view in dependents:
             ddl.change.drop.append(key_of(view))
-        for other in list(ddl.catalog.tables()):
+        for other in list(ddl.catalog.all(TableInfo)):
             kept = [i for i in other.constraints if (i.ref_schema, i.ref_table) != (table.schema, table.name)]
             if len(kept) < len(other.constraints) and other is not table:
                 changed = copy.deepcopy(other)

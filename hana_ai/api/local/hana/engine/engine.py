@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from hana_ai.api.local.hana.catalog.objects import Catalog, Change, SchemaInfo, UserInfo
+from hana_ai.api.local.hana.catalog.objects import Catalog, Change, SchemaInfo, TableInfo, UserInfo
 from hana_ai.api.local.hana.engine import scalars
 from hana_ai.api.local.hana.engine.connection import DuckDBSession
 from hana_ai.api.local.hana.engine.embedding import CrossEncodeFunction, EmbeddingFunction, WordLlamaModel
@@ -72,7 +72,7 @@ class DuckDBEngine:
 
     def _highest_rid(self) -> int:
         highest = 0
-        for table in self.catalog.tables():
+        for table in self.catalog.all(TableInfo):
             if table.temporary is None:
                 found = self._root.execute(f"SELECT max(_rid) FROM {table.sql}").fetchall()
                 highest = max(highest, found[0][0] or 0)

@@ -13,7 +13,15 @@ from typing import TypeAlias
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.catalog.environment import Environment
 from hana_ai.api.local.hana.catalog.models import MODELS
-from hana_ai.api.local.hana.catalog.objects import ColumnInfo, TableInfo
+from hana_ai.api.local.hana.catalog.objects import (
+    ColumnInfo,
+    GrantInfo,
+    SchemaInfo,
+    SequenceInfo,
+    TableInfo,
+    UserInfo,
+    ViewInfo,
+)
 from hana_ai.api.local.hana.interface import SqlType
 from hana_ai.api.local.hana.names import literal
 from hana_ai.api.local.hana.translation.fragments import Sql
@@ -56,7 +64,9 @@ def _flag(value: object) -> str:
 
 
 def _tables(env: Environment) -> Iterator[TableInfo]:
-    yield from (table for table in env.catalog.tables() if env.catalog.visible(env.user, table.schema, table.name))
+    yield from (
+        table for table in env.catalog.all(TableInfo) if env.catalog.visible(env.user, table.schema, table.name)
+    )
     yield from env.state.temporary.values()
 
 
@@ -121,14 +131,14 @@ def _table_column_rows(env: Environment) -> Rows:
 
 
 def _view_column_rows(env: Environment) -> Rows:
-    for view in env.catalog.views():
+    for view in env.catalog.all(ViewInfo):
         if env.catalog.visible(env.user, view.schema, view.name):
             for position, column in enumerate(view.columns, 1):
                 yield _column_row(view.schema, view.name, view.oid, position, column)
 
 
 def _view_rows(env: Environment) -> Rows:
-    for view in env.catalog.views():
+    for view in env.catalog.all(ViewInfo):
         if env.catalog.visible(env.user, view.schema, view.name):
             yield (
                 view.schema,
@@ -145,8 +155,8 @@ def _view_rows(env: Environment) -> Rows:
 
 
 def _schema_rows(env: Environment) -> Rows:
-    for schema in env.catalog.schemas():
-        grants = env.catalog.grants()
+    for schema in env.catalog.all(SchemaInfo):
+        grants = env.catalog.all(GrantInfo)
         if env.catalog.allowed(env.user, "SELECT", schema.name) or any(
             grant.user == env.user and grant.schema == schema.name for grant in grants
         ):
@@ -214,7 +224,7 @@ def _index_column_rows(env: Environment) -> Rows:
 
 
 def _sequence_rows(env: Environment) -> Rows:
-    for item in env.catalog.sequences():
+    for item in env.catalog.all(SequenceInfo):
         if env.catalog.visible(env.user, item.schema, item.name):
             yield (
                 item.schema, item.name, item.oid, str(item.start), str(item.minimum), str(item.maximum),
@@ -262,7 +272,7 @@ def _table_statistics(env: Environment) -> Rows:
 
 
 def _users(env: Environment) -> Rows:
-    for user in env.catalog.users():
+    for user in env.catalog.all(UserInfo):
         yield user.oid, user.name, "SYSTEM" if user.admin else None, _flag(False)
 
 
@@ -283,7 +293,7 @@ def state_id(env: Environment) -> int:
 
 
 def _granted(env: Environment) -> Rows:
-    for grant in env.catalog.grants():
+    for grant in env.catalog.all(GrantInfo):
         kind = "SCHEMA" if not grant.name else "TABLE"
         yield (
             grant.user, "USER", grant.grantor, kind, grant.schema or None, grant.name or None, grant.privilege,

@@ -12,14 +12,11 @@ from ...refusal import JSON, Refusal
 from ..catalog import page
 from ..http import reply
 from .records import ORGANIZATION, PROJECT, SLUG
-from .state import Management
+from .state import Handlers
 
 
-class AccountHandlers:
+class AccountHandlers(Handlers):
     """The handlers of the account and of the bill."""
-
-    def __init__(self, management: Management) -> None:
-        self._all = management
 
     async def whoami(self, request: Request) -> Response:
         identity: dict[str, JSON] = {

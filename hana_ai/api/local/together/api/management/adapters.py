@@ -16,14 +16,11 @@ from .fields import (
     text,
 )
 from .records import Attachment, Deployment, new_id
-from .state import Management
+from .state import Handlers
 
 
-class AdapterHandlers:
+class AdapterHandlers(Handlers):
     """The handlers of adapters on deployments."""
-
-    def __init__(self, management: Management) -> None:
-        self._all = management
 
     async def attach(self, request: Request) -> Response:
         deployment = self._deployment(request)

@@ -25,17 +25,14 @@ from .fields import (
 )
 from .records import PROJECT, STATE, Deployment, Endpoint, new_id
 from .shown import deployment_record, note_event
-from .state import Management
+from .state import Handlers
 
 _MODEL = re.compile(r"projects/([^/]+)/models/([^/]+)(?:/revisions/([^/]+))?\Z")
 _CONFIG = re.compile(r"projects/([^/]+)/configs/([^/]+)\Z")
 
 
-class DeploymentHandlers:
+class DeploymentHandlers(Handlers):
     """The handlers of deployments."""
-
-    def __init__(self, management: Management) -> None:
-        self._all = management
 
     async def create_deployment(self, request: Request) -> Response:
         endpoint = self._all.endpoint(request.path_params["endpoint_id"])

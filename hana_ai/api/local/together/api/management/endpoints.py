@@ -25,16 +25,13 @@ from .fields import (
 )
 from .records import Endpoint, new_id
 from .shown import endpoint_record, note_event
-from .state import Management
+from .state import Handlers
 
 _VISIBILITIES = ("VISIBILITY_PRIVATE", "VISIBILITY_INTERNAL")
 
 
-class EndpointHandlers:
+class EndpointHandlers(Handlers):
     """The handlers of endpoints."""
-
-    def __init__(self, management: Management) -> None:
-        self._all = management
 
     async def create_endpoint(self, request: Request) -> Response:
         fields = await body_of(request)

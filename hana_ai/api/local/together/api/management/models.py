@@ -13,17 +13,14 @@ from ..hardware import PUBLIC_PROJECT
 from ..http import reply
 from .fields import body_of, conflict, mask_of, name_of, precondition, text
 from .records import PROJECT, RegisteredModel, RemoteUpload, Revision, StoredFile, new_id, since
-from .state import Management
+from .state import Handlers
 
 _TYPES = {"model": "model", "models": "model", "adapter": "adapter", "adapters": "adapter"}
 _STATUS = "REMOTE_UPLOAD_STATUS_"
 
 
-class ModelHandlers:
+class ModelHandlers(Handlers):
     """The handlers of models, configs and remote uploads."""
-
-    def __init__(self, management: Management) -> None:
-        self._all = management
 
     async def create_model(self, request: Request) -> Response:
         fields = await body_of(request)

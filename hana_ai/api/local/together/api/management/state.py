@@ -237,3 +237,10 @@ class Management:
                     code="adapter_not_ready",
                 )
         raise Refusal(404, f"Adapter {adapter} is not attached.", code="model_not_available")
+
+
+class Handlers:
+    """Answers requests for one part of what `Management` keeps."""
+
+    def __init__(self, management: Management) -> None:
+        self._all = management

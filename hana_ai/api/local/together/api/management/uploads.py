@@ -19,17 +19,14 @@ from ...requests import JSONObject
 from ..http import reply
 from .fields import body_of, text, whole
 from .records import RegisteredModel, Revision, StoredFile, new_id
-from .state import STORAGE_PATH, Management, PendingFile
+from .state import STORAGE_PATH, Handlers, PendingFile
 
 _SMALL = 1024 * 1024
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
-class UploadHandlers:
+class UploadHandlers(Handlers):
     """The handlers of uploads in parts."""
-
-    def __init__(self, management: Management) -> None:
-        self._all = management
 
     async def create(self, request: Request) -> Response:
         fields = await body_of(request)
