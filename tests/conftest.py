@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,26 @@ async def eventually(condition: Callable[[], bool], timeout: float = 20.0) -> No
     await asyncio.wait_for(poll(), timeout)
 
 
+async def cancel(task: asyncio.Future[Any]) -> None:
+    """Cancel a task and see it end so."""
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def cancel_once(begun: Callable[[], bool], work: Coroutine[Any, Any, object]) -> None:
+    """Do some work as a task and cancel it when it has come so far."""
+    task = asyncio.ensure_future(work)
+    await eventually(begun)
+    await cancel(task)
+
+
+def export(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> None:
+    """Set environment variables until the test ends."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Let no variable and no `.env` of the machine reach a test, and no connection of a test the next one."""
@@ -88,8 +108,7 @@ def engine(together: ScriptedTogether) -> ScriptedEngine:
 @pytest.fixture
 def together_environment(together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch) -> ScriptedTogether:
     """The server of `together`, with the environment pointing at it."""
-    for name, value in together.environment().items():
-        monkeypatch.setenv(name, value)
+    export(monkeypatch, together.environment())
     return together
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import socket
 import socketserver
@@ -11,11 +10,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 ANSWER = {
     "id": "answer-1",
@@ -56,14 +50,14 @@ class Wire(socketserver.ThreadingTCPServer):
 
 
 class Api(Wire):
-    """Answers everything with one reply, over TLS when it has a certificate."""
+    """Answers everything with one reply, over TLS when it has a certificate and its key."""
 
-    def __init__(self, certificate: Path | None = None, headers: str = "") -> None:
+    def __init__(self, certificate: tuple[Path, Path] | None = None, headers: str = "") -> None:
         self.tls: ssl.SSLContext | None = None
         self.headers = headers
         if certificate is not None:
             self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self.tls.load_cert_chain(certificate)
+            self.tls.load_cert_chain(*certificate)
         super().__init__(_ApiHandler)
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
@@ -177,30 +171,3 @@ def running(server: Wire) -> Iterator[Wire]:
         server.shutdown()
         server.server_close()
         thread.join(10)
-
-
-def make_certificate(folder: Path, host: str) -> Path:
-    """Write a self-signed certificate for a host name, with its key in the same file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    file = folder / f"{host}.pem"
-    file.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return file

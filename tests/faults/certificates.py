@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import ipaddress
 import ssl
 from pathlib import Path
@@ -10,9 +9,20 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-_DAY = datetime.timedelta(days=1)
+from tests.certificates import begun, name_of, pem_of
+
+_NO_OTHER_USE = dict.fromkeys(
+    (
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "encipher_only",
+        "decipher_only",
+    ),
+    False,
+)
 
 
 class Authority:
@@ -21,9 +31,9 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name("the authority of the tests")
+        self._name = name_of("the authority of the tests")
         self._certificate = (
-            _builder(self._name, self._name, self._key)
+            begun(self._name, self._name, self._key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .add_extension(_usage(signs=True), critical=True)
@@ -35,8 +45,8 @@ class Authority:
     def server(self, address: str = "127.0.0.1", *, expired: bool = False, own: bool = False) -> ssl.SSLContext:
         """A server's context with a certificate for an address, signed by this authority or by `own` key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = _name("a server")
-        builder = _builder(subject, subject if own else self._name, key, expired=expired).add_extension(
+        subject = name_of("a server")
+        builder = begun(subject, subject if own else self._name, key, expired=expired).add_extension(
             x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False
         )
         signer = key if own else self._key
@@ -45,47 +55,11 @@ class Authority:
         ).add_extension(_usage(signs=False), critical=True)
         signed = builder.sign(signer, hashes.SHA256())
         file = self._folder / f"server-{signed.serial_number}.pem"
-        file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-            + signed.public_bytes(serialization.Encoding.PEM)
-        )
+        file.write_bytes(pem_of(key) + signed.public_bytes(serialization.Encoding.PEM))
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(file)
         return context
 
 
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, *, expired: bool = False
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - 9 * _DAY)
-        .not_valid_after(now - _DAY if expired else now + _DAY)
-    )
-
-
 def _usage(*, signs: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs,
-        crl_sign=signs,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    return x509.KeyUsage(digital_signature=True, key_cert_sign=signs, crl_sign=signs, **_NO_OTHER_USE)

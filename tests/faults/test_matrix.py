@@ -35,6 +35,8 @@ from tests.faults.server import Exchange, FaultyServer, Listener, closed_port, d
 SLACK = 5.0
 """Seconds beyond the deadline that a busy machine may take."""
 
+Quick = Callable[..., None]
+
 ROWS = [
     pytest.param(fault, id=fault.name, marks=[pytest.mark.slow] if fault.slow else [])
     for fault in catalogue.faults()
@@ -51,7 +53,7 @@ def right(good_server: ScriptedTogether) -> dict[str, Any]:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def quick(monkeypatch: pytest.MonkeyPatch) -> Quick:
     """Settings for a row; retries come soon."""
     monkeypatch.setattr(Transport, "retry_policy", RetryPolicy(first_wait=0.01))
 
@@ -182,40 +184,42 @@ def nothing_left() -> Iterator[None]:
     assert not own_threads() - threads
 
 
-def run_row(name: str, cells: list[Cell], key: str, right: dict[str, Any], timeout: float) -> None:
+RunRow = Callable[[str, list[Cell], float], None]
+
+
+@pytest.fixture
+def run_row(good_server: ScriptedTogether, right: dict[str, Any]) -> RunRow:
     """Run the cells of a fault side by side, note what they came to, and fail if one is wrong."""
+    key = str(good_server.api_key)
 
-    def ask(cell: Cell) -> tuple[str, float]:
-        begin = time.monotonic()
-        return cell.ask(key, right[cell.face.name], timeout), time.monotonic() - begin
+    def run(name: str, cells: list[Cell], timeout: float) -> None:
+        def ask(cell: Cell) -> tuple[str, float]:
+            begin = time.monotonic()
+            return cell.ask(key, right[cell.face.name], timeout), time.monotonic() - begin
 
-    with ThreadPoolExecutor(len(FACES)) as pool:
-        asked = list(pool.map(ask, cells))
-    # Not before all have ended: it closes the connections of the whole process.
-    left = list(left_behind(cells, key))
-    done = [
-        board.Cell(name, cell.face.name, problem or remains, seconds)
-        for cell, (problem, seconds), remains in zip(cells, asked, left, strict=True)
-    ]
-    board.CELLS.extend(done)
-    wrong = [f"{cell.face}: {cell.problem}" for cell in done if cell.problem]
-    assert not wrong, "\n".join(wrong)
+        with ThreadPoolExecutor(len(FACES)) as pool:
+            asked = list(pool.map(ask, cells))
+        # Not before all have ended: it closes the connections of the whole process.
+        left = list(left_behind(cells, key))
+        done = [
+            board.Cell(name, cell.face.name, problem or remains, seconds)
+            for cell, (problem, seconds), remains in zip(cells, asked, left, strict=True)
+        ]
+        board.CELLS.extend(done)
+        wrong = [f"{cell.face}: {cell.problem}" for cell in done if cell.problem]
+        assert not wrong, "\n".join(wrong)
+
+    return run
 
 
 @pytest.mark.parametrize("fault", ROWS)
 def test_every_way_to_ask_bears(
-    fault: Fault,
-    faulty: FaultyServer,
-    good_server: ScriptedTogether,
-    right: dict[str, Any],
-    quick: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault, faulty: FaultyServer, run_row: RunRow, quick: Quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick(fault.timeout)
     if fault.bounded:
         monkeypatch.setattr(Transport, "max_reply_bytes", BOUND)
     monkeypatch.setattr(catalogue, "OTHER_HOST", [])
-    key = str(good_server.api_key)
 
     async def arrived(exchange: Exchange) -> None:
         await exchange.close()
@@ -228,7 +232,7 @@ def test_every_way_to_ask_bears(
             if (expected := expected_of(fault, face)) is not None:
                 listener = ports.enter_context(faulty.listen(fault.play, face.paths))
                 cells.append(Cell(face, expected, listener.url, listener))
-        run_row(fault.name, cells, key, right, fault.timeout)
+        run_row(fault.name, cells, fault.timeout)
     assert not elsewhere.accepted, "somebody followed a redirect"
 
 
@@ -297,9 +301,8 @@ BARRIERS: dict[str, tuple[Callable[[FaultyServer, Authority], AbstractContextMan
 def test_every_way_to_ask_bears_that_no_connection_comes_about(
     name: str,
     faulty: FaultyServer,
-    good_server: ScriptedTogether,
-    right: dict[str, Any],
-    quick: Callable[..., None],
+    run_row: RunRow,
+    quick: Quick,
     authority: Authority,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -322,4 +325,4 @@ def test_every_way_to_ask_bears_that_no_connection_comes_about(
                 url = url.replace("http:", "https:")
             told = replace(expected, tries=None) if face.kind == "account" else expected
             cells.append(Cell(face, told, url, where if isinstance(where, Listener) else None))
-        run_row(name, cells, str(good_server.api_key), right, SHORT * 4)
+        run_row(name, cells, SHORT * 4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sqlite3
@@ -42,7 +41,7 @@ from hana_ai.api.cache.caches import close_all as close_caches
 from hana_ai.api.cache.store import Bounds, Patience, cache_key
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import Call, LocalModel, Received, Reply, ScriptedEngine
-from tests.conftest import ScriptedTogether, eventually
+from tests.conftest import ScriptedTogether, cancel_once, export
 
 _ROOT = Path(__file__).parents[2]
 
@@ -66,8 +65,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         yield str(tmp_path / "cache.db")
         return
     server: LocalHana = request.getfixturevalue("hana")
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
+    export(monkeypatch, server.environment())
     yield "hana:TOGETHER_CACHE"
     close_caches()
     connection = server.connect()
@@ -82,8 +80,7 @@ def cached(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedT
     """A server with prices, and the environment pointing at it and at an empty cache."""
     monkeypatch.setenv("TOGETHER_CACHE", database)
     with ScriptedTogether(ScriptedEngine(models=PRICED)) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+        export(monkeypatch, server.environment())
         yield server
 
 
@@ -92,8 +89,7 @@ def sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted
     """The same with SQLite alone, for what no database makes a difference to."""
     monkeypatch.setenv("TOGETHER_CACHE", str(tmp_path / "cache.db"))
     with ScriptedTogether(ScriptedEngine(models=PRICED)) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+        export(monkeypatch, server.environment())
         yield server
 
 
@@ -416,11 +412,7 @@ async def test_an_answer_of_a_fallback_is_not_kept(
 
 async def test_a_cancelled_call_leaves_nothing(sqlite: ScriptedTogether) -> None:
     sqlite.engine.reply(Reply(stall=True))
-    task = asyncio.create_task(_chat().ainvoke("Hello"))
-    await eventually(lambda: bool(sqlite.engine.requests))
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cancel_once(lambda: bool(sqlite.engine.requests), _chat().ainvoke("Hello"))
     assert (await _chat().ainvoke("Hello")).content == "Hello"
     assert posts(sqlite) == 2
 
@@ -622,8 +614,7 @@ def test_a_thousand_vectors_from_the_cache_are_ten_times_faster(tmp_path: Path) 
 async def test_calls_go_on_without_a_database(
     together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name, value in together.environment().items():
-        monkeypatch.setenv(name, value)
+    export(monkeypatch, together.environment())
     monkeypatch.setenv("TOGETHER_CACHE", "hana:CACHE")
     monkeypatch.setenv("HANA_ADDRESS", "127.0.0.1")
     monkeypatch.setenv("HANA_PORT", "1")
@@ -642,8 +633,7 @@ def test_a_database_that_comes_back_is_used_again(
     together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with LocalHana(str(tmp_path / "first.duckdb")) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+        export(monkeypatch, server.environment())
         port = server.port
         settings = TogetherAISettings(together_cache="hana:CACHE")
         key = cache_key(settings)

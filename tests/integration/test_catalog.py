@@ -22,7 +22,7 @@ from hana_ai.api.service import catalog_for
 from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.transport.transport import Transport
 from hana_ai.api.wire.token_counts import Tokens
-from tests.conftest import ScriptedTogether
+from tests.conftest import ScriptedTogether, export
 
 SECOND = "/v2/supported-models"
 FIRST = "/v1/models"
@@ -245,8 +245,7 @@ def test_a_deprecated_default_is_warned_of_once_with_available_ones_of_its_kind(
     from hana_ai.api import ChatTogetherAI
 
     with ScriptedTogether(_with_an_old_model()) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+        export(monkeypatch, server.environment())
         if first == "catalogue":
             catalog_for(server.base_url, SecretStr(str(server.api_key))).models()
         monkeypatch.setenv("TOGETHER_DEFAULT_MODEL", "acme/old-chat")

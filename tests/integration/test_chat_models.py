@@ -42,7 +42,7 @@ from hana_ai.api.errors import (
 )
 from hana_ai.api.local.together import Call, LlamaCppEngine, LocalTogether, Reply, ScriptedEngine, Usage
 from hana_ai.api.transport.call import RetryEvent
-from tests.conftest import ScriptedTogether, eventually
+from tests.conftest import ScriptedTogether, cancel_once, eventually
 
 PATH = "/v1/chat/completions"
 
@@ -750,33 +750,37 @@ async def test_a_broken_tool_call_is_in_the_partial_message(
     assert partial.tool_call_chunks[0]["args"].startswith('{"a":')
 
 
+ONE = b'data: {"id":"a","model":"m","choices":[{"index":0,"delta":{"content":"one"}}]}\n\n'
+
+
+@pytest.fixture
+def unchecked(together: ScriptedTogether, chat: ChatTogetherAI) -> ChatTogetherAI:
+    """A model whose server may give wrong answers."""
+    together.check_answers = False
+    return chat
+
+
 @pytest.mark.parametrize("way", ["stream", "astream"])
 async def test_a_chunk_of_a_wrong_shape_breaks_the_stream(
-    together: ScriptedTogether, engine: ScriptedEngine, way: str
+    unchecked: ChatTogetherAI, engine: ScriptedEngine, way: str
 ) -> None:
-    together.check_answers = False
-    good = b'data: {"id":"a","model":"m","choices":[{"index":0,"delta":{"content":"one"}}]}\n\n'
     wrong = b'data: {"id":"a","model":"m","choices":[{"index":0,"delta":{"content":["two"]}}]}\n\n'
-    engine.reply(Reply(body=good + wrong, content_type="text/event-stream"))
+    engine.reply(Reply(body=ONE + wrong, content_type="text/event-stream"))
     engine.reply(Reply(body=wrong, content_type="text/event-stream"))
-    chat = ChatTogetherAI(model=together.model("chat"), **together.client)
     with pytest.raises(TogetherAIStreamError, match="not the shape") as caught:
-        await collect(chat, way, "Hello")
+        await collect(unchecked, way, "Hello")
     assert caught.value.partial.content == "one"
     with pytest.raises(TogetherAIResponseError, match="not the shape"):
-        await collect(chat, way, "Hello")
+        await collect(unchecked, way, "Hello")
 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
 async def test_a_stream_without_an_end_is_an_error(
-    together: ScriptedTogether, engine: ScriptedEngine, way: str
+    unchecked: ChatTogetherAI, engine: ScriptedEngine, way: str
 ) -> None:
-    together.check_answers = False
-    body = b'data: {"id":"a","model":"m","choices":[{"index":0,"delta":{"content":"one"}}]}\n\n'
-    engine.reply(Reply(body=body, content_type="text/event-stream"))
-    chat = ChatTogetherAI(model=together.model("chat"), **together.client)
+    engine.reply(Reply(body=ONE, content_type="text/event-stream"))
     with pytest.raises(TogetherAIStreamError, match="before the answer was complete") as caught:
-        await collect(chat, way, "Hello")
+        await collect(unchecked, way, "Hello")
     assert caught.value.partial.content == "one"
 
 
@@ -829,11 +833,7 @@ async def test_a_cancelled_stream_gives_connection_and_place_back(
 ) -> None:
     engine.always(Reply(text="one two three four", stall_at_chunk=2))
     received: list[Any] = []
-    task = asyncio.ensure_future(collect(chat, "astream", "Count.", received))
-    await eventually(lambda: len(received) == 2)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cancel_once(lambda: len(received) == 2, collect(chat, "astream", "Count.", received))
     await eventually(lambda: chat.transport.limiter(chat.model).in_use == 0)
     await eventually(lambda: together.statistics.active == 0)
 

@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from hana_ai.api.cli.app import run
 from hana_ai.api.cli.demo import run_demo
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
-from tests.conftest import ScriptedTogether
+from tests.conftest import ScriptedTogether, export
 
 SECRET = "tgp_v1_watched-key-that-must-not-be-shown"
 
@@ -101,10 +101,23 @@ def test_an_unknown_price_is_not_shown_as_zero(capsys: pytest.CaptureFixture[str
 
 # --- doctor ---
 
+Doctor = Callable[..., str]
 
-def test_doctor_without_a_key_says_where_to_get_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["doctor"]) == 1
-    text = said(capsys)
+
+@pytest.fixture
+def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Doctor:
+    """Run the command with some variables, check how it ends, and return what it said."""
+
+    def run_doctor(status: int = 0, **variables: str) -> str:
+        export(monkeypatch, variables)
+        assert run(["doctor"]) == status
+        return said(capsys)
+
+    return run_doctor
+
+
+def test_doctor_without_a_key_says_where_to_get_one(doctor: Doctor) -> None:
+    text = doctor(1)
     assert "bad no key" in text
     assert "https://api.together.ai/settings/api-keys" in text
     assert "ENABLE_TOGETHER_AI=true" in text
@@ -112,12 +125,9 @@ def test_doctor_without_a_key_says_where_to_get_one(capsys: pytest.CaptureFixtur
 
 
 def test_doctor_finds_nothing_wrong_with_a_whole_set_up(
-    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    together_environment: ScriptedTogether, doctor: Doctor
 ) -> None:
-    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
-    monkeypatch.setenv("TOGETHER_DEFAULT_MODEL", ScriptedEngine.CHAT)
-    assert run(["doctor"]) == 0
-    text = said(capsys)
+    text = doctor(ENABLE_TOGETHER_AI="true", TOGETHER_DEFAULT_MODEL=ScriptedEngine.CHAT)
     assert "the toolkit is routed to Together AI" in text
     assert "lists 3 models" in text
     assert f"chat: {ScriptedEngine.CHAT} " in text
@@ -126,66 +136,43 @@ def test_doctor_finds_nothing_wrong_with_a_whole_set_up(
     assert together_environment.api_key not in text
 
 
-def test_doctor_names_the_variable_with_a_bad_value(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("TOGETHER_TIMEOUT", "soon")
-    assert run(["doctor"]) == 1
-    assert "TOGETHER_TIMEOUT='soon'" in said(capsys)
+def test_doctor_names_the_variable_with_a_bad_value(doctor: Doctor) -> None:
+    assert "TOGETHER_TIMEOUT='soon'" in doctor(1, TOGETHER_TIMEOUT="soon")
 
 
-def test_doctor_reports_a_refused_key_without_showing_it(
-    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("TOGETHER_API_KEY", SECRET)
-    assert run(["doctor"]) == 1
-    text = said(capsys)
+@pytest.mark.usefixtures("together_environment")
+def test_doctor_reports_a_refused_key_without_showing_it(doctor: Doctor) -> None:
+    text = doctor(1, TOGETHER_API_KEY=SECRET)
     assert "Error code: 401" in text
     assert "Check TOGETHER_API_KEY" in text
     assert SECRET not in text
 
 
-def test_doctor_reports_an_address_where_nobody_answers(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("TOGETHER_BASE_URL", f"http://127.0.0.1:{free_port()}")
-    assert run(["doctor"]) == 1
-    assert "does not answer properly" in said(capsys)
+def test_doctor_reports_an_address_where_nobody_answers(doctor: Doctor) -> None:
+    assert "does not answer properly" in doctor(1, TOGETHER_BASE_URL=f"http://127.0.0.1:{free_port()}")
 
 
-def test_doctor_looks_up_the_default_models(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_doctor_looks_up_the_default_models(doctor: Doctor) -> None:
     engine = ScriptedEngine(models=[LocalModel("old/chat", "chat", deprecated=True)])
     with ScriptedTogether(engine) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("TOGETHER_DEFAULT_MODEL", "old/chat")
-        monkeypatch.setenv("TOGETHER_DEFAULT_EMBEDDING_MODEL", "my/endpoint")
-        assert run(["doctor"]) == 0
-    text = said(capsys)
+        text = doctor(
+            TOGETHER_DEFAULT_MODEL="old/chat",
+            TOGETHER_DEFAULT_EMBEDDING_MODEL="my/endpoint",
+            **server.environment(),
+        )
     assert "old/chat is about to be retired" in text
     assert "TOGETHER_DEFAULT_EMBEDDING_MODEL=my/endpoint is not in the catalogue" in text
     assert "no rerank model" in text
 
 
-def test_doctor_asks_for_the_rest_of_the_database_settings(
-    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("HANA_ADDRESS", "127.0.0.1")
-    monkeypatch.setenv("HANA_USER", "ME")
-    assert run(["doctor"]) == 1
-    assert "Set HANA_PASSWORD." in said(capsys)
+@pytest.mark.usefixtures("together_environment")
+def test_doctor_asks_for_the_rest_of_the_database_settings(doctor: Doctor) -> None:
+    assert "Set HANA_PASSWORD." in doctor(1, HANA_ADDRESS="127.0.0.1", HANA_USER="ME")
 
 
-def test_doctor_reports_a_database_that_does_not_answer(
-    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    port = free_port()
-    for name, value in {"ADDRESS": "127.0.0.1", "PORT": str(port), "USER": "ME", "PASSWORD": SECRET}.items():
-        monkeypatch.setenv(f"HANA_{name}", value)
-    assert run(["doctor"]) == 1
-    text = said(capsys)
+@pytest.mark.usefixtures("together_environment")
+def test_doctor_reports_a_database_that_does_not_answer(doctor: Doctor) -> None:
+    text = doctor(1, HANA_ADDRESS="127.0.0.1", HANA_PORT=str(free_port()), HANA_USER="ME", HANA_PASSWORD=SECRET)
     assert "no connection to SAP HANA" in text
     assert "Check HANA_ADDRESS" in text
     assert SECRET not in text
@@ -302,16 +289,13 @@ def hana() -> Iterator[LocalHana]:
 
 @pytest.fixture
 def hana_environment(hana: LocalHana, monkeypatch: pytest.MonkeyPatch) -> LocalHana:
-    for name, value in hana.environment().items():
-        monkeypatch.setenv(name, value)
+    export(monkeypatch, hana.environment())
     return hana
 
 
-def test_doctor_names_the_version_of_the_database(
-    together_environment: ScriptedTogether, hana_environment: LocalHana, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(["doctor"]) == 0
-    assert re.search(r"ok SAP HANA \d+\.", said(capsys))
+@pytest.mark.usefixtures("together_environment", "hana_environment")
+def test_doctor_names_the_version_of_the_database(doctor: Doctor) -> None:
+    assert re.search(r"ok SAP HANA \d+\.", doctor())
 
 
 def test_the_demo_keeps_its_vectors_in_the_database_that_is_set_anew_each_time(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hana_ai.api import ChatTogetherAI, TogetherAIClient, TogetherAIConnector, TogetherAIEmbeddings, get_ledger
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
 from hana_ai.api.wire.token_counts import read_tokens
-from tests.conftest import ScriptedTogether
+from tests.conftest import ScriptedTogether, export
 
 CHAT, EMBEDDING = "priced/chat", "priced/embedding"
 MODELS = (
@@ -46,8 +46,7 @@ def server() -> Iterator[ScriptedTogether]:
 
 @pytest.fixture
 def environment(server: ScriptedTogether, monkeypatch: pytest.MonkeyPatch) -> ScriptedTogether:
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
+    export(monkeypatch, server.environment())
     return server
 
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from hana_ai.api.local.together import Received, Reply, ScriptedEngine
 from hana_ai.api.settings import TogetherAISettings
-from tests.conftest import ScriptedTogether
+from tests.conftest import ScriptedTogether, export
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,8 +37,7 @@ WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page.name no
 
 @pytest.fixture
 def environment(together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch) -> ScriptedTogether:
-    for name, value in {**together.environment(), "ENABLE_TOGETHER_AI": "true"}.items():
-        monkeypatch.setenv(name, value)
+    export(monkeypatch, {**together.environment(), "ENABLE_TOGETHER_AI": "true"})
     return together
 
 
@@ -67,8 +66,7 @@ def test_the_examples_run_with_the_real_small_models(page: Path, monkeypatch: py
     from hana_ai.api.cli.servers import local_together
 
     with local_together() as server:
-        for name, value in {**server.environment(), "ENABLE_TOGETHER_AI": "true"}.items():
-            monkeypatch.setenv(name, value)
+        export(monkeypatch, {**server.environment(), "ENABLE_TOGETHER_AI": "true"})
         namespace: dict[str, object] = {"__name__": "example"}
         for number, block in enumerate(blocks(page, "python"), 1):
             exec(compile(block, f"{page.name}, example {number}", "exec"), namespace)

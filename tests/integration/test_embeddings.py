@@ -21,7 +21,7 @@ from hana_ai.api.errors import (
     TogetherAIServerError,
 )
 from hana_ai.api.local.together import Received, Reply, ScriptedEngine
-from tests.conftest import ScriptedTogether, eventually
+from tests.conftest import ScriptedTogether, cancel_once, eventually
 
 PATH = "/v1/embeddings"
 
@@ -150,11 +150,7 @@ async def test_a_cancelled_call_cancels_its_requests(
     embeddings: TogetherAIEmbeddings, engine: ScriptedEngine
 ) -> None:
     engine.always(Reply(stall=True))
-    task = asyncio.ensure_future(embeddings.aembed_documents(map(str, range(12))))
-    await eventually(lambda: len(inputs(engine)) == 3)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cancel_once(lambda: len(inputs(engine)) == 3, embeddings.aembed_documents(map(str, range(12))))
     await eventually(lambda: embeddings.transport.limiter(embeddings.model).in_use == 0)
 
 

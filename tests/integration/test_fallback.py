@@ -34,7 +34,7 @@ from hana_ai.api.local.together import Reply, ScriptedEngine
 from hana_ai.api.service import get_transport
 from hana_ai.api.transport.breaker import BreakerPolicy
 from hana_ai.api.transport.destinations import Destination
-from tests.conftest import ScriptedTogether, eventually
+from tests.conftest import ScriptedTogether, cancel_once
 
 FIRST = ScriptedEngine.CHAT
 OUTAGE = Reply(status=503, repeat=1000)
@@ -376,11 +376,7 @@ async def test_a_cancelled_probe_lets_the_next_call_probe(
     for _ in range(BreakerPolicy().opens_after):
         breaker.failed()
     together.engine.reply(Reply(stall=True))
-    probe = asyncio.ensure_future(model.ainvoke("the question"))
-    await eventually(lambda: bool(together.engine.posts))
-    probe.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await probe
+    await cancel_once(lambda: bool(together.engine.posts), model.ainvoke("the question"))
     answer = await model.ainvoke("the question")
     assert "fallback" not in answer.response_metadata
     assert breaker.state == "closed"

@@ -24,7 +24,7 @@ from hana_ai.api.errors import (
 from hana_ai.api.llms import TogetherAI
 from hana_ai.api.local.together import Reply, ScriptedEngine, Usage
 from hana_ai.api.transport.call import RetryEvent
-from tests.conftest import ScriptedTogether, eventually
+from tests.conftest import ScriptedTogether, cancel_once, eventually
 
 PATH = "/v1/completions"
 
@@ -128,11 +128,7 @@ async def test_the_first_error_ends_all_prompts(
 
 async def test_a_cancelled_call_cancels_its_requests(llm: TogetherAI, engine: ScriptedEngine) -> None:
     engine.always(Reply(stall=True))
-    task = asyncio.ensure_future(llm.agenerate(["a", "b", "c"]))
-    await eventually(lambda: len(completions(engine)) == 3)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cancel_once(lambda: len(completions(engine)) == 3, llm.agenerate(["a", "b", "c"]))
     await eventually(lambda: llm.transport.limiter(llm.model).in_use == 0)
 
 

@@ -37,7 +37,7 @@ from hana_ai.api import (
 from hana_ai.api.local.together import Reply, ScriptedEngine, Usage
 from hana_ai.api.transport.call import Call
 from hana_ai.api.usage.telemetry import Telemetry as Watcher
-from tests.conftest import ScriptedTogether, eventually
+from tests.conftest import ScriptedTogether, cancel_once, eventually
 from tests.wiretap import Api, running
 
 PROMPT = "a prompt that no span may hold"
@@ -243,11 +243,8 @@ async def test_a_cancelled_call_ends_its_span(
     together: ScriptedTogether, engine: ScriptedEngine, telemetry: Telemetry
 ) -> None:
     engine.always(Reply(stall=True))
-    task = asyncio.ensure_future(ChatTogetherAI(model=CHAT, **together.client).ainvoke(PROMPT))
-    await eventually(lambda: len(engine.posts) == 1)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    chat = ChatTogetherAI(model=CHAT, **together.client)
+    await cancel_once(lambda: len(engine.posts) == 1, chat.ainvoke(PROMPT))
     assert dict(telemetry.only().attributes or {})["error.type"] == "cancelled"
 
 

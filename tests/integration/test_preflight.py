@@ -25,7 +25,7 @@ from hana_ai.api.catalog import preflight as _preflight
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
 from hana_ai.api.routing import models
 from hana_ai.api.service import catalog_of
-from tests.conftest import ScriptedTogether
+from tests.conftest import ScriptedTogether, export
 
 OLD, NEW = "acme/old-chat", "acme/new-chat"
 WARNED = f"TOGETHER_DEFAULT_MODEL={OLD} is deprecated and will be retired. Available chat models: {NEW}."
@@ -43,8 +43,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedTogether]:
         ]
     )
     with ScriptedTogether(engine) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+        export(monkeypatch, server.environment())
         monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
         monkeypatch.setenv("TOGETHER_DEFAULT_MODEL", OLD)
         yield server

@@ -96,13 +96,16 @@ names = pytest.mark.parametrize("name", ["text", "tool-call"])
 ways = pytest.mark.parametrize("way", ["sync", "async"])
 
 
+@pytest.fixture
+def chat(together: ScriptedTogether, name: str) -> ChatTogetherAI:
+    """A model whose next answer is the recorded one."""
+    together.engine.reply(Reply(body=body_of(name), content_type="text/event-stream"))
+    return ChatTogetherAI(model=together.model("chat"), **together.client)
+
+
 @names
 @ways
-async def test_a_recorded_stream_is_one_message(
-    together: ScriptedTogether, engine: ScriptedEngine, name: str, way: str
-) -> None:
-    engine.reply(Reply(body=body_of(name), content_type="text/event-stream"))
-    chat = ChatTogetherAI(model=together.model("chat"), **together.client)
+async def test_a_recorded_stream_is_one_message(chat: ChatTogetherAI, name: str, way: str) -> None:
     expect_one_message(name, await streamed(chat, way))
 
 
@@ -117,11 +120,8 @@ async def test_a_recorded_stream_is_the_same_message_wherever_it_is_cut(name: st
 
 @names
 @ways
-async def test_invoke_with_streaming_gives_the_recorded_message(
-    together: ScriptedTogether, engine: ScriptedEngine, name: str, way: str
-) -> None:
-    engine.reply(Reply(body=body_of(name), content_type="text/event-stream"))
-    chat = ChatTogetherAI(model=together.model("chat"), streaming=True, **together.client)
+async def test_invoke_with_streaming_gives_the_recorded_message(chat: ChatTogetherAI, name: str, way: str) -> None:
+    chat.streaming = True
     message: Any = await (asyncio.to_thread(chat.invoke, "Hello") if way == "sync" else chat.ainvoke("Hello"))
     expected = "tool_calls" if name == "tool-call" else "stop"
     assert message.response_metadata["finish_reason"] == expected

@@ -15,7 +15,7 @@ from hana_ai.api.errors import (
 )
 from hana_ai.api.local.together import Reply, ScriptedEngine
 from hana_ai.api.rerankers import RerankResult, TogetherAIRerank
-from tests.conftest import ScriptedTogether, eventually
+from tests.conftest import ScriptedTogether, cancel_once, eventually
 
 PATH = "/v1/rerank"
 QUERY = "the red house"
@@ -146,11 +146,7 @@ async def test_queries_go_beside_each_other(
 
 async def test_a_cancelled_call_cancels_its_requests(reranker: TogetherAIRerank, engine: ScriptedEngine) -> None:
     engine.always(Reply(stall=True))
-    task = asyncio.ensure_future(reranker.apredict([("a", "x"), ("b", "x")]))
-    await eventually(lambda: len(bodies(engine)) == 2)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cancel_once(lambda: len(bodies(engine)) == 2, reranker.apredict([("a", "x"), ("b", "x")]))
     await eventually(lambda: reranker.transport.limiter(reranker.model).in_use == 0)
 
 

@@ -19,8 +19,9 @@ from hana_ai.api import ChatTogetherAI, TogetherAIConnector, TogetherAISettings,
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError, TogetherAISettingsError
 from hana_ai.api.local.together import Reply, ScriptedEngine
 from hana_ai.api.transport.tls import ssl_context
+from tests.certificates import self_signed
 from tests.conftest import ScriptedTogether
-from tests.wiretap import Api, Proxy, header_names, make_certificate, running
+from tests.wiretap import Api, Proxy, header_names, running
 
 KEY = "tgp_v1_watched-key-that-only-the-named-host-may-see"
 HOST = "api.together.test"
@@ -51,8 +52,8 @@ def no_proxy_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def secure_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     """An https server named HOST, whose certificate this process trusts."""
-    certificate = make_certificate(tmp_path, HOST)
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    certificate = self_signed(tmp_path, "api", HOST)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     with running(Api(certificate)) as api:
         yield api
 

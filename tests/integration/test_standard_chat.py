@@ -59,6 +59,16 @@ def vcr_config() -> dict[str, Any]:
 # The timing test measures only what was recorded; without a recording it runs once and measures nothing.
 @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
 class TestStandardChat(ChatModelIntegrationTests):
+    chat_model_class = ChatTogetherAI
+    model_override_value = OTHER
+    supports_json_mode = True
+    supports_image_inputs = True
+    supports_image_urls = True
+    supports_audio_inputs = True
+    supports_video_inputs = True
+    supports_anthropic_inputs = True
+    enable_vcr_tests = True
+
     @pytest.fixture(autouse=True)
     def server(self, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(httpx, "get", self._file)
@@ -78,44 +88,8 @@ class TestStandardChat(ChatModelIntegrationTests):
         return httpx.Response(200, content=PIXEL)
 
     @property
-    def chat_model_class(self) -> type[ChatTogetherAI]:
-        return ChatTogetherAI
-
-    @property
     def chat_model_params(self) -> dict[str, Any]:
         return {"model": ScriptedEngine.CHAT, **self.together.client}
-
-    @property
-    def model_override_value(self) -> str:
-        return OTHER
-
-    @property
-    def supports_json_mode(self) -> bool:
-        return True
-
-    @property
-    def supports_image_inputs(self) -> bool:
-        return True
-
-    @property
-    def supports_image_urls(self) -> bool:
-        return True
-
-    @property
-    def supports_audio_inputs(self) -> bool:
-        return True
-
-    @property
-    def supports_video_inputs(self) -> bool:
-        return True
-
-    @property
-    def supports_anthropic_inputs(self) -> bool:
-        return True
-
-    @property
-    def enable_vcr_tests(self) -> bool:
-        return True
 
     @property
     def supported_usage_metadata_details(self) -> dict[Literal["invoke", "stream"], list[Any]]:

@@ -12,13 +12,11 @@ from tests.conftest import ScriptedTogether
 
 
 class TestStandardEmbeddings(EmbeddingsIntegrationTests):
+    embeddings_class = TogetherAIEmbeddings
+
     @pytest.fixture(autouse=True)
     def server(self, together: ScriptedTogether) -> None:
         self.together = together
-
-    @property
-    def embeddings_class(self) -> type[TogetherAIEmbeddings]:
-        return TogetherAIEmbeddings
 
     @property
     def embedding_model_params(self) -> dict[str, Any]:

@@ -138,23 +138,17 @@ async def test_an_answer_that_was_cut_off_is_an_error_that_says_so(
 
 @four
 @pytest.mark.parametrize("kind", SCHEMAS)
-async def test_a_call_that_was_cut_off_is_an_error_that_says_so(
-    chat: ChatTogetherAI, engine: ScriptedEngine, way: str, kind: str
+@pytest.mark.parametrize("method", ["function_calling", "json_schema"])
+async def test_an_answer_that_was_cut_off_is_an_error_whatever_the_schema(
+    chat: ChatTogetherAI, engine: ScriptedEngine, way: str, kind: str, method: Any
 ) -> None:
-    chain = chat.with_structured_output(SCHEMAS[kind], method="function_calling")
-    name = chain.first.kwargs["tools"][0]["function"]["name"]  # type: ignore[attr-defined]
-    engine.reply(Reply(tool_calls=[Call(name, '{"name": "Wall')], finish_reason="length"))
-    with pytest.raises(TogetherAIStructuredOutputError, match=r"finish reason: length.*raise max_tokens"):
-        await ask(chain, way)
-
-
-@four
-@pytest.mark.parametrize("kind", SCHEMAS)
-async def test_a_json_answer_that_was_cut_off_is_an_error_whatever_the_schema(
-    chat: ChatTogetherAI, engine: ScriptedEngine, way: str, kind: str
-) -> None:
-    chain = chat.with_structured_output(SCHEMAS[kind], method="json_schema")
-    engine.reply(Reply(text='{"name": "Wall', finish_reason="length"))
+    chain = chat.with_structured_output(SCHEMAS[kind], method=method)
+    cut = '{"name": "Wall'
+    if method == "function_calling":
+        name = chain.first.kwargs["tools"][0]["function"]["name"]  # type: ignore[attr-defined]
+        engine.reply(Reply(tool_calls=[Call(name, cut)], finish_reason="length"))
+    else:
+        engine.reply(Reply(text=cut, finish_reason="length"))
     with pytest.raises(TogetherAIStructuredOutputError, match=r"finish reason: length.*raise max_tokens"):
         await ask(chain, way)
 

@@ -225,12 +225,13 @@ def test_the_deadline_of_a_stream_ends_with_its_first_chunk(
 
 
 @STREAMS
+@pytest.mark.parametrize("broken", [{"break_at_chunk": 0}, {"error_at_chunk": 0}], ids=["cut off", "error event"])
+@pytest.mark.usefixtures("quick_retries")
 def test_a_stream_that_breaks_before_its_first_chunk_is_tried_again(
-    transport: Transport, together: ScriptedTogether, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    transport: Transport, together: ScriptedTogether, ask: Ask, broken: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(Transport, "retry_policy", RetryPolicy(first_wait=0.01))
     together.check_answers = False
-    together.engine.reply(Reply(text="whole answer", break_at_chunk=0))
+    together.engine.reply(Reply(text="whole answer", **broken))
     assert ask(transport, call("whole answer")) == "whole answer"
 
 
@@ -245,16 +246,6 @@ def test_a_stream_that_breaks_later_is_not(
         ask(transport, call())
     assert isinstance(caught.value.__cause__, Exception)
     assert len(together.engine.posts) == 1
-
-
-@STREAMS
-def test_an_error_as_the_first_event_is_tried_again(
-    transport: Transport, together: ScriptedTogether, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Transport, "retry_policy", RetryPolicy(first_wait=0.01))
-    together.check_answers = False
-    together.engine.reply(Reply(text="fine", error_at_chunk=0))
-    assert ask(transport, call("fine")) == "fine"
 
 
 @STREAMS

@@ -36,7 +36,7 @@ from hana_ai.api import (
 from hana_ai.api.local.together import LocalModel, LocalTogether, Received, Reply, ScriptedEngine, Usage
 from hana_ai.api.usage.ledger import Limits
 from hana_ai.api.usage.ledger import close_all as close_ledgers
-from tests.conftest import ScriptedTogether, eventually
+from tests.conftest import ScriptedTogether, cancel_once, eventually, export
 
 LIMITS = Limits()
 _ROOT = Path(__file__).parents[2]
@@ -53,8 +53,7 @@ CHAT, EMBEDDING, RERANK = (model.id for model in PRICED)
 def priced(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedTogether]:
     """A server with prices, and the environment pointing at it."""
     with ScriptedTogether(ScriptedEngine(models=PRICED)) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+        export(monkeypatch, server.environment())
         yield server
 
 
@@ -167,11 +166,7 @@ async def test_a_stream_left_early_is_recorded_with_what_is_known(priced: Script
 
 async def test_a_cancelled_call_is_recorded(priced: ScriptedTogether) -> None:
     priced.engine.always(Reply(stall=True))
-    task = asyncio.create_task(ChatTogetherAI(model=CHAT).ainvoke("Hello"))
-    await eventually(lambda: bool(priced.engine.requests))
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cancel_once(lambda: bool(priced.engine.requests), ChatTogetherAI(model=CHAT).ainvoke("Hello"))
     assert only_event().status == "cancelled"
 
 
@@ -575,8 +570,7 @@ def test_a_ledger_in_hana_is_shared_with_its_budget(
 
     priced.engine.always(_NINE)
     with LocalHana() as hana:
-        for name, value in hana.environment().items():
-            monkeypatch.setenv(name, value)
+        export(monkeypatch, hana.environment())
         monkeypatch.setenv("TOGETHER_USAGE_DB", "hana:together_usage")
         monkeypatch.setenv("TOGETHER_BUDGET_USD", "0.05")
         chat = ChatTogetherAI(model=CHAT)

@@ -81,22 +81,27 @@ def test_an_import_of_a_higher_layer_is_caught_however_it_is_written(breaks: Wri
     assert "Let the caller pass in" in line
 
 
-def test_a_lazy_package_imports_nothing_but_its_names_lead_to_where_they_are_defined(breaks: Write) -> None:
-    [line] = breaks(
-        usage__0____init__=LAZY,
-        usage__0__ledger="",
-        catalog="def price():\n    from hana_ai.api.usage import Ledger",
-    )
-    assert "hana_ai/api/catalog.py:2 imports hana_ai.api.usage.ledger" in line
-
-
-def test_an_attribute_of_a_lazy_package_leads_to_where_it_is_defined(breaks: Write) -> None:
-    [line] = breaks(
-        usage__0____init__=LAZY,
-        usage__0__ledger="from hana_ai.api.usage import prices",
-        usage__0__prices="from hana_ai.api import usage\nusage.Ledger",
-    )
-    assert "is in an import circle of 2 modules" in line
+@pytest.mark.parametrize(
+    ("ledger", "user", "said"),
+    [
+        (
+            "",
+            {"catalog": "def price():\n    from hana_ai.api.usage import Ledger"},
+            "hana_ai/api/catalog.py:2 imports hana_ai.api.usage.ledger",
+        ),
+        (
+            "from hana_ai.api.usage import prices",
+            {"usage__0__prices": "from hana_ai.api import usage\nusage.Ledger"},
+            "is in an import circle of 2 modules",
+        ),
+    ],
+    ids=["imported", "an attribute"],
+)
+def test_a_lazy_package_imports_nothing_but_its_names_lead_to_where_they_are_defined(
+    breaks: Write, ledger: str, user: dict[str, str], said: str
+) -> None:
+    [line] = breaks(usage__0____init__=LAZY, usage__0__ledger=ledger, **user)
+    assert said in line
 
 
 def test_a_module_that_hides_a_public_name_of_its_package_is_caught(breaks: Write) -> None:

@@ -497,16 +497,20 @@ def test_a_locked_database_is_waited_for_a_moment_only(path: Path, caplog: pytes
     assert cache.lookup(PROMPT, LLM) == ANSWER
 
 
-def test_a_full_disk_costs_no_call(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def store_with(pragma: str, path: Path) -> CacheStore:
+    """A store whose connections have a setting of SQLite's of their own."""
     driver = sqlite_driver(path, table="TOGETHER_CACHE", setting="TOGETHER_CACHE")
-    connect = driver.connect
 
-    def small() -> Any:
-        connection: Any = connect()
-        connection.execute("PRAGMA max_page_count = 20").close()
+    def connect() -> Any:
+        connection: Any = driver.connect()
+        connection.execute(f"PRAGMA {pragma}").close()
         return connection
 
-    store = CacheStore(replace(driver, connect=small), NO_BOUNDS, patience=Patience(away=0.0))
+    return CacheStore(replace(driver, connect=connect), NO_BOUNDS, patience=Patience(away=0.0))
+
+
+def test_a_full_disk_costs_no_call(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = store_with("max_page_count = 20", path)
     store.write({"small": b"x"})
     store.write({"large": b"x" * 200_000})
     assert "full" in caplog.text
@@ -516,15 +520,7 @@ def test_a_full_disk_costs_no_call(path: Path, caplog: pytest.LogCaptureFixture)
 
 def test_a_database_that_must_not_be_written_costs_no_call(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     TogetherAICache(path).update("before", LLM, ANSWER)
-    driver = sqlite_driver(path, table="TOGETHER_CACHE", setting="TOGETHER_CACHE")
-    connect = driver.connect
-
-    def read_only() -> Any:
-        connection: Any = connect()
-        connection.execute("PRAGMA query_only = ON").close()
-        return connection
-
-    store = CacheStore(replace(driver, connect=read_only), NO_BOUNDS, patience=Patience(away=0.0))
+    store = store_with("query_only = ON", path)
     before, after = response_key("before", LLM), response_key(PROMPT, LLM)
     store.write({after: b"x"})
     assert "readonly" in caplog.text

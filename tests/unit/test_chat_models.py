@@ -133,14 +133,6 @@ def test_the_toolkit_can_take_top_p_away() -> None:
     assert body_of(chat) == {"model": "some/model", "messages": SAID, "temperature": 0.0}
 
 
-def test_the_later_layer_wins_from_fields_to_extra_body() -> None:
-    chat = make(temperature=0.1, model_kwargs={"temperature": 0.2, "own": 1}, extra_body={"late": 1})
-    assert body_of(chat)["temperature"] == 0.2
-    assert body_of(chat, temperature=0.3)["temperature"] == 0.3
-    body = body_of(chat, temperature=0.3, extra_body={"temperature": 0.4, "late": 2}, model="another")
-    assert (body["temperature"], body["own"], body["late"], body["model"]) == (0.4, 1, 2, "another")
-
-
 @pytest.mark.parametrize(
     ("fields", "stop", "kwargs", "expected"),
     [

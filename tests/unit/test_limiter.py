@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hana_ai.api.transport.limiter import Limiter, Rate
-from tests.conftest import eventually
+from tests.conftest import cancel, eventually
 
 
 async def test_no_more_than_the_ceiling_are_under_way() -> None:
@@ -101,9 +101,7 @@ async def test_a_cancelled_waiter_leaves_its_place_to_the_next() -> None:
     await limiter.acquire()
     first, second = (asyncio.create_task(limiter.acquire()) for _ in range(2))
     await asyncio.sleep(0)
-    first.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await first
+    await cancel(first)
     limiter.release()
     assert await asyncio.wait_for(second, 5)
     assert limiter.in_use == 1
@@ -115,9 +113,7 @@ async def test_a_place_granted_to_a_task_that_is_cancelled_at_that_moment_is_giv
     task = asyncio.create_task(limiter.acquire())
     await asyncio.sleep(0)
     limiter.release()  # grants the place; the task has not run yet
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cancel(task)
     assert limiter.in_use == 0
 
 

@@ -45,14 +45,6 @@ def test_a_field_can_be_assigned_later_and_none_leaves_it_out() -> None:
     assert body_of(llm) == {"model": "some/model", "prompt": "Once", "temperature": 0.5, "max_tokens": 3}
 
 
-def test_the_later_layer_wins_from_fields_to_extra_body() -> None:
-    llm = make(temperature=0.1, model_kwargs={"temperature": 0.2, "own": 1}, extra_body={"late": 1})
-    assert body_of(llm)["temperature"] == 0.2
-    assert body_of(llm, temperature=0.3)["temperature"] == 0.3
-    body = body_of(llm, temperature=0.3, extra_body={"temperature": 0.4, "late": 2}, model="another")
-    assert (body["temperature"], body["own"], body["late"], body["model"]) == (0.4, 1, 2, "another")
-
-
 @pytest.mark.parametrize(
     ("fields", "stop", "kwargs", "expected"),
     [

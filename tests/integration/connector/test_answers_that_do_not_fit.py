@@ -17,6 +17,7 @@ from hana_ai.api import (
 )
 from hana_ai.api.connector.account import Limits
 from hana_ai.api.local.together import Refusal
+from hana_ai.api.local.together.api.management.records import Revision
 from tests.conftest import ScriptedTogether
 
 from .conftest import DEDICATED, SERVERLESS
@@ -66,28 +67,36 @@ async def test_a_part_that_cannot_be_delivered_is_given_up_after_some_tries(
         await connector.upload_artifact(adapter, METADATA)
 
 
-async def test_another_checksum_in_the_list_of_files_is_noticed(
-    connector: TogetherAIConnector, server: ScriptedTogether, adapter: Path, relay: Relay
+def with_another_checksum(revision: Revision) -> None:
+    [weights] = [file for file in revision.files if file.path == "adapter_model.safetensors"]
+    weights.hash = "0" * 32
+
+
+def found_invalid(revision: Revision) -> None:
+    revision.errors.append("The rank is too high.")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (with_another_checksum, r"stored adapter_model\.safetensors with another checksum"),
+        (found_invalid, r"refuses the files of ml_.*: The rank is too high\."),
+    ],
+)
+async def test_what_together_says_of_the_files_after_their_upload_is_heeded(
+    connector: TogetherAIConnector,
+    server: ScriptedTogether,
+    adapter: Path,
+    relay: Relay,
+    changed: Callable[[Revision], None],
+    words: str,
 ) -> None:
-    def corrupt(_: dict[str, Any]) -> None:
+    def change(_: dict[str, Any]) -> None:
         [model] = server.management.models.values()
-        stored = {file.path: file for file in model.revisions[-1].files}
-        stored["adapter_model.safetensors"].hash = "0" * 32
+        changed(model.revisions[-1])
 
-    relay.change("/upload/complete", corrupt)
-    with pytest.raises(TogetherAIError, match=r"stored adapter_model\.safetensors with another checksum"):
-        await connector.upload_artifact(adapter, METADATA)
-
-
-async def test_files_that_together_finds_invalid_are_refused_in_its_words(
-    connector: TogetherAIConnector, server: ScriptedTogether, adapter: Path, relay: Relay
-) -> None:
-    def invalid(_: dict[str, Any]) -> None:
-        [model] = server.management.models.values()
-        model.revisions[-1].errors.append("The rank is too high.")
-
-    relay.change("/upload/complete", invalid)
-    with pytest.raises(TogetherAIError, match=r"refuses the files of ml_.*: The rank is too high\."):
+    relay.change("/upload/complete", change)
+    with pytest.raises(TogetherAIError, match=words):
         await connector.upload_artifact(adapter, METADATA)
 
 

@@ -20,7 +20,7 @@ from hana_ai.api import (
     TogetherAIServerError,
 )
 from hana_ai.api.local.together import Refusal
-from tests.conftest import ScriptedTogether
+from tests.conftest import ScriptedTogether, cancel
 
 from .conftest import DEDICATED, SERVERLESS
 
@@ -272,9 +272,7 @@ async def test_a_cancelled_creation_leaves_nothing(
     task = asyncio.ensure_future(connector.create_endpoint(DEDICATED, "big", AND_WAIT))
     while not server.management.running():  # noqa: ASYNC110 - it happens in the server's thread
         await asyncio.sleep(0.01)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cancel(task)
     assert server.management.endpoints == {}
 
 

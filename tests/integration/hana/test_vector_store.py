@@ -22,7 +22,7 @@ from hana_ai.api.errors import TogetherAIInputError, TogetherAIInvalidRequestErr
 from hana_ai.api.hana.vector_store import TogetherHanaDB
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import Reply, ScriptedEngine
-from tests.conftest import ScriptedTogether
+from tests.conftest import ScriptedTogether, export
 from tests.integration.hana.conftest import Make, rows
 
 TEXTS = ["foo", "bar", "baz"]
@@ -406,8 +406,7 @@ def test_connections_come_from_the_settings(
 ) -> None:
     with pytest.raises(TogetherAISettingsError, match="HANA_ADDRESS"):
         TogetherHanaDB()
-    for name, value in local_hana.environment().items():
-        monkeypatch.setenv(name, value)
+    export(monkeypatch, local_hana.environment())
     store = TogetherHanaDB(table_name="STORE")
     store.add_texts(TEXTS, ids=TEXTS)
     assert store.similarity_search("bar", k=1)[0].id == "bar"

@@ -13,7 +13,7 @@ from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
 from hana_ai.api.routing import models
 from hana_ai.api.routing.gen_ai_hub import init_embedding_model, init_llm
 from hana_ai.api.settings import TogetherAISettings
-from tests.conftest import ScriptedTogether
+from tests.conftest import ScriptedTogether, export
 
 
 @pytest.fixture(autouse=True)
@@ -101,8 +101,7 @@ def test_init_embedding_model_makes_the_embeddings_of_together(together_environm
 def without_embeddings(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedEngine]:
     engine = ScriptedEngine(models=[LocalModel("local/chat", "chat", 8192)])
     with ScriptedTogether(engine) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+        export(monkeypatch, server.environment())
         yield engine
 
 

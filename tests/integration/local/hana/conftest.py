@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 from hdbcli import dbapi
 
+from hana_ai.api.local.hana import LocalHana
+
 USER = "TESTER"
 SCRIPTED = Path(__file__).with_name("scripted.py")
 
@@ -86,3 +88,12 @@ def connect(scripted: Scripted) -> Iterator[Callable[..., dbapi.Connection]]:
     for connection in connections:
         if connection.isconnected():
             connection.close()
+
+
+def memory_of(hana: LocalHana, *, peak: bool = False) -> int:
+    """Return the server's resident memory in bytes, or the most that it has been."""
+    status = Path(f"/proc/{hana.pid}/status")
+    if not status.exists():
+        pytest.skip("needs /proc to measure another process")
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM" if peak else "VmRSS"))
+    return int(line.split()[1]) * 1024

@@ -7,13 +7,13 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from hana_ai.api.local.hana.process import LocalHana
 from hana_ai.api.local.hana.protocol.fields import encode_fields
 from hana_ai.api.local.hana.protocol.wire import MessageType, Part, PartKind
+from tests.integration.local.hana.conftest import memory_of
 from tests.integration.local.hana.rawclient import (
     CHALLENGE,
     INIT,
@@ -35,15 +35,6 @@ SPECIAL = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x8000000
 def hana() -> Iterator[LocalHana]:
     with LocalHana() as server:
         yield server
-
-
-def memory(hana: LocalHana) -> int:
-    """Return the server's resident memory in bytes."""
-    status = Path(f"/proc/{hana.pid}/status")
-    if not status.exists():
-        pytest.skip("needs /proc to measure another process")
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) * 1024
 
 
 def check_alive(connection: object) -> None:
@@ -137,7 +128,7 @@ def test_ten_thousand_damaged_messages_harm_nobody(hana: LocalHana) -> None:
     start = 0
     for number in range(MESSAGES):
         if number == MESSAGES // 10:
-            start = memory(hana)
+            start = memory_of(hana)
         message_type, parts = source.choice(messages)
         depth = source.random()
         if depth < 0.7 and parts:
@@ -176,7 +167,7 @@ def test_ten_thousand_damaged_messages_harm_nobody(hana: LocalHana) -> None:
     assert answered + closed == MESSAGES
     assert answered > MESSAGES // 3
     assert closed > MESSAGES // 10
-    assert memory(hana) - start < 100 * MEGABYTE
+    assert memory_of(hana) - start < 100 * MEGABYTE
 
 
 def test_damaged_logins_are_refused(hana: LocalHana) -> None:
@@ -215,7 +206,7 @@ def test_noise_instead_of_a_greeting_is_hung_up_on(hana: LocalHana) -> None:
 def test_over_long_lengths_do_not_take_memory(hana: LocalHana) -> None:
     with log_in(hana) as client:
         client.execute_direct("SELECT 1 FROM DUMMY")
-    before = memory(hana)
+    before = memory_of(hana)
     clients = []
     try:
         for length in (0xFFFFFFFF, 0x7FFFFFFF, 60 * MEGABYTE) * 20:
@@ -228,14 +219,14 @@ def test_over_long_lengths_do_not_take_memory(hana: LocalHana) -> None:
             stranger.socket.sendall(struct.pack("<qIIIhBxI4x", 0, 0, length, length, 1, 0, 0) + bytes(1000))
         with log_in(hana) as client:
             assert client.execute_direct("SELECT 1 FROM DUMMY").error is None
-        assert memory(hana) - before < 30 * MEGABYTE
+        assert memory_of(hana) - before < 30 * MEGABYTE
     finally:
         for client in clients:
             client.socket.close()
 
 
 def test_lengths_within_a_message_do_not_take_memory(hana: LocalHana) -> None:
-    before = memory(hana)
+    before = memory_of(hana)
     with log_in(hana) as client:
         statement = client.prepare("SELECT ? FROM DUMMY").data(PartKind.STATEMENT_ID)
     huge = (2**31 - 1).to_bytes(4, "little")
@@ -254,7 +245,7 @@ def test_lengths_within_a_message_do_not_take_memory(hana: LocalHana) -> None:
         statement = client.prepare("SELECT 1 FROM DUMMY").data(PartKind.STATEMENT_ID)
         parts = (Part(PartKind.STATEMENT_ID, 1, statement), Part(PartKind.PARAMETERS, 2**31 - 1, b""))
         client.ask(MessageType.EXECUTE, *parts)
-    assert memory(hana) - before < 20 * MEGABYTE
+    assert memory_of(hana) - before < 20 * MEGABYTE
 
 
 def test_a_client_that_says_nothing_holds_up_nobody(hana: LocalHana) -> None:

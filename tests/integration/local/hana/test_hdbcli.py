@@ -102,22 +102,28 @@ def test_vectors_in_and_out(local_hana: LocalHana, declared: str, letter: str, o
     connection.close()
 
 
+ERRORS: dict[type[Exception], dict[str, int]] = {
+    dbapi.ProgrammingError: {
+        "SELEC": 257,
+        "SELECT * FROM MISSING": 259,
+        "SELECT MISSING FROM DUMMY": 260,
+        "SELECT TO_INTEGER('x') FROM DUMMY": 339,
+    },
+    dbapi.IntegrityError: {"INSERT INTO T VALUES (1, 'x')": 301},
+    dbapi.DataError: {
+        "INSERT INTO T VALUES (2, 'toolong')": 274,
+        "INSERT INTO T VALUES (NULL, 'x')": 287,
+        "SELECT 1 / 0 FROM DUMMY": 304,
+        "SELECT 2147483647 + 1 FROM DUMMY": 314,
+    },
+    dbapi.NotSupportedError: {"CALL P()": 7},
+    dbapi.Error: {"SELECT NONSENSE(1) FROM DUMMY": 328, "SET SCHEMA NOWHERE": 362},
+}
+
+
 @pytest.mark.parametrize(
     ("statement", "expected", "code"),
-    [
-        ("SELEC", dbapi.ProgrammingError, 257),
-        ("SELECT * FROM MISSING", dbapi.ProgrammingError, 259),
-        ("SELECT MISSING FROM DUMMY", dbapi.ProgrammingError, 260),
-        ("INSERT INTO T VALUES (1, 'x')", dbapi.IntegrityError, 301),
-        ("INSERT INTO T VALUES (2, 'toolong')", dbapi.DataError, 274),
-        ("INSERT INTO T VALUES (NULL, 'x')", dbapi.DataError, 287),
-        ("SELECT 1 / 0 FROM DUMMY", dbapi.DataError, 304),
-        ("SELECT TO_INTEGER('x') FROM DUMMY", dbapi.ProgrammingError, 339),
-        ("SELECT 2147483647 + 1 FROM DUMMY", dbapi.DataError, 314),
-        ("CALL P()", dbapi.NotSupportedError, 7),
-        ("SELECT NONSENSE(1) FROM DUMMY", dbapi.Error, 328),
-        ("SET SCHEMA NOWHERE", dbapi.Error, 362),
-    ],
+    [(statement, expected, code) for expected, codes in ERRORS.items() for statement, code in codes.items()],
 )
 def test_errors_raise_hdbclis_classes(
     connection: dbapi.Connection, statement: str, expected: type[Exception], code: int

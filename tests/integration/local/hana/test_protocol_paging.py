@@ -10,6 +10,7 @@ import pytest
 from hdbcli import dbapi
 
 from hana_ai.api.local.hana.process import LocalHana
+from tests.integration.local.hana.conftest import memory_of
 
 ROWS = 3000
 PRODUCT = "SELECT A.ID AS A, B.ID AS B, A.TEXT FROM T AS A CROSS JOIN T AS B"
@@ -34,14 +35,6 @@ def connection(hana: LocalHana) -> Iterator[dbapi.Connection]:
     connection.close()
 
 
-def peak_memory(hana: LocalHana) -> int:
-    status = Path(f"/proc/{hana.pid}/status")
-    if not status.exists():
-        pytest.skip("needs /proc to measure another process")
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
-
-
 def processor_seconds(hana: LocalHana) -> float:
     """What the server has used: others may be busy on this machine."""
     after_the_name = Path(f"/proc/{hana.pid}/stat").read_text().rpartition(")")[2].split()
@@ -59,7 +52,7 @@ def test_a_hundred_thousand_rows_arrive_whole_and_in_order(connection: dbapi.Con
 def test_the_start_of_a_large_result_takes_neither_time_nor_memory(
     hana: LocalHana, connection: dbapi.Connection
 ) -> None:
-    before = peak_memory(hana)
+    before = memory_of(hana, peak=True)
     used = processor_seconds(hana)
     with connection.cursor() as cursor:
         cursor.execute(PRODUCT)
@@ -68,7 +61,7 @@ def test_the_start_of_a_large_result_takes_neither_time_nor_memory(
         cursor.execute("SELECT COUNT(*) FROM T")
         assert cursor.fetchone()[0] == ROWS
     assert processor_seconds(hana) - used < 5
-    assert peak_memory(hana) - before < 100_000_000
+    assert memory_of(hana, peak=True) - before < 100_000_000
 
 
 def test_a_result_is_read_on_while_others_run_on_the_connection(connection: dbapi.Connection) -> None:

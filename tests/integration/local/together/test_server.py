@@ -14,6 +14,7 @@ import together
 from together import AsyncTogether, Together
 
 from hana_ai.api.local.together import LocalModel, LocalTogether, Reply, ScriptedEngine
+from tests.conftest import export
 from tests.integration.local.together.conftest import user
 from tests.openapi import check_exchange
 
@@ -206,8 +207,7 @@ def test_two_engines_may_not_answer_for_one_model() -> None:
 def test_the_environment_points_the_sdk_at_the_server(
     server: LocalTogether, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
+    export(monkeypatch, server.environment())
     with Together() as sdk:
         answer = sdk.chat.completions.create(model=server.model("chat"), messages=user("x"))
     assert answer.choices[0].message.content == "x"

@@ -39,8 +39,12 @@ parts = st.lists(
 )
 
 
+Pair = tuple[socket.socket, Transport]
+"""A client's socket and the server's side of it."""
+
+
 @pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, Transport]]:
+def pair() -> Iterator[Pair]:
     client, server = socket.socketpair()
     with client, server:
         yield client, Transport(server)
@@ -99,7 +103,7 @@ def test_several_error_records_are_padded_to_eight() -> None:
     assert message[32 + 8] == 2
 
 
-def test_a_message_in_single_bytes_is_put_together(pair: tuple[socket.socket, Transport]) -> None:
+def test_a_message_in_single_bytes_is_put_together(pair: Pair) -> None:
     client, transport = pair
     message = encode_request([Part(PartKind.COMMAND, 1, b"SELECT 1 FROM DUMMY")], 2)
 
@@ -115,7 +119,7 @@ def test_a_message_in_single_bytes_is_put_together(pair: tuple[socket.socket, Tr
     assert request.require(PartKind.COMMAND).data == b"SELECT 1 FROM DUMMY"
 
 
-def test_messages_that_arrive_together_are_taken_apart(pair: tuple[socket.socket, Transport]) -> None:
+def test_messages_that_arrive_together_are_taken_apart(pair: Pair) -> None:
     client, transport = pair
     client.sendall(INIT + encode_request([], MessageType.COMMIT) * 2)
     assert transport.greet()
@@ -124,17 +128,13 @@ def test_messages_that_arrive_together_are_taken_apart(pair: tuple[socket.socket
     assert transport.receive() is not None
 
 
-def test_a_client_that_leaves_between_messages_ends_the_conversation(
-    pair: tuple[socket.socket, Transport],
-) -> None:
+def test_a_client_that_leaves_between_messages_ends_the_conversation(pair: Pair) -> None:
     client, transport = pair
     client.close()
     assert transport.receive() is None
 
 
-def test_a_client_that_leaves_within_a_message_is_a_protocol_error(
-    pair: tuple[socket.socket, Transport],
-) -> None:
+def test_a_client_that_leaves_within_a_message_is_a_protocol_error(pair: Pair) -> None:
     client, transport = pair
     client.sendall(encode_request([], MessageType.COMMIT)[:40])
     client.close()
@@ -142,18 +142,14 @@ def test_a_client_that_leaves_within_a_message_is_a_protocol_error(
         transport.receive()
 
 
-def test_a_length_beyond_the_limit_is_refused_before_anything_is_read(
-    pair: tuple[socket.socket, Transport],
-) -> None:
+def test_a_length_beyond_the_limit_is_refused_before_anything_is_read(pair: Pair) -> None:
     client, transport = pair
     client.sendall(struct.pack("<qIIIhBxI4x", 0, 0, 0xFFFFFFFF, 0, 1, 0, 0))
     with pytest.raises(ProtocolError, match="limit"):
         transport.receive()
 
 
-def test_a_claimed_length_takes_no_memory_until_the_bytes_arrive(
-    pair: tuple[socket.socket, Transport],
-) -> None:
+def test_a_claimed_length_takes_no_memory_until_the_bytes_arrive(pair: Pair) -> None:
     client, transport = pair
     transport.limit = 2**31
     client.sendall(struct.pack("<qIIIhBxI4x", 0, 0, 1_000_000_000, 0, 1, 0, 0) + bytes(100))
@@ -167,16 +163,14 @@ def test_a_claimed_length_takes_no_memory_until_the_bytes_arrive(
 
 
 @pytest.mark.parametrize(("segments", "options"), [(2, 0), (0, 0), (1, 2)])
-def test_several_segments_and_compression_are_refused(
-    pair: tuple[socket.socket, Transport], segments: int, options: int
-) -> None:
+def test_several_segments_and_compression_are_refused(pair: Pair, segments: int, options: int) -> None:
     client, transport = pair
     client.sendall(struct.pack("<qIIIhBxI4x", 0, 0, 24, 24, segments, options, 0) + bytes(24))
     with pytest.raises(ProtocolError):
         transport.receive()
 
 
-def test_a_peer_that_speaks_something_else_is_refused(pair: tuple[socket.socket, Transport]) -> None:
+def test_a_peer_that_speaks_something_else_is_refused(pair: Pair) -> None:
     client, transport = pair
     client.sendall(b"GET / HTTP/1.1\r\n\r\n")
     with pytest.raises(ProtocolError, match="init request"):
