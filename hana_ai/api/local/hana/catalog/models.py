@@ -21,8 +21,15 @@ MODELS = (
         "WORDLLAMA.L2_256",
         "EMBEDDING",
         256,
-        "SAP_NEB.*, SAP_GXY.*",
-        "WordLlama, in place of SAP's embedding models",
+        "SAP_NEB.*",
+        "WordLlama, in place of SAP's embedding model",
+    ),
+    Model(
+        "WORDLLAMA.L2_128",
+        "EMBEDDING",
+        128,
+        "SAP_GXY.*",
+        "the first half of WordLlama's numbers, in place of SAP's other embedding model",
     ),
     Model(
         "WORDLLAMA.L2_256.COSINE",
@@ -34,6 +41,14 @@ MODELS = (
 )
 
 _PREFIXES = {"EMBEDDING": ("SAP_NEB.", "SAP_GXY."), "CROSS_ENCODER": ("SAP_CER.",)}
+
+
+_HALVED = ("WORDLLAMA.L2_128", "SAP_GXY.")
+
+
+def is_halved(name: str) -> bool:
+    """Whether an embedding model gives half as many numbers as the others."""
+    return name.upper().startswith(_HALVED)
 
 
 def known_model(name: str, kind: str) -> bool:

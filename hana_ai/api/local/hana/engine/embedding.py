@@ -1,8 +1,9 @@
 """The models behind VECTOR_EMBEDDING and CROSS_ENCODE: small, local, replaceable.
 
 HANA embeds with SAP's own models. Here WordLlama answers (static token embeddings, 256 dimensions, read from a
-file, no download), under its own name and under those that SAP's clients ask for by default. The
-quality is that of a small model; what the clients do with the vectors is the same.
+file, no download), under its own name and under those that SAP's clients ask for by default; half of its numbers
+stand in for SAP's other model, whose vectors thus differ in width. The quality is that of a small model; what the
+clients do with the vectors is the same.
 """
 
 from __future__ import annotations

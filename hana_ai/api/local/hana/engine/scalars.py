@@ -12,7 +12,7 @@ import duckdb
 import numpy as np
 from duckdb.func import NATIVE
 
-from hana_ai.api.local.hana.catalog.models import known_model
+from hana_ai.api.local.hana.catalog.models import is_halved, known_model
 from hana_ai.api.local.hana.engine.embedding import CrossEncodeFunction, EmbeddingFunction
 from hana_ai.api.local.hana.errors import MARK
 
@@ -133,7 +133,11 @@ def register(
             raise _fail(
                 2048, f"VECTOR_EMBEDDING: unknown model {model}; SYS.LOOPBACK_MODELS lists those there are"
             )
-        return [float(value) for value in embedding([text], kind.upper())[0]]
+        vector = embedding([text], kind.upper())[0]
+        if is_halved(model):
+            vector = vector[: len(vector) // 2]
+            vector = vector / (np.linalg.norm(vector) or 1.0)
+        return [float(value) for value in vector]
 
     def cross(text: str, query: str, model: str) -> float:
         if not known_model(model, "CROSS_ENCODER"):

@@ -276,6 +276,10 @@ def test_the_catalog_says_which_model_embeds(sql: Sql) -> None:
     assert sql.code("SELECT VECTOR_EMBEDDING('x', 'WRONG', 'SAP_NEB.20240715') FROM DUMMY") == 339
     for model in ("SAP_NEB.20240715", "WORDLLAMA.L2_256"):
         assert sql.value(f"SELECT CARDINALITY(VECTOR_EMBEDDING('x', 'QUERY', '{model}')) FROM DUMMY") == 256
+    for model in ("SAP_GXY.20250407", "WORDLLAMA.L2_128"):
+        made = f"VECTOR_EMBEDDING('A column store.', 'QUERY', '{model}')"
+        assert sql.value(f"SELECT CARDINALITY({made}) FROM DUMMY") == 128
+        assert sql.value(f"SELECT L2NORM({made}) FROM DUMMY") == pytest.approx(1.0)
 
 
 def test_another_model_can_embed() -> None:
