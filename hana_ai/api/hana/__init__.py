@@ -2,3 +2,7 @@
 
 The modules need the packages of the extra `toolkit` and are imported when they are used.
 """
+
+from hana_ai.api.hana.ownership import stamp_table
+
+__all__ = ["stamp_table"]

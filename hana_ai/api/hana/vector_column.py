@@ -6,7 +6,6 @@ rest of the comment stays as it is.
 
 from __future__ import annotations
 
-import logging
 import re
 import struct
 from collections.abc import Sequence
@@ -14,11 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hana_ai.api.errors import TogetherAIInputError
-from hana_ai.api.storage.quoting import literal, quoted
-
-logger = logging.getLogger(__name__)
+from hana_ai.api.storage.quoting import quoted
 
 _RECORD = re.compile(r"\[embedding model: ([^\[\]]+)\]")
+_GENERATED_BY = re.compile(r"VECTOR_EMBEDDING\s*\(.*,\s*'(?:DOCUMENT|QUERY)'\s*,\s*'([^']+)'", re.I | re.S)
 
 
 @dataclass(frozen=True)
@@ -32,14 +30,25 @@ class VectorColumn:
     type: str
     """REAL_VECTOR or HALF_VECTOR."""
     width: int
-    """Numbers in a vector: declared or, without a recorded model, found in a row; 0 is any."""
+    """Numbers in a vector: declared or found in a row; 0 is any."""
     comment: str = ""
+    generated: str = ""
+    """The expression from which the database itself makes the vectors; empty if clients write them."""
 
     @property
     def model(self) -> str | None:
-        """The embedding model that wrote the column; None if it is not recorded."""
-        found = _RECORD.search(self.comment)
+        """The embedding model that makes the column's vectors; None if it is not recorded."""
+        found = _GENERATED_BY.search(self.generated) if self.generated else _RECORD.search(self.comment)
         return found[1] if found else None
+
+    def without_model(self) -> VectorColumn:
+        """The column without the record of its model."""
+        return replace(self, comment=_RECORD.sub("", self.comment).strip())
+
+    @property
+    def table_name(self) -> str:
+        """The table, for SQL."""
+        return ".".join(quoted(part) for part in (self.schema, self.table) if part)
 
     @property
     def name(self) -> str:
@@ -101,61 +110,45 @@ def read_vector_column(connection: Any, schema: str, table: str, column: str) ->
     row = read_column(connection, schema, table, column)
     if row is None:
         return None
-    type_name, width, comment = row
+    type_name, width, comment, generated = row
     if type_name not in ("REAL_VECTOR", "HALF_VECTOR"):
         raise TogetherAIInputError(
             f"{quoted(table)}.{quoted(column)} is a {type_name}, not a REAL_VECTOR or HALF_VECTOR. Name the "
             "vector column with vector_column=..., or take another table."
         )
-    found = VectorColumn(schema, table, column, type_name, max(width, 0), comment or "")
-    if found.width == 0 and found.model is None:
-        # Written by others and of any width: its rows tell which width it must keep.
+    found = VectorColumn(schema, table, column, type_name, max(width, 0), comment or "", generated or "")
+    if found.width == 0 and not found.generated:
+        # Its rows tell which width it must keep.
         found = replace(found, width=_width_in_use(connection, found))
     return found
 
 
 def _width_in_use(connection: Any, column: VectorColumn) -> int:
-    table = ".".join(quoted(part) for part in (column.schema, column.table) if part)
     name = quoted(column.column)
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT TOP 1 CARDINALITY({name}) FROM {table} WHERE {name} IS NOT NULL")
+        cursor.execute(f"SELECT TOP 1 CARDINALITY({name}) FROM {column.table_name} WHERE {name} IS NOT NULL")
         row = cursor.fetchone()
     return int(row[0]) if row else 0
 
 
-def read_column(connection: Any, schema: str, table: str, column: str) -> tuple[str, int, str | None] | None:
-    """Type, length and comment of a column; None if there is none of this name."""
+def read_column(
+    connection: Any, schema: str, table: str, column: str
+) -> tuple[str, int, str | None, str | None] | None:
+    """Type, length, comment and generating expression of a column; None if there is none of this name."""
     condition, parameters = in_schema(schema)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT DATA_TYPE_NAME, LENGTH, COMMENTS FROM SYS.TABLE_COLUMNS WHERE {condition} "
-            "AND TABLE_NAME = ? AND COLUMN_NAME = ?",
+            "SELECT DATA_TYPE_NAME, LENGTH, COMMENTS, GENERATED_ALWAYS_AS FROM SYS.TABLE_COLUMNS "
+            f"WHERE {condition} AND TABLE_NAME = ? AND COLUMN_NAME = ?",
             (*parameters, table, column),
         )
         row = cursor.fetchone()
-    return None if row is None else (str(row[0]), int(row[1] or 0), row[2])
+    return None if row is None else (str(row[0]), int(row[1] or 0), row[2], row[3])
 
 
 def in_schema(schema: str) -> tuple[str, tuple[str, ...]]:
     """A condition on SCHEMA_NAME with its parameters; an empty name means the current schema."""
     return ("SCHEMA_NAME = ?", (schema,)) if schema else ("SCHEMA_NAME = CURRENT_SCHEMA", ())
-
-
-def record_model(connection: Any, column: VectorColumn, model: str) -> None:
-    """Write the model's name into the column's comment, unless it has one.
-
-    A database user who may insert rows but not alter the table can't do that, which is logged.
-    """
-    if column.model is not None:
-        return
-    from hdbcli import dbapi  # type: ignore[import-untyped]
-
-    comment = record(model, column.comment)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(f"COMMENT ON COLUMN {column.name} IS {literal(comment)}")
-    except dbapi.Error as exc:
-        logger.warning("The embedding model of %s cannot be recorded: %s", column.name, exc)
 
 
 def record(model: str, comment: str = "") -> str:

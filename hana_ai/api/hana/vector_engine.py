@@ -13,8 +13,9 @@ from hana_ai.vectorstore.hana_vector_engine import HANAMLinVectorEngine  # type:
 from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.hana.connections import transaction
 from hana_ai.api.hana.embedding import embedding_from, model_name, width_of, width_of_model
-from hana_ai.api.hana.vector_column import VectorColumn, packed, read_vector_column, record, record_model
-from hana_ai.api.storage.quoting import literal, quoted
+from hana_ai.api.hana.ownership import Ownership
+from hana_ai.api.hana.vector_column import packed, read_column
+from hana_ai.api.storage.quoting import quoted
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -24,6 +25,7 @@ BATCH_SIZE = 1024
 
 _ORDER = {"COSINE_SIMILARITY": "DESC", "L2DISTANCE": "ASC"}
 _COLUMNS = ("id", "description", "example")
+_TEXTS = "description"
 _VECTORS = "embeddings"
 
 
@@ -77,28 +79,25 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
         self.current_query_distance: float | None = None
         self.current_query_rows: int | None = None
         self.model_type: str | None = None
-        self._column = self._open()
+        self._ownership = self._open()
 
     @property
     def _table(self) -> str:
         return f"{quoted(self.schema)}.{quoted(self.table_name)}"
 
-    def _open(self) -> VectorColumn:
+    def _open(self) -> Ownership:
         connection = self.connection_context.connection
         place = (self.schema, self.table_name, _VECTORS)
-        column = read_vector_column(connection, *place)
-        if column is None:
+        if read_column(connection, *place) is None:
             width = width_of_model(self.embedding)
             with transaction(connection) as cursor:
                 cursor.execute(
                     f'CREATE COLUMN TABLE {self._table} ("id" NVARCHAR(5000) PRIMARY KEY, '
-                    f'"description" NVARCHAR(5000), "example" NCLOB, '
-                    f'"{_VECTORS}" REAL_VECTOR({width}) COMMENT {literal(record(self.model_version))})'
+                    f'"description" NVARCHAR(5000), "example" NCLOB, "{_VECTORS}" REAL_VECTOR({width}))'
                 )
-            column = read_vector_column(connection, *place)
-            assert column is not None
-        column.check_model(self.model_version)
-        return column
+        ownership = Ownership(*place, _TEXTS)
+        ownership.open(connection, self.model_version)
+        return ownership
 
     def on_table(self, table_name: str, schema: str) -> TogetherVectorEngine:
         """An engine like this one over another table with vectors of the same model, such as a merged one.
@@ -108,10 +107,8 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
         made = copy.copy(self)
         made.table_name, made.schema = table_name, schema
         made.current_query_distance = made.current_query_rows = made.model_type = None
-        column = replace(self._column, schema=schema, table=table_name, comment="")
-        if not table_name.startswith("#"):
-            record_model(self.connection_context.connection, column, self.model_version)
-        made._column = replace(column, comment=record(self.model_version))
+        column = replace(self._ownership.column, schema=schema, table=table_name)
+        made._ownership = Ownership.of_copy(self.connection_context.connection, column, _TEXTS, self.model_version)
         return made
 
     def create_knowledge(self, option: str = "python") -> None:
@@ -135,17 +132,14 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
         connection = self.connection_context.connection
         for start in range(0, len(entries), BATCH_SIZE):
             batch = entries[start : start + BATCH_SIZE]
+            self._ownership.check_writable(connection, self.model_version)
             vectors = self.embedding.embed_documents([entry[1] for entry in batch])
-            self._column.check_width(width_of(vectors), self.model_version)
-            record_model(connection, self._column, self.model_version)
-            with transaction(connection) as cursor:
+            type = self._ownership.column.type
+            with self._ownership.writing(connection, self.model_version, width_of(vectors)) as cursor:
                 cursor.executemany(
                     f'UPSERT {self._table} ("id", "description", "example", "{_VECTORS}") VALUES (?, ?, ?, ?) '
                     "WITH PRIMARY KEY",
-                    [
-                        (*entry, packed(vector, self._column.type))
-                        for entry, vector in zip(batch, vectors, strict=True)
-                    ],
+                    [(*entry, packed(vector, type)) for entry, vector in zip(batch, vectors, strict=True)],
                 )
 
     def query(self, input: str, top_n: int = 1, distance: str = "cosine_similarity") -> Any:
@@ -173,11 +167,13 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
             raise TogetherAIInputError(f"distance is {distance!r}; it is cosine_similarity or l2distance.")
         if not isinstance(top_n, int) or top_n < 1:
             raise TogetherAIInputError(f"top_n is {top_n!r}; it must be a whole number above 0.")
+        connection = self.connection_context.connection
+        self._ownership.check(connection, self.model_version)
         vector = self.embedding.embed_query(input)
-        self._column.check_width(len(vector), self.model_version)
-        with self.connection_context.connection.cursor() as cursor:
+        self._ownership.check(connection, self.model_version, len(vector))
+        with connection.cursor() as cursor:
             cursor.execute(
-                f'SELECT TOP {top_n} "example", {function}("{_VECTORS}", TO_{self._column.type}(?)) AS '
+                f'SELECT TOP {top_n} "example", {function}("{_VECTORS}", TO_{self._ownership.column.type}(?)) AS '
                 f'"DISTANCE", "id" FROM {self._table} ORDER BY "DISTANCE" {_ORDER[function]}, "id"',
                 (str([float(number) for number in vector]),),
             )

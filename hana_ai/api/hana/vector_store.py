@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.hana.connections import transaction
 from hana_ai.api.hana.embedding import width_of
 from hana_ai.api.hana.rows import LONGEST_ID, Row, read_rows
-from hana_ai.api.hana.vector_column import VectorColumn, packed, read_vector_column, record, record_model
+from hana_ai.api.hana.vector_column import packed
 from hana_ai.api.hana.vector_table import VectorTable
 from hana_ai.api.storage.quoting import quoted
 
@@ -126,9 +125,10 @@ vector_column_type, specific_metadata_columns
         if use_map_merge:
             if self.id_column is not None:
                 raise TogetherAIInputError("use_map_merge writes no ids; open the table with id_column=None.")
-            return super().add_texts(
-                list(texts), [metadata or {} for metadata in metadatas or ()] or None, use_map_merge=True
-            )
+            with self._connections.lease(), self._owned.writing(self.connection, self._model_name()):
+                return super().add_texts(
+                    list(texts), [metadata or {} for metadata in metadatas or ()] or None, use_map_merge=True
+                )
         if (ids is not None or resume) and self.id_column is None:
             raise self._has_no_ids()
         size = batch_size or self.batch_size
@@ -166,8 +166,9 @@ vector_column_type, specific_metadata_columns
             rows = self._unwritten(rows)
         if not rows:
             return
+        self._owned.check_writable(self.connection, self._model_name())
         self._embed(rows)
-        column = self._checked_column(rows)
+        width = None if self.use_internal_embeddings else width_of([row.vector or () for row in rows])
         names = [self.content_column, self.metadata_column, *self.specific_metadata_columns, self.vector_column]
         values = ["?"] * (len(names) - 1)
         vector = "?"
@@ -182,9 +183,11 @@ vector_column_type, specific_metadata_columns
             verb, end = "UPSERT", " WITH PRIMARY KEY"
         sql = f"{verb} {self._table_ref} ({', '.join(map(quoted, names))}) VALUES ({', '.join(values)}){end}"
         parameters = [self._parameters(row) for row in rows]
-        with self._connections.lease() as connection, transaction(connection) as cursor:
+        with (
+            self._connections.lease(),
+            self._owned.writing(self.connection, self._model_name(), width) as cursor,
+        ):
             cursor.executemany(sql, parameters)
-        self._column = column
 
     def _unwritten(self, rows: list[Row]) -> list[Row]:
         there = {document.id: document for document in self.get_by_ids([row.id for row in rows])}
@@ -200,22 +203,6 @@ vector_column_type, specific_metadata_columns
             vectors = self.embedding.embed_documents([row.text for row in missing])
             for row, vector in zip(missing, vectors, strict=True):
                 row.vector = vector
-
-    def _checked_column(self, rows: list[Row]) -> VectorColumn:
-        """The column, after checking that the rows fit and recording the model."""
-        column = self._column
-        assert column is not None
-        model = self._model_name()
-        if column.model is None:
-            # Another process may have recorded its model since this object was made.
-            column = read_vector_column(self.connection, *self._place, self.vector_column) or column
-        column.check_model(model)
-        if not self.use_internal_embeddings:
-            column.check_width(width_of([row.vector or () for row in rows]), model)
-        if column.model is None:
-            record_model(self.connection, column, model)
-            column = replace(column, comment=record(model, column.comment))
-        return column
 
     def _parameters(self, row: Row) -> tuple[Any, ...]:
         found: list[Any] = [] if self.id_column is None else [row.id]
@@ -298,10 +285,9 @@ vector_column_type, specific_metadata_columns
         Raises
         ------
         TogetherAIInputError
-            The vector has another width than the column.
+            The vector has another width than the column, or the table is another model's.
         """
-        if self._column is not None:
-            self._column.check_width(len(embedding), self._model_name())
+        self._owned.check(self.connection, self._model_name(), len(embedding))
         return self._similarity_search_with_score_and_vector(
             self._convert_to_target_vector_type("?"),
             k=k,
@@ -318,6 +304,7 @@ vector_column_type, specific_metadata_columns
         vector_embedding_params: tuple[str, ...] | None = None,
         rerank_config: dict[str, Any] | None = None,
     ) -> list[tuple[Document, float, list[float]]]:
+        self._owned.check(self.connection, self._model_name())
         if rerank_config or self.id_column is None:
             return super()._similarity_search_with_score_and_vector(
                 embedding_expr, k, filter, vector_embedding_params, rerank_config

@@ -13,9 +13,10 @@ from langchain_hana.vectorstores.hana_db import HANA_DISTANCE_FUNCTION
 from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.hana.connections import Connections, LeasingConnection
 from hana_ai.api.hana.embedding import embedding_from, model_name, width_of_model
+from hana_ai.api.hana.ownership import Ownership
 from hana_ai.api.hana.rows import LONGEST_ID
-from hana_ai.api.hana.vector_column import VectorColumn, in_schema, read_column, read_vector_column, record
-from hana_ai.api.storage.quoting import literal, quoted
+from hana_ai.api.hana.vector_column import VectorColumn, in_schema, read_column
+from hana_ai.api.storage.quoting import quoted
 
 if TYPE_CHECKING:
     from hdbcli.dbapi import Connection  # type: ignore[import-untyped]
@@ -66,7 +67,7 @@ class VectorTable(HanaDB):
         self._connections = Connections.of(connection, connect)
         self.id_column = id_column
         self.batch_size = batch_size
-        self._column: VectorColumn | None = None
+        self._ownership: Ownership | None = None
         super().__init__(
             LeasingConnection(self._connections),
             embedding_from(embedding if embedding is not None else embeddings),
@@ -85,8 +86,8 @@ class VectorTable(HanaDB):
     def set_embedding(self, embedding: Embeddings) -> None:
         """Embed with another object; refused if the table was written with another model."""
         super().set_embedding(embedding)
-        if self._column is not None:
-            self._column.check_model(self._model_name())
+        if self._ownership is not None:
+            self._ownership.check(self.connection, self._model_name())
 
     def _initialize_table(self) -> None:
         self.schema_name, self.table_name = self._place
@@ -99,12 +100,16 @@ class VectorTable(HanaDB):
         self._check_column(
             self.table_name, self.vector_column, [self.vector_column_type], self.vector_column_length
         )
-        column = read_vector_column(self.connection, self.schema_name, self.table_name, self.vector_column)
-        assert column is not None
-        column.check_model(self._model_name())
-        self._column = column
+        ownership = Ownership(*self._place, self.vector_column, self.content_column)
+        ownership.open(self.connection, self._model_name())
+        self._ownership = ownership
         if self.id_column is not None and self._column_type(self.id_column) is None:
             self.id_column = None
+
+    @property
+    def _owned(self) -> Ownership:
+        assert self._ownership is not None
+        return self._ownership
 
     def _create_table(self) -> None:
         width = max(self.vector_column_length, 0)
@@ -118,9 +123,7 @@ class VectorTable(HanaDB):
         columns = [
             f'"{self.content_column}" NCLOB',
             f'"{self.metadata_column}" NCLOB',
-            f'"{self.vector_column}" {self.vector_column_type}'
-            + (f"({width})" if width else "")
-            + f" COMMENT {literal(record(self._model_name()))}",
+            f'"{self.vector_column}" {self.vector_column_type}' + (f"({width})" if width else ""),
         ]
         if self.id_column is not None:
             columns.insert(0, f'"{self.id_column}" NVARCHAR({LONGEST_ID}) PRIMARY KEY')

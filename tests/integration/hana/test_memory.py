@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hdbcli import dbapi
 from langchain_core.embeddings import DeterministicFakeEmbedding
-from langchain_hana import HanaDB
+from langchain_hana import HanaDB, HanaInternalEmbeddings
 
 from hana_ai.api import routing
 from hana_ai.api.errors import TogetherAIInputError
@@ -39,21 +39,23 @@ def context(
     routing.deactivate()
 
 
-def adapter(context: ConnectionContext) -> object:
+def adapter(context: ConnectionContext, table: str = "MEMORY") -> object:
     module = importlib.import_module("hana_ai.mem0.hana_mem0_adapter")
-    return module.Mem0HanaAdapter(context, "MEMORY", reranker=False)
+    return module.Mem0HanaAdapter(context, table, reranker=False)
 
 
 def test_a_memory_that_another_model_wrote_is_refused_before_a_row_is_written(
     context: ConnectionContext, connection: dbapi.Connection
 ) -> None:
-    HanaDB(connection, DeterministicFakeEmbedding(size=768), table_name="MEMORY").add_texts(["SAP wrote this."])
-    memory = adapter(context)
-    with pytest.raises(TogetherAIInputError, match=r"REAL_VECTOR\(768\).*256.*TOGETHER_ROUTE_EMBEDDINGS=off"):
-        memory.add([{"text": "a"}])  # type: ignore[attr-defined]
-    with pytest.raises(TogetherAIInputError, match="768"):
-        memory.search("a")  # type: ignore[attr-defined]
+    sap = HanaDB(connection, HanaInternalEmbeddings("SAP_NEB.20240715"), table_name="MEMORY")
+    sap.add_texts(["SAP wrote this."])
+    with pytest.raises(TogetherAIInputError, match=r"SAP_NEB\.20240715.*TOGETHER_ROUTE_EMBEDDINGS=off"):
+        adapter(context)
+    HanaDB(connection, DeterministicFakeEmbedding(size=768), table_name="UNKNOWN").add_texts(["Who wrote this?"])
+    with pytest.raises(TogetherAIInputError, match=r"1 row, .*SAP_NEB\.20240715 made none.*stamp_table"):
+        adapter(context, "UNKNOWN")
     assert rows(connection, 'SELECT COUNT(*) FROM "MEMORY"') == [(1,)]
+    assert rows(connection, 'SELECT COUNT(*) FROM "UNKNOWN"') == [(1,)]
 
 
 def test_a_memory_of_togethers_can_be_used_without_this_package(

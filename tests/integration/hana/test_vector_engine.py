@@ -94,9 +94,14 @@ def test_another_model_or_width_is_refused(
         TogetherVectorEngine(context, "KNOWLEDGE", embedding=other)
     with connection.cursor() as cursor:
         cursor.execute("""COMMENT ON COLUMN "KNOWLEDGE"."embeddings" IS ''""")
+    with pytest.raises(TogetherAIInputError, match=r"3 rows.*stamp_table"):
+        TogetherVectorEngine(context, "KNOWLEDGE", embedding=other)
+    assert rows(connection, 'SELECT COUNT(*) FROM "KNOWLEDGE"') == [(3,)]
+    with connection.cursor() as cursor:
+        cursor.execute('DELETE FROM "KNOWLEDGE"')
     with pytest.raises(TogetherAIInputError, match=r"REAL_VECTOR\(256\).*8"):
         TogetherVectorEngine(context, "KNOWLEDGE", embedding=other).upsert_knowledge(KNOWLEDGE)
-    assert rows(connection, 'SELECT COUNT(*) FROM "KNOWLEDGE"') == [(3,)]
+    assert rows(connection, 'SELECT COUNT(*) FROM "KNOWLEDGE"') == [(0,)]
 
 
 def test_only_what_can_be_a_query_is_one(knowledge: TogetherVectorEngine) -> None:

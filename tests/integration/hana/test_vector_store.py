@@ -19,6 +19,7 @@ from langchain_tests.integration_tests import VectorStoreIntegrationTests
 
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIInvalidRequestError, TogetherAISettingsError
+from hana_ai.api.hana import stamp_table
 from hana_ai.api.hana.vector_store import TogetherHanaDB
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import Reply, ScriptedEngine
@@ -39,17 +40,19 @@ class TestStandard(VectorStoreIntegrationTests):
 # --- the table ---
 
 
-def test_a_new_table_has_the_models_width_its_name_and_ids_as_primary_key(
+def test_a_new_table_has_the_models_width_ids_as_primary_key_and_once_it_has_rows_the_models_name(
     make: Make, connection: dbapi.Connection
 ) -> None:
-    make()
-    found = rows(
-        connection,
+    columns = (
         "SELECT COLUMN_NAME, DATA_TYPE_NAME, LENGTH, COMMENTS FROM SYS.TABLE_COLUMNS "
-        "WHERE SCHEMA_NAME = CURRENT_SCHEMA AND TABLE_NAME = 'STORE' ORDER BY POSITION",
+        "WHERE SCHEMA_NAME = CURRENT_SCHEMA AND TABLE_NAME = 'STORE' ORDER BY POSITION"
     )
+    store = make()
+    found = rows(connection, columns)
     assert found[0][:3] == ("VEC_ID", "NVARCHAR", 255)
-    assert found[3] == ("VEC_VECTOR", "REAL_VECTOR", 256, "[embedding model: local/scripted-embedding]")
+    assert found[3] == ("VEC_VECTOR", "REAL_VECTOR", 256, None)
+    store.add_texts(TEXTS)
+    assert rows(connection, columns)[3][3] == "[embedding model: local/scripted-embedding]"
 
 
 def test_another_model_is_refused_before_any_row_is_written(
@@ -102,6 +105,9 @@ def test_another_width_is_refused_before_any_row_is_written_and_both_are_named(
 
 def test_a_table_of_any_width_keeps_the_width_of_its_rows(make: Make, connection: dbapi.Connection) -> None:
     HanaDB(connection, DeterministicFakeEmbedding(size=768), table_name="STORE").add_texts(["theirs"])
+    with pytest.raises(TogetherAIInputError, match=r"1 row, .*stamp_table"):
+        make()
+    stamp_table(connection, "STORE", "local/scripted-embedding")
     with pytest.raises(TogetherAIInputError, match=r"768.*256"):
         make().add_texts(TEXTS)
     assert rows(connection, 'SELECT COUNT(*) FROM "STORE"') == [(1,)]
@@ -323,6 +329,7 @@ def test_a_table_of_langchain_hanas_is_read_and_written_as_it_is(
 ) -> None:
     theirs = HanaDB(connection, embeddings, table_name="STORE")
     theirs.add_texts(["theirs"], [{"n": 1}])
+    stamp_table(connection, "STORE", "local/scripted-embedding")
     store = make()
     assert store.add_texts(["ours"], [{"n": 2}]) == []
     assert {found.page_content for found in theirs.similarity_search("ours")} == {"theirs", "ours"}
