@@ -79,6 +79,9 @@ class TogetherAISettings(BaseSettings):
     together_usage_db: str | None = Field(None, description="a SQLite path, or hana:TABLE; unset = in memory")
     together_cache: str | None = Field(None, description="a SQLite path, or hana:TABLE; unset = none")
     together_route_embeddings: Literal["all", "defaults", "off"] = Field("all", description="all, defaults or off")
+    together_route_tables: str = Field(
+        "", description="comma list of patterns of vector tables that go, with a ! those that stay"
+    )
     together_model_map: str = Field("", description="comma list of requested=model")
     hana_address: str | None = Field(None, description="host of the database")
     hana_port: int = Field(443, ge=1, le=65_535, description="SQL port")
@@ -112,6 +115,17 @@ class TogetherAISettings(BaseSettings):
     @classmethod
     def _fallback(cls, value: str) -> str:
         parse_fallback(value)
+        return value
+
+    @field_validator("together_route_tables")
+    @classmethod
+    def _route_tables(cls, value: str) -> str:
+        for entry in value.split(","):
+            if entry.strip() and not entry.strip().lstrip("!-").strip():
+                raise TogetherAISettingsError(
+                    f"TOGETHER_ROUTE_TABLES has the entry {entry.strip()!r}; entries are patterns such as SALES_* "
+                    "or LEGACY.*, separated by commas, with a ! in front of those that stay."
+                )
         return value
 
     @property

@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hana_ai.api.routing.activation import activate, deactivate, is_active, is_enabled, status
     from hana_ai.api.routing.report import RoutingStatus
+    from hana_ai.api.routing.scopes import stay, tenant
 
 _MODULES = {
     "RoutingStatus": "report",
@@ -16,9 +17,11 @@ _MODULES = {
     "is_active": "activation",
     "is_enabled": "activation",
     "status": "activation",
+    "stay": "scopes",
+    "tenant": "scopes",
 }
 
-__all__ = ["RoutingStatus", "activate", "deactivate", "is_active", "is_enabled", "status"]
+__all__ = ["RoutingStatus", "activate", "deactivate", "is_active", "is_enabled", "status", "stay", "tenant"]
 
 
 def __getattr__(name: str) -> object:

@@ -13,14 +13,14 @@ from enum import Enum
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from hana_ai.api.routing import models
+from hana_ai.api.routing import models, scopes
+from hana_ai.api.routing.arguments import asked_model, fields_of, names_a_deployment
 from hana_ai.api.routing.seams import Patcher, Seam, UpstreamChanged, check_parameters
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseLanguageModel
 
-_DEPLOYMENT = {"deployment_id", "config_id", "config_name"}
 _INIT_MODEL = ["proxy_client", "model_type", "args", "kwargs", "init_func", "model_kwargs"]
 
 
@@ -47,12 +47,15 @@ def init_llm(
     temperature, max_tokens, top_k, top_p
         As in SAP's function, defaults included.
     model_id
-        For Amazon Bedrock; not used.
+        Says how Amazon Bedrock is reached, which has no meaning here, like `config`.
     **kwargs
-        `model_name`, and fields of `ChatTogetherAI`; whatever else SAP's function takes is ignored.
+        `model_name`, and fields of `ChatTogetherAI`, such as `api_key` and `base_url`, which stand in for the
+        settings. With `deployment_id`, `config_id` or `config_name` SAP's own function is called.
 
     Raises
     ------
+    TogetherAIInputError
+        There is no such argument; the message names it.
     TogetherAISettingsError
         There is no key, or a setting has a value that is not allowed.
 
@@ -61,7 +64,7 @@ def init_llm(
     >>> from hana_ai.api import init_llm
     >>> llm = init_llm("gpt-4o", max_tokens=1024)
     """
-    if proxy_client is not None or init_func is not None:
+    if names_a_deployment({**kwargs, "proxy_client": proxy_client, "init_func": init_func}):
         from gen_ai_hub.proxy.langchain import init_llm as original
 
         made: BaseLanguageModel[Any] = original(
@@ -70,7 +73,7 @@ def init_llm(
         )  # fmt: skip
         return made
     parameters = {"temperature": temperature, "max_tokens": max_tokens, "top_k": top_k, "top_p": top_p}
-    return _llm(args, kwargs, parameters)
+    return _llm(args, {**parameters, "model_id": model_id, **kwargs})
 
 
 def init_embedding_model(
@@ -84,10 +87,12 @@ def init_embedding_model(
 
     Raises
     ------
+    TogetherAIInputError
+        There is no such argument; the message names it.
     TogetherAISettingsError
         There is no key, or no embedding model is set and the catalogue has none.
     """
-    if proxy_client is not None or init_func is not None:
+    if names_a_deployment({**kwargs, "proxy_client": proxy_client, "init_func": init_func}):
         from gen_ai_hub.proxy.langchain import (
             init_embedding_model as original,
         )
@@ -96,24 +101,33 @@ def init_embedding_model(
             *args, proxy_client=proxy_client, init_func=init_func, model_id=model_id, **kwargs
         )
         return made
-    found = models.embeddings(_asked(args, kwargs), required=True)
+    fields = _embedding_fields(args, {**kwargs, "model_id": model_id})
+    found = models.embeddings(asked_model(args, kwargs), required=True, fields=fields)
     assert found is not None
     return found
 
 
-def _asked(args: Sequence[object], kwargs: Mapping[str, object]) -> str | None:
-    asked = args[0] if args else kwargs.get("model_name")
-    return None if asked is None else str(asked)
-
-
-def _llm(
-    args: Sequence[object], kwargs: Mapping[str, object], parameters: Mapping[str, object]
-) -> BaseLanguageModel[Any]:
+def _llm(args: Sequence[object], given: Mapping[str, Any]) -> BaseLanguageModel[Any]:
     from hana_ai.api.chat_models import ChatTogetherAI
 
-    known = ChatTogetherAI.model_fields.keys() - {"model", "api_key", "base_url"}
-    given = {**parameters, **kwargs}
-    return models.chat_model(_asked(args, kwargs), {name: value for name, value in given.items() if name in known})
+    _check_one(args, "init_llm")
+    return models.chat_model(asked_model(args, given), fields_of(ChatTogetherAI, "init_llm", given))
+
+
+def _embedding_fields(args: Sequence[object], given: Mapping[str, Any]) -> dict[str, Any]:
+    from hana_ai.api.embeddings import TogetherAIEmbeddings
+
+    _check_one(args, "init_embedding_model")
+    return fields_of(TogetherAIEmbeddings, "init_embedding_model", given)
+
+
+def _check_one(args: Sequence[object], where: str) -> None:
+    from hana_ai.api.errors import TogetherAIInputError
+
+    if len(args) > 1:
+        raise TogetherAIInputError(
+            f"{where} takes one argument without a name, the model's; there are {len(args)}."
+        )
 
 
 def _route(  # noqa: PLR0917 - the parameters of _init_model, in its order
@@ -126,14 +140,17 @@ def _route(  # noqa: PLR0917 - the parameters of _init_model, in its order
     model_kwargs: Mapping[str, object] | None = None,
     **more: object,
 ) -> object:
+    given: dict[str, Any] = {**(model_kwargs or {}), **kwargs}
+    own = names_a_deployment({**given, "proxy_client": proxy_client, "init_func": init_func})
     is_named = bool(args) or "model_name" in kwargs
-    if is_named and proxy_client is None and init_func is None and not _DEPLOYMENT & kwargs.keys():
+    if is_named and not own and not scopes.is_staying():
         if model_type.name == "LLM":
-            return _llm(args, kwargs, model_kwargs or {})
+            return _llm(args, given)
         # It is always the user who makes the SDK's embeddings.
-        made = models.embeddings_for("user", _asked(args, kwargs))
-        if made is not None:
-            return made
+        if models.routes_embeddings("user"):
+            made = models.embeddings(asked_model(args, given), fields=_embedding_fields(args, given))
+            if made is not None:
+                return made
     return original(proxy_client, model_type, args, kwargs, init_func, model_kwargs, **more)
 
 

@@ -1,21 +1,27 @@
 """Which of Together's models answers where the toolkit asks for another one.
 
-Choices are made once per process: all vectors of a table must come from one model, even if the catalogue's
-recommendation changes while the process runs.
+The settings, the key and the address are those of the moment. Only the catalogue's recommendation is asked for
+once per process and address: all vectors of a table must come from one model, even if the recommendation changes
+while the process runs.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hana_ai.api.process import RenewableLock
+from hana_ai.api.routing import scopes
 from hana_ai.api.routing.hooks import ROUTING
+from hana_ai.api.routing.table_patterns import goes, table_patterns
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from hana_ai.api.chat_models import ChatTogetherAI
     from hana_ai.api.embeddings import TogetherAIEmbeddings
+    from hana_ai.api.llms import TogetherAI
     from hana_ai.api.rerankers import TogetherAIRerank
     from hana_ai.api.settings import TogetherAISettings
 
@@ -24,11 +30,19 @@ logger = logging.getLogger(__name__)
 Origin = Literal["default", "user"]
 """Who made an embedding service: the toolkit itself, or the user."""
 
+_MOST_OBJECTS = 256
+"""Made for different settings; a process may serve any number of tenants."""
+
+_Made = TypeVar("_Made")
+
 _lock = RenewableLock()
 _said: set[str] = set()
-_embeddings: dict[tuple[str, str], TogetherAIEmbeddings] = {}
-_rerankers: dict[tuple[str, str], TogetherAIRerank] = {}
-_stays: dict[str, str] = {}
+_embeddings: dict[tuple[TogetherAISettings, str], TogetherAIEmbeddings] = {}
+_rerankers: dict[TogetherAISettings, TogetherAIRerank] = {}
+_recommended: dict[str, str] = {}
+"""The embedding model that the catalogue of an address recommended first."""
+_stays: dict[tuple[str, SecretStr | None], str] = {}
+"""Why there is no embedding model, by address and key."""
 
 
 def forget() -> None:
@@ -37,7 +51,55 @@ def forget() -> None:
         _said.clear()
         _embeddings.clear()
         _rerankers.clear()
+        _recommended.clear()
         _stays.clear()
+
+
+def is_staying() -> bool:
+    """Whether the caller is in a block of `stay`, in which the toolkit goes its own way."""
+    return scopes.is_staying()
+
+
+def routes_table(table: str, schema: str | None) -> bool:
+    """Whether a vector table that is opened now may hold Together's vectors.
+
+    False in a block of `stay`, with TOGETHER_ROUTE_EMBEDDINGS=off, and where TOGETHER_ROUTE_TABLES lets it stay.
+
+    Parameters
+    ----------
+    table : str
+    schema : str or None
+        None where it is not known; a pattern with a schema that stays then counts for every schema.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        A setting has a value that is not allowed.
+    """
+    if is_staying():
+        return False
+    settings = current_settings()
+    if settings.together_route_embeddings == "off":
+        return False
+    return goes(table_patterns(settings.together_route_tables), table, schema)
+
+
+def current_settings(api_key: object = None, base_url: object = None) -> TogetherAISettings:
+    """The settings of the moment, with the key and address of the arguments, or else of the caller's `tenant`."""
+    from pydantic import SecretStr
+
+    from hana_ai.api.settings import TogetherAISettings
+
+    tenant = scopes.current().tenant
+    if tenant is not None:
+        base_url = base_url or tenant.base_url
+        api_key = api_key or tenant.api_key
+    given: dict[str, Any] = {}
+    if api_key:
+        given["together_api_key"] = api_key if isinstance(api_key, SecretStr) else SecretStr(str(api_key))
+    if base_url:
+        given["together_base_url"] = str(base_url)
+    return TogetherAISettings(**given)
 
 
 def model_map(settings: TogetherAISettings) -> dict[str, str]:
@@ -88,17 +150,34 @@ def mapped(
 def chat_model(asked: str | None, fields: Mapping[str, Any]) -> ChatTogetherAI:
     """The chat model that answers for a requested name."""
     from hana_ai.api.chat_models import ChatTogetherAI
-    from hana_ai.api.settings import TogetherAISettings
 
-    settings = TogetherAISettings()
+    return _language_model(ChatTogetherAI, asked, fields)
+
+
+def text_model(asked: str | None, fields: Mapping[str, Any]) -> TogetherAI:
+    """The model that answers for a requested one that continues a text."""
+    from hana_ai.api.llms import TogetherAI
+
+    return _language_model(TogetherAI, asked, fields)
+
+
+def _language_model(kind: Callable[..., _Made], asked: str | None, fields: Mapping[str, Any]) -> _Made:
+    settings = current_settings(fields.get("api_key"), fields.get("base_url"))
     # Whoever names a model should see that another one answers, unless the map says so on purpose.
     model = mapped(asked, settings, settings.together_default_model, logging.WARNING)
-    made = ChatTogetherAI(model=model, **fields)
+    made = kind(**{**fields, **_place(settings), "model": model})
     _check_defaults(settings)
     return made
 
 
-def embeddings(asked: str | None, *, required: bool = False) -> TogetherAIEmbeddings | None:
+def _place(settings: TogetherAISettings) -> dict[str, object]:
+    """The fields of an object that say where its requests go, and for whom."""
+    return {"api_key": settings.together_api_key, "base_url": settings.together_base_url}
+
+
+def embeddings(
+    asked: str | None, *, required: bool = False, fields: Mapping[str, Any] | None = None
+) -> TogetherAIEmbeddings | None:
     """The embeddings that answer for a requested name; None when Together offers none.
 
     The catalogue is asked where neither TOGETHER_DEFAULT_EMBEDDING_MODEL nor the map names a model. If it cannot
@@ -110,6 +189,8 @@ def embeddings(asked: str | None, *, required: bool = False) -> TogetherAIEmbedd
         The name that the toolkit requests.
     required : bool
         Whether to raise instead of returning None.
+    fields : mapping, optional
+        Of `TogetherAIEmbeddings`, for an object of its own. The same one is returned for equal settings otherwise.
 
     Raises
     ------
@@ -118,39 +199,76 @@ def embeddings(asked: str | None, *, required: bool = False) -> TogetherAIEmbedd
     TogetherAIRequestError
         The catalogue cannot be read.
     """
+    fields = fields or {}
+    settings = current_settings(fields.get("api_key"), fields.get("base_url"))
+    if not fields and (found := _remembered(_embeddings, (settings, asked or ""))) is not None:
+        return found
+    if _why_none(settings) is not None and not required:
+        return None
+    made = _make_embeddings(asked, settings, fields, required)
+    if made is None or fields:
+        return made
+    return _remember(_embeddings, (settings, asked or ""), made)
+
+
+def _make_embeddings(
+    asked: str | None, settings: TogetherAISettings, fields: Mapping[str, Any], required: bool
+) -> TogetherAIEmbeddings | None:
     from hana_ai.api.embeddings import TogetherAIEmbeddings
     from hana_ai.api.errors import TogetherAISettingsError
-    from hana_ai.api.settings import TogetherAISettings
 
-    settings = TogetherAISettings()
-    key = (settings.together_base_url, asked or "")
-    with _lock:
-        if key in _embeddings:
-            return _embeddings[key]
-        if _stays.get(key[0]) and not required and settings.together_default_embedding_model is None:
-            return None
     # What the toolkit embeds in the database may be empty or long: SAP's functions take it.
+    given = {"on_empty": "blank", "on_too_long": "truncate", **fields, **_place(settings)}
     made = TogetherAIEmbeddings(
-        model=mapped(asked, settings, settings.together_default_embedding_model),
-        on_empty="blank",
-        on_too_long="truncate",
+        **{**given, "model": mapped(asked, settings, settings.together_default_embedding_model)}
     )
     _check_defaults(settings)
-    if made.model is None:
+    if made.model is not None:
+        return made
+    address = settings.together_base_url
+    if address not in _recommended:
         try:
-            made.model = made._catalog.default("embedding")
+            recommended = made._catalog.default("embedding")
         except TogetherAISettingsError as exc:
             if required:
                 raise
             with _lock:
-                _stays[key[0]] = str(exc)
+                _stays[_account(settings)] = str(exc)
             say_once(
                 logging.WARNING,
                 f"The toolkit's own embeddings stay in use, since Together AI has no model for them: {exc}",
             )
             return None
+        with _lock:
+            _recommended.setdefault(address, recommended)
+    made.model = _recommended[address]
+    return made
+
+
+def _account(settings: TogetherAISettings) -> tuple[str, SecretStr | None]:
+    return settings.together_base_url, settings.together_api_key
+
+
+def _why_none(settings: TogetherAISettings) -> str | None:
+    """Why Together has no embedding model for these settings, as far as known."""
+    return None if settings.together_default_embedding_model else _stays.get(_account(settings))
+
+
+_Key = TypeVar("_Key")
+
+
+def _remembered(objects: dict[_Key, _Made], key: _Key) -> _Made | None:
     with _lock:
-        return _embeddings.setdefault(key, made)
+        return objects.get(key)
+
+
+def _remember(objects: dict[_Key, _Made], key: _Key, made: _Made) -> _Made:
+    """Keep an object, unless another thread has been faster, and forget the oldest of too many."""
+    with _lock:
+        found = objects.setdefault(key, made)
+        while len(objects) > _MOST_OBJECTS:
+            del objects[next(iter(objects))]
+        return found
 
 
 def embeddings_for(origin: Origin, asked: str | None) -> TogetherAIEmbeddings | None:
@@ -160,27 +278,22 @@ def embeddings_for(origin: Origin, asked: str | None) -> TogetherAIEmbeddings | 
 
 def routes_embeddings(origin: Origin) -> bool:
     """Whether TOGETHER_ROUTE_EMBEDDINGS sends embeddings of this origin to Together."""
-    from hana_ai.api.settings import TogetherAISettings
-
-    route = TogetherAISettings().together_route_embeddings
+    route = current_settings().together_route_embeddings
     return route == "all" or (route == "defaults" and origin == "default")
 
 
 def reranker() -> TogetherAIRerank | None:
     """The rerank model, where TOGETHER_DEFAULT_RERANK_MODEL names one."""
     from hana_ai.api.rerankers import TogetherAIRerank
-    from hana_ai.api.settings import TogetherAISettings
 
-    settings = TogetherAISettings()
-    model = settings.together_default_rerank_model
-    if model is None:
+    settings = current_settings()
+    if settings.together_default_rerank_model is None:
         return None
-    key = (settings.together_base_url, model)
-    with _lock:
-        if key not in _rerankers:
-            _rerankers[key] = TogetherAIRerank(model=model)
-            _check_defaults(settings)
-        return _rerankers[key]
+    if (found := _remembered(_rerankers, settings)) is not None:
+        return found
+    made = TogetherAIRerank(**{**_place(settings), "model": settings.together_default_rerank_model})
+    _check_defaults(settings)
+    return _remember(_rerankers, settings, made)
 
 
 def _check_defaults(settings: TogetherAISettings) -> None:
@@ -201,26 +314,20 @@ def _check_defaults(settings: TogetherAISettings) -> None:
 def why_embeddings_stay() -> str | None:
     """For `status()`: why the toolkit's own embeddings stay, as far as known."""
     from hana_ai.api.errors import TogetherAISettingsError
-    from hana_ai.api.settings import TogetherAISettings
 
     try:
-        settings = TogetherAISettings()
+        settings = current_settings()
     except TogetherAISettingsError as exc:
         return str(exc)
-    if settings.together_route_embeddings == "off":
-        return "TOGETHER_ROUTE_EMBEDDINGS=off"
-    if settings.together_default_embedding_model is None:
-        return _stays.get(settings.together_base_url)
-    return None
+    return "TOGETHER_ROUTE_EMBEDDINGS=off" if settings.together_route_embeddings == "off" else _why_none(settings)
 
 
 def why_reranking_stays() -> str | None:
     """For `status()`: why the toolkit's own reranking stays."""
     from hana_ai.api.errors import TogetherAISettingsError
-    from hana_ai.api.settings import TogetherAISettings
 
     try:
-        named = TogetherAISettings().together_default_rerank_model
+        named = current_settings().together_default_rerank_model
     except TogetherAISettingsError as exc:
         return str(exc)
     return None if named else "TOGETHER_DEFAULT_RERANK_MODEL is not set"

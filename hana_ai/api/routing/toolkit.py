@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
-from hana_ai.api.routing import models
+from hana_ai.api.routing import models, scopes
+from hana_ai.api.routing.arguments import fields_of, names_a_deployment
 from hana_ai.api.routing.seams import NotNeeded, Patcher, Seam, UpstreamChanged, class_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hana_ai.api.embeddings import TogetherAIEmbeddings
+    from hana_ai.api.rerankers import TogetherAIRerank
 
 _ORIGIN = "_together_origin"
+_SCOPE = "_together_scope"
+_NO_SCOPE = scopes.Scope()
 _EMBEDDING_SERVICE = "hana_ai.vectorstore.embedding_service"
 
 
@@ -34,8 +38,22 @@ class _KnowledgeTable(Protocol):
 
 def embeddings_of(service: object) -> TogetherAIEmbeddings | None:
     """What embeds for one of the toolkit's embedding services now; None when it does so itself."""
+    if _stays(service):
+        return None
     asked = getattr(service, "model_version", None)
-    return models.embeddings_for(getattr(service, _ORIGIN, "user"), asked)
+    with scopes.within(_scope_of(service)):
+        return models.embeddings_for(getattr(service, _ORIGIN, "user"), asked)
+
+
+def _stays(made: object) -> bool:
+    """Whether an object was made in a block of `stay`."""
+    return bool(getattr(made, _SCOPE, _NO_SCOPE).stays)
+
+
+def _scope_of(made: object) -> scopes.Scope:
+    """The scope in which an object's calls are made: its own tenant's, or else the caller's."""
+    tenant: scopes.Tenant | None = getattr(made, _SCOPE, _NO_SCOPE).tenant
+    return scopes.Scope(tenant=tenant or scopes.current().tenant)
 
 
 def is_embedding_service(value: object) -> bool:
@@ -49,6 +67,12 @@ def is_embedding_service(value: object) -> bool:
 def _remember_origin(original: Callable[..., object], self: object, *args: object, **kwargs: object) -> None:
     original(self, *args, **kwargs)
     setattr(self, _ORIGIN, _origin(sys._getframe(2).f_globals.get("__name__")))
+    setattr(self, _SCOPE, scopes.current())
+
+
+def _remember_scope(original: Callable[..., object], self: object, *args: object, **kwargs: object) -> None:
+    original(self, *args, **kwargs)
+    setattr(self, _SCOPE, scopes.current())
 
 
 def _origin(caller: object) -> models.Origin:
@@ -92,13 +116,25 @@ def _check_every_method_calls(owner: type) -> None:
 
 def _make_hub_embeddings(original: Callable[..., object], self: object, *args: object, **kwargs: object) -> None:
     origin = _origin(sys._getframe(2).f_globals.get("__name__"))
-    asked = str(args[0] if args else kwargs.get("model_id", "text-embedding-ada-002"))
-    explicit = kwargs.get("proxy_client") is not None or kwargs.get("init_func") is not None
-    embeddings = None if explicit else models.embeddings_for(origin, asked)
+    embeddings = (
+        None if scopes.is_staying() or names_a_deployment(kwargs) else _hub_embeddings(origin, args, kwargs)
+    )
     if embeddings is None:
         original(self, *args, **kwargs)
     else:
         vars(self)["model"] = embeddings
+
+
+def _hub_embeddings(
+    origin: models.Origin, args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> TogetherAIEmbeddings | None:
+    from hana_ai.api.embeddings import TogetherAIEmbeddings
+
+    if not models.routes_embeddings(origin):
+        return None
+    asked = str(args[0] if args else kwargs.get("model_id", "text-embedding-ada-002"))
+    given = {name: value for name, value in kwargs.items() if name != "model_id"}
+    return models.embeddings(asked, fields=fields_of(TogetherAIEmbeddings, "GenAIHubEmbeddings", given))
 
 
 def _patch_gen_ai_hub_embeddings(module: ModuleType, patcher: Patcher) -> None:
@@ -106,11 +142,19 @@ def _patch_gen_ai_hub_embeddings(module: ModuleType, patcher: Patcher) -> None:
     patcher.replace(owner, "__init__", _make_hub_embeddings, ["self", "model_id"])
 
 
+def _reranker_of(encoder: object) -> TogetherAIRerank | None:
+    """What scores for one of the toolkit's cross encoders now; None when it does so itself."""
+    if _stays(encoder):
+        return None
+    with scopes.within(_scope_of(encoder)):
+        return models.reranker()
+
+
 def _predict(
     original: Callable[..., object], self: object, data: object, *args: object, **kwargs: object
 ) -> object:
     wants_table = kwargs.get("return_table") or (len(args) > 4 and args[4])
-    if not isinstance(data, list) or wants_table or (reranker := models.reranker()) is None:
+    if not isinstance(data, list) or wants_table or (reranker := _reranker_of(self)) is None:
         return original(self, data, *args, **kwargs)
     import numpy as np
 
@@ -125,10 +169,11 @@ def _patch_pal_cross_encoder(module: ModuleType, patcher: Patcher) -> None:
         _predict,
         ["self", "data", "thread_number", "batch_size", "max_token_num", "model_version", "return_table"],
     )
+    patcher.replace(owner, "__init__", _remember_scope, ["self", "connection_context"])
 
 
 def _predict_for_dummy(original: Callable[..., object], self: object, pairs: Sequence[tuple[str, str]]) -> object:
-    reranker = models.reranker()
+    reranker = _reranker_of(self)
     return original(self, pairs) if reranker is None else reranker.predict(pairs)
 
 
@@ -138,6 +183,7 @@ def _patch_dummy_cross_encoder(module: ModuleType, patcher: Patcher) -> None:
         # sentence_transformers is installed, so a real model does the scoring.
         raise NotNeeded
     patcher.replace(owner, "predict", _predict_for_dummy, ["self", "pairs"])
+    patcher.replace(owner, "__init__", _remember_scope, ["self", "model_name"])
 
 
 def _merge(

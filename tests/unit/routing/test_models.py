@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from hana_ai.api.errors import TogetherAIRequestError, TogetherAISettingsError
+from hana_ai.api import routing
+from hana_ai.api.embeddings import TogetherAIEmbeddings
+from hana_ai.api.errors import TogetherAIInputError, TogetherAIRequestError, TogetherAISettingsError
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
 from hana_ai.api.routing import models
 from hana_ai.api.routing.gen_ai_hub import init_embedding_model, init_llm
 from hana_ai.api.settings import TogetherAISettings
 from tests.conftest import ScriptedTogether, export
+from tests.secrets_watch import MARK
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +79,7 @@ def test_another_language_model_than_the_named_one_is_a_warning_unless_the_map_n
 def test_init_llm_takes_what_saps_function_takes_and_has_its_defaults(
     together_environment: ScriptedTogether,
 ) -> None:
-    llm = init_llm("gpt-4o", seed=1, streaming=True, deployment_id="d1", model_id="ignored")
+    llm = init_llm("gpt-4o", seed=1, streaming=True, model_id="of Bedrock", config=object())
     found = llm.model_dump(include={"temperature", "max_tokens", "top_p", "top_k", "seed", "streaming"})
     assert found == {
         "temperature": 0.0,
@@ -88,9 +93,93 @@ def test_init_llm_takes_what_saps_function_takes_and_has_its_defaults(
     assert init_llm(model_name="an/own").model == "an/own"  # type: ignore[attr-defined]
 
 
-def test_the_key_and_the_address_come_from_the_settings_alone(together_environment: ScriptedTogether) -> None:
-    llm = init_llm("gpt-4o", api_key="another", base_url="https://elsewhere.example")
-    assert llm.base_url == together_environment.base_url  # type: ignore[attr-defined]
+def test_an_argument_that_has_no_meaning_here_is_logged_once(
+    together_environment: ScriptedTogether, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="hana_ai.api")
+    for _ in range(2):
+        init_llm("gpt-4o", model_id="of Bedrock")
+    assert len([record for record in caplog.records if "init_llm(model_id=...)" in record.message]) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "kind"),
+    [
+        (
+            init_llm,
+            {"api_version": "2024-10-21", "tempature": 0},
+            "ChatTogetherAI, which has no api_version and no",
+        ),
+        (init_embedding_model, {"encoding": "base64"}, "TogetherAIEmbeddings, which has no encoding"),
+    ],
+)
+def test_an_argument_that_is_none_is_refused_by_its_name(
+    together_environment: ScriptedTogether, make: Any, arguments: dict[str, Any], kind: str
+) -> None:
+    with pytest.raises(TogetherAIInputError, match=kind):
+        make("gpt-4o", **arguments)
+    with pytest.raises(TogetherAIInputError, match="one argument without a name"):
+        make("gpt-4o", "another")
+
+
+def test_arguments_of_embeddings_arrive_in_an_object_of_its_own(together_environment: ScriptedTogether) -> None:
+    shared = init_embedding_model("text-embedding-3-small")
+    own = init_embedding_model("text-embedding-3-small", dimensions=256, chunk_size=2)
+    assert isinstance(own, TogetherAIEmbeddings)
+    assert (own.dimensions, own.batch_size) == (256, 2)
+    assert init_embedding_model("text-embedding-3-small") is shared
+    own.embed_documents(["a", "b", "c"])
+    assert {body["dimensions"] for body in bodies(together_environment)} == {256}
+
+
+def bodies(server: ScriptedTogether) -> list[Any]:
+    return [request.body for request in server.engine.requests if request.path == "/v1/embeddings"]
+
+
+@pytest.mark.parametrize("make", [init_llm, init_embedding_model])
+@pytest.mark.parametrize("names", [("api_key", "base_url"), ("together_api_key", "together_api_base")])
+def test_the_key_and_the_address_of_the_call_come_before_those_of_the_settings(
+    together_environment: ScriptedTogether, make: Any, names: tuple[str, str]
+) -> None:
+    with ScriptedTogether() as another:
+        values = (another.api_key, another.base_url)
+        made = make("gpt-4o", **dict(zip(names, values, strict=True)))
+        made.invoke("a") if make is init_llm else made.embed_query("a")
+        assert [request.headers["authorization"] for request in another.engine.requests] == [
+            f"Bearer {another.api_key}"
+        ] * len(another.engine.requests)
+        assert another.engine.requests
+    assert not together_environment.engine.requests
+
+
+def test_another_key_in_the_environment_is_taken_at_once(
+    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = models.embeddings("SAP_NEB.20240715")
+    monkeypatch.setenv("TOGETHER_API_KEY", f"{MARK}-second")
+    second = models.embeddings("SAP_NEB.20240715")
+    assert first is not None
+    assert second is not None
+    assert second.api_key != first.api_key
+    assert second.model == first.model
+
+
+def test_a_process_with_many_tenants_keeps_few_objects_and_one_model(
+    together_environment: ScriptedTogether,
+) -> None:
+    first = models.embeddings("a")
+    assert first is not None
+    found, kept = set(), list[weakref.ref[Any]]()
+    for number in range(600):
+        with routing.tenant(f"{MARK}-{number}"):
+            made = models.embeddings("a")
+        assert isinstance(made, TogetherAIEmbeddings)
+        found.add(made.model)
+        kept.append(weakref.ref(made))
+
+    gc.collect()
+    assert found == {first.model}
+    assert len([made for made in kept if made() is not None]) < 300
 
 
 def test_init_embedding_model_makes_the_embeddings_of_together(together_environment: ScriptedTogether) -> None:
