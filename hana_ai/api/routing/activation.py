@@ -87,7 +87,7 @@ def deactivate() -> None:
 
 
 def status() -> RoutingStatus:
-    """Report how each place is doing (routed, not installed, upstream changed, ...), with versions.
+    """Report how each place is doing (routed, stays, not installed, upstream changed, ...), with versions.
 
     Examples
     --------
@@ -96,15 +96,17 @@ def status() -> RoutingStatus:
     """
     from hana_ai.api.routing.hooks import ROUTING
     from hana_ai.api.routing.report import RoutingStatus
+    from hana_ai.api.routing.staying import staying
     from hana_ai.api.routing.workarounds import MAKERS
 
-    return RoutingStatus(ROUTING.active, is_enabled(), tuple(ROUTING.statuses(_seams(), MAKERS)))
+    places = (*ROUTING.statuses(_seams(), MAKERS), *staying())
+    return RoutingStatus(ROUTING.active, is_enabled(), places)
 
 
 def _seams() -> Sequence[Seam]:
-    from hana_ai.api.routing import gen_ai_hub, memory, toolkit, workarounds
+    from hana_ai.api.routing import gen_ai_hub, hub_classes, memory, toolkit, workarounds
 
-    return (*toolkit.SEAMS, *memory.SEAMS, *gen_ai_hub.SEAMS, *workarounds.SEAMS)
+    return (*toolkit.SEAMS, *memory.SEAMS, *gen_ai_hub.SEAMS, *hub_classes.SEAMS, *workarounds.SEAMS)
 
 
 def is_enabled() -> bool:

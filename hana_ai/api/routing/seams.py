@@ -79,6 +79,7 @@ class Patcher:
     def __init__(self, is_active: Callable[[], bool]) -> None:
         self._is_active = is_active
         self._replaced: list[tuple[ModuleType | type, str, object, object]] = []
+        self._constructed: list[type] = []
 
     def replace(
         self, owner: ModuleType | type, name: str, route: Callable[..., object], parameters: Sequence[str]
@@ -126,12 +127,55 @@ class Patcher:
             setattr(owner, name, value)
             self._replaced.append((owner, name, original, value))
 
+    def construct(self, owner: type, make: Callable[..., object | None]) -> None:
+        """Let calls of a class make something else.
+
+        The class's metaclass is exchanged, not its `__new__`: that would be in the way of copying and unpickling,
+        and Python does not forget one that a class no longer has.
+
+        Parameters
+        ----------
+        owner
+            The class; its subclasses are not affected.
+        make
+            Called with the arguments; None leaves it to the class.
+        """
+        if owner in _makers:
+            return
+        is_active = self._is_active
+        _makers[owner] = lambda *args, **kwargs: make(*args, **kwargs) if is_active() else None
+        type.__setattr__(owner, "__class__", _making(type(owner)))
+        self._constructed.append(owner)
+
     def undo(self) -> None:
         """Restore what was there, unless somebody else changed it since: their change would be lost."""
+        constructed, self._constructed = self._constructed, []
+        for made in constructed:
+            _makers.pop(made, None)
+            metaclass = type(made).__base__
+            if metaclass is not None and type(made) is _making(metaclass):
+                type.__setattr__(made, "__class__", metaclass)
         replaced, self._replaced = self._replaced, []
         for owner, name, original, value in reversed(replaced):
             if vars(owner).get(name) is value:
                 setattr(owner, name, original)
+
+
+_makers: dict[type, Callable[..., object | None]] = {}
+"""What makes something else for calls of exactly these classes."""
+
+
+@functools.cache
+def _making(metaclass: type[type]) -> type[type]:
+    """A metaclass whose classes ask `_makers` first; otherwise it is as the given one."""
+
+    def call(cls: type, *args: object, **kwargs: object) -> object:
+        make = _makers.get(cls)
+        made = None if make is None else make(*args, **kwargs)
+        return metaclass.__call__(cls, *args, **kwargs) if made is None else made
+
+    names = {"__call__": call, "__module__": metaclass.__module__, "__qualname__": metaclass.__qualname__}
+    return type(metaclass.__name__, (metaclass,), names)
 
 
 def _is_ours(value: object) -> bool:
