@@ -99,8 +99,9 @@ def status() -> RoutingStatus:
     from hana_ai.api.routing.staying import staying
     from hana_ai.api.routing.workarounds import MAKERS
 
-    places = (*ROUTING.statuses(_seams(), MAKERS), *staying())
-    return RoutingStatus(ROUTING.active, is_enabled(), places)
+    places = ROUTING.statuses(_seams(), MAKERS)
+    others = staying({place.name for place in places})
+    return RoutingStatus(ROUTING.active, is_enabled(), (*places, *others))
 
 
 def _seams() -> Sequence[Seam]:

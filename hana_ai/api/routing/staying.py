@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from hana_ai.api.routing.seams import SeamStatus, has_module, version_of
@@ -34,6 +35,24 @@ STAYING = (
         "hana_ai",
         "hana-ai",
         "hana_ai makes none: it asks the one that the program brings, which is routed where GenAI Hub makes it",
+    ),
+    Staying(
+        "FAISS of HANAMLRAGAgent",
+        "langchain_community.vectorstores.faiss",
+        "langchain-community",
+        "a local file, which embeds with the agent's embedding service",
+    ),
+    Staying(
+        "HanaDB",
+        "langchain_hana.vectorstores.hana_db",
+        "langchain-hana",
+        "embeds with what it is given; HanaInternalEmbeddings embed in the database",
+    ),
+    Staying(
+        "HANAMLinVectorEngine",
+        "hana_ai.vectorstore.hana_vector_engine",
+        "hana-ai",
+        "embeds in the database, in a column that it generates; TogetherVectorEngine stands in for it",
     ),
     Staying(
         "SQL procedures of hana_ai.retrieval",
@@ -88,6 +107,7 @@ STAYING = (
 """As of hana-ai 1.1.26081400, sap-ai-sdk-gen 7.4.1 and hana-ml 2.29."""
 
 
-def staying() -> list[SeamStatus]:
-    """A line of each for `status()`."""
-    return [found for place in STAYING if (found := place.status()) is not None]
+def staying(routed: Container[str]) -> list[SeamStatus]:
+    """A line of each for `status()`, but for those places that have one already."""
+    others = (place for place in STAYING if place.name not in routed)
+    return [found for place in others if (found := place.status()) is not None]
