@@ -187,10 +187,11 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(ipython: object) -> None:
-    """Route the toolkit to Together AI, for ``%load_ext hana_ai.api``; the same as `routing.activate`."""
+    """Route the toolkit to Together AI, for ``%load_ext hana_ai.api``, and print what happened; see `activate`."""
     from hana_ai.api.routing import activate
+    from hana_ai.api.routing.report import what_happened
 
-    activate()
+    print(what_happened(activate()))  # noqa: T201 - for whoever loads it in a notebook
 
 
 def unload_ipython_extension(ipython: object) -> None:
@@ -198,3 +199,4 @@ def unload_ipython_extension(ipython: object) -> None:
     from hana_ai.api.routing import deactivate
 
     deactivate()
+    print("The toolkit is not routed to Together AI any more.")  # noqa: T201

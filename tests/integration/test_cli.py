@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hana_ai.api import __version__
+from hana_ai.api import __version__, routing
 from hana_ai.api.cli import main
 from hana_ai.api.cli.app import run
 from hana_ai.api.cli.demo import run_demo
@@ -134,6 +134,22 @@ def test_doctor_finds_nothing_wrong_with_a_whole_set_up(
     assert f"embedding: {ScriptedEngine.EMBEDDING}, picked from the catalogue" in text
     assert "is a server on this machine, not Together AI" in text
     assert together_environment.api_key not in text
+
+
+def test_doctor_and_the_routing_agree_on_reranking(
+    together_environment: ScriptedTogether, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = "TOGETHER_DEFAULT_RERANK_MODEL is not set"
+    assert f"rerank: {reason}, so the toolkit reranks by itself" in doctor(ENABLE_TOGETHER_AI="true")
+    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
+    assert routing.activate()
+    try:
+        assert routing.status()["PALCrossEncoder"].detail == reason
+        monkeypatch.setenv("TOGETHER_DEFAULT_RERANK_MODEL", "local/scripted-rerank")
+        assert routing.status()["PALCrossEncoder"].state in ("routed", "on import")
+    finally:
+        routing.deactivate()
+    assert "rerank: local/scripted-rerank" in doctor()
 
 
 def test_doctor_names_the_variable_with_a_bad_value(doctor: Doctor) -> None:

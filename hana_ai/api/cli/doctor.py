@@ -101,6 +101,10 @@ def _default_model(catalog: Catalog, kind: str, variable: str, named: str | None
             picked = catalog.default(kind)
         except TogetherAISettingsError as exc:
             return Finding("note", f"no {kind} model", str(exc))
+        if kind == "rerank":
+            # As the routing has it: a rerank model may need an endpoint, which nobody should pay for by chance.
+            stays = f"{variable} is not set, so the toolkit reranks by itself"
+            return Finding("ok", f"rerank: {stays}; TogetherAIRerank takes {picked}")
         return Finding("ok", f"{kind}: {picked}, picked from the catalogue ({variable} is not set)")
     info = catalog.models().get(named)
     if info is None:

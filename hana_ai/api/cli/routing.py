@@ -11,6 +11,7 @@ from typing import Literal
 
 from hana_ai.api import routing
 from hana_ai.api.routing import startup_files
+from hana_ai.api.routing.report import missing_key
 from hana_ai.api.routing.seams import version_of
 
 from .console import Problem
@@ -37,6 +38,8 @@ def run_program(command: Sequence[str], *, replace: bool = os.name == "posix") -
         raise Problem("Name a program to run, for example: hana-ai-together run -- python app.py")
     if not routing.is_enabled():
         print(f"hana-ai-together: {NOT_ENABLED}", file=sys.stderr)
+    elif (missing := missing_key()) is not None:
+        print(f"hana-ai-together: {missing}", file=sys.stderr)
     environment = startup_files.startup_environment(os.environ)
     program = shutil.which(command[0], path=environment["PATH"])
     if program is None:

@@ -90,6 +90,8 @@ class ClientFields(BaseModel):
     _settings_fallback: tuple[FallbackTarget, ...] = PrivateAttr(default=())
     _fallback_key: SecretStr | None = PrivateAttr(default=None)
     _targets: tuple[object, tuple[FallbackTarget, ...]] = PrivateAttr(default=(None, ()))
+    _on_choice: Callable[[str], None] | None = PrivateAttr(default=None)
+    """Told which model the catalogue recommended, once this object needs one."""
 
     def __init__(self, **values: Any) -> None:
         hide(values, "api_key", "together_api_key")
@@ -237,13 +239,19 @@ class ClientFields(BaseModel):
         """The model to ask: the call's own, this object's, or one that the catalogue recommends."""
         name = asked or self.model
         if name is None:
-            name = self.model = self._catalog.default(self.kind)
+            name = self._chosen(self._catalog.default(self.kind))
         return name
 
     async def _aresolve_model(self, asked: str | None = None) -> str:
         name = asked or self.model
         if name is None:
-            name = self.model = await self._catalog.adefault(self.kind)
+            name = self._chosen(await self._catalog.adefault(self.kind))
+        return name
+
+    def _chosen(self, name: str) -> str:
+        self.model = name
+        if self._on_choice is not None:
+            self._on_choice(name)
         return name
 
     def _with_model(self, body: JSONObject) -> JSONObject:

@@ -65,11 +65,21 @@ def activate() -> bool:
         return True
     if not is_enabled():
         return False
+    _switch_on()
+    return True
+
+
+def activate_worker() -> None:
+    """Route the toolkit in a process whose parent is routed, as `workers` has it, whatever the settings say."""
+    if not is_active():
+        _switch_on()
+
+
+def _switch_on() -> None:
     from hana_ai.api.routing.hooks import ROUTING
     from hana_ai.api.routing.workarounds import MAKERS
 
     ROUTING.activate(_seams(), MAKERS)
-    return True
 
 
 def deactivate() -> None:
@@ -105,9 +115,10 @@ def status() -> RoutingStatus:
 
 
 def _seams() -> Sequence[Seam]:
-    from hana_ai.api.routing import gen_ai_hub, hub_classes, memory, toolkit, workarounds
+    from hana_ai.api.routing import gen_ai_hub, hub_classes, memory, toolkit, workarounds, workers
 
-    return (*toolkit.SEAMS, *memory.SEAMS, *gen_ai_hub.SEAMS, *hub_classes.SEAMS, *workarounds.SEAMS)
+    hub = (*gen_ai_hub.SEAMS, *hub_classes.SEAMS)
+    return (*toolkit.SEAMS, *memory.SEAMS, *hub, *workers.SEAMS, *workarounds.SEAMS)
 
 
 def is_enabled() -> bool:

@@ -8,7 +8,8 @@ while the process runs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hana_ai.api.process import RenewableLock
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from hana_ai.api.chat_models import ChatTogetherAI
     from hana_ai.api.embeddings import TogetherAIEmbeddings
+    from hana_ai.api.langchain.client_fields import ClientFields
     from hana_ai.api.llms import TogetherAI
     from hana_ai.api.rerankers import TogetherAIRerank
     from hana_ai.api.settings import TogetherAISettings
@@ -34,6 +36,7 @@ _MOST_OBJECTS = 256
 """Made for different settings; a process may serve any number of tenants."""
 
 _Made = TypeVar("_Made")
+_Model = TypeVar("_Model", bound="ClientFields")
 
 _lock = RenewableLock()
 _said: set[str] = set()
@@ -129,8 +132,9 @@ def mapped(
 ) -> str | None:
     """The model for a requested name: the map's, the name itself if it is one of Together's, or the default.
 
-    Together's names have an owner before a slash; those of OpenAI, Google, Anthropic and SAP have none. Falling
-    back to the default is logged at `level`.
+    Together's names have an owner before a slash; those of OpenAI, Google, Anthropic and SAP have none. What
+    answers is logged, at `level` if it is the default. Without one the catalogue decides, and `say_what_answers` is
+    to be called once it has.
     """
     if not asked:
         return default
@@ -139,12 +143,18 @@ def mapped(
         return asked
     level = level if chosen is None else logging.INFO
     chosen = chosen or default
+    if chosen is not None:
+        say_what_answers(asked, level, chosen)
+    return chosen
+
+
+def say_what_answers(asked: str, level: int, model: str) -> None:
+    """Log once which model answers where another one was requested."""
     say_once(
         level,
-        f"{asked} was requested; {chosen or 'the model that the catalogue recommends'} answers through "
-        f"Together AI. TOGETHER_MODEL_MAP={asked}=... chooses another one.",
+        f"{asked} was requested; {model} answers through Together AI. TOGETHER_MODEL_MAP={asked}=... chooses "
+        "another one.",
     )
-    return chosen
 
 
 def chat_model(asked: str | None, fields: Mapping[str, Any]) -> ChatTogetherAI:
@@ -161,11 +171,13 @@ def text_model(asked: str | None, fields: Mapping[str, Any]) -> TogetherAI:
     return _language_model(TogetherAI, asked, fields)
 
 
-def _language_model(kind: Callable[..., _Made], asked: str | None, fields: Mapping[str, Any]) -> _Made:
+def _language_model(kind: type[_Model], asked: str | None, fields: Mapping[str, Any]) -> _Model:
     settings = current_settings(fields.get("api_key"), fields.get("base_url"))
     # Whoever names a model should see that another one answers, unless the map says so on purpose.
     model = mapped(asked, settings, settings.together_default_model, logging.WARNING)
     made = kind(**{**fields, **_place(settings), "model": model})
+    if model is None and asked:
+        made._on_choice = partial(say_what_answers, asked, logging.WARNING)
     _check_defaults(settings)
     return made
 
@@ -242,6 +254,8 @@ def _make_embeddings(
         with _lock:
             _recommended.setdefault(address, recommended)
     made.model = _recommended[address]
+    if asked:
+        say_what_answers(asked, logging.INFO, made.model)
     return made
 
 

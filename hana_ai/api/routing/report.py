@@ -7,6 +7,37 @@ from dataclasses import dataclass
 from hana_ai.api.routing.seams import SeamStatus
 
 
+def missing_key() -> str | None:
+    """What is wrong with the key, or with another setting; None if nothing is."""
+    from hana_ai.api.errors import TogetherAISettingsError
+    from hana_ai.api.settings import TogetherAISettings
+
+    try:
+        TogetherAISettings().require_api_key()
+    except TogetherAISettingsError as exc:
+        return str(exc)
+    return None
+
+
+def what_happened(active: bool) -> str:
+    """What an activation did, or why it did nothing, in a sentence or two."""
+    if not active:
+        return (
+            "The toolkit is not routed to Together AI: ENABLE_TOGETHER_AI is not true, or ENABLE_GPU_ACCELERATION "
+            f"is false, in the environment or in {_dot_env()}."
+        )
+    said = "The toolkit is routed to Together AI; print(hana_ai.api.routing.status()) lists the places."
+    wrong = missing_key()
+    return said if wrong is None else f"{said} {wrong}"
+
+
+def _dot_env() -> str:
+    from pathlib import Path
+
+    file = Path(".env").absolute()
+    return str(file) if file.is_file() else f"{file}, which does not exist"
+
+
 @dataclass(frozen=True)
 class RoutingStatus:
     """Whether the toolkit is routed, and how each seam is doing; printed, it is a table."""

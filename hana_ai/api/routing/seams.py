@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -259,7 +260,9 @@ class ModuleMaker:
 
 
 def version_of(distribution: str) -> str | None:
-    """Version of an installed distribution, else None."""
+    """Version of an installed distribution, or of Python itself, else None."""
+    if distribution == "python":
+        return sys.version.partition(" ")[0]
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -7,16 +7,18 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 from hana_ai.api import routing
 from hana_ai.api.cli import routing as cli_routing
 from hana_ai.api.cli.app import run
 from hana_ai.api.routing import startup_files
 from tests.integration.routing.conftest import COMMAND
+from tests.secrets_watch import MARK
 
 # Light, and true wherever the routing is active.
 IS_ACTIVE = "import sys; from hana_ai.api import routing; print(routing.is_active(), sys.argv[1:])"
@@ -118,6 +120,14 @@ def test_the_start_up_says_what_is_wrong_and_goes_on(
     monkeypatch.setenv("ENABLE_TOGETHER_AI", "maybe")
     start_up()
     assert "the toolkit is not routed to Together AI: ENABLE_TOGETHER_AI='maybe'" in capsys.readouterr().err
+
+
+def test_run_warns_of_a_missing_key_and_of_no_other_and_runs_the_program_all_the_same() -> None:
+    done = call(COMMAND, "run", "--", "python", "-c", IS_ACTIVE)
+    assert done.stdout == "True []\n"
+    assert done.stderr.startswith("hana-ai-together: There is no Together API key.")
+    for enough in ({"TOGETHER_API_KEY": f"{MARK}-a"}, {"TOGETHER_BASE_URL": "http://127.0.0.1:1"}):
+        assert "API key" not in call(COMMAND, "run", "--", "python", "-c", IS_ACTIVE, **enough).stderr
 
 
 def test_run_says_when_together_is_not_enabled_and_runs_the_program_all_the_same() -> None:
@@ -263,15 +273,40 @@ def test_importing_auto_activates_where_together_is_enabled(monkeypatch: pytest.
 # --- notebooks ---
 
 
-def test_the_extension_loads_and_unloads(monkeypatch: pytest.MonkeyPatch) -> None:
-    from IPython.core.interactiveshell import InteractiveShell
-
-    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
     monkeypatch.setenv("IPYTHONDIR", str(Path.cwd()))
-    shell = InteractiveShell()
+    found = InteractiveShell()
+    yield found
+    if found.history_manager is not None:
+        found.history_manager.end_session()
+
+
+def test_the_extension_loads_and_unloads_and_says_so(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
+    monkeypatch.setenv("TOGETHER_API_KEY", f"{MARK}-a")
     shell.run_line_magic("load_ext", "hana_ai.api")
     assert routing.is_active()
+    said = capsys.readouterr().out
+    assert said.startswith("The toolkit is routed to Together AI; print(hana_ai.api.routing.status())")
+    assert "no Together API key" not in said
     shell.run_line_magic("unload_ext", "hana_ai.api")
     assert not routing.is_active()
-    if shell.history_manager is not None:
-        shell.history_manager.end_session()
+    assert "is not routed to Together AI any more" in capsys.readouterr().out
+
+
+def test_the_extension_says_why_it_did_nothing_and_that_the_key_is_missing(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.run_line_magic("load_ext", "hana_ai.api")
+    said = capsys.readouterr().out
+    assert "is not routed to Together AI: ENABLE_TOGETHER_AI is not true" in said
+    assert f"{Path.cwd() / '.env'}, which does not exist" in said
+    Path(".env").write_text("ENABLE_TOGETHER_AI=true")
+    shell.run_line_magic("reload_ext", "hana_ai.api")
+    said = capsys.readouterr().out
+    assert "is routed to Together AI" in said
+    assert "There is no Together API key" in said
+    shell.run_line_magic("unload_ext", "hana_ai.api")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import pickle
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -70,10 +71,24 @@ def test_another_language_model_than_the_named_one_is_a_warning_unless_the_map_n
 ) -> None:
     monkeypatch.setenv("TOGETHER_MODEL_MAP", "gpt-4o=an/own")
     for asked in ("gpt-4o", "gpt-4.1", "gpt-4.1", "another/own"):
-        init_llm(asked)
+        llm = init_llm(asked)
+        if asked == "gpt-4.1":
+            llm.invoke("a")
     init_embedding_model("text-embedding-3-small")
     [record] = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert record.message.startswith("gpt-4.1 was requested")
+    assert record.message.startswith(f"gpt-4.1 was requested; {ScriptedEngine.CHAT} answers")
+
+
+async def test_the_log_names_the_model_that_the_catalogue_recommends_once_it_is_known(
+    together_environment: ScriptedTogether, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="hana_ai.api")
+    made = pickle.loads(pickle.dumps(init_llm("gpt-4.1")))
+    assert "gpt-4.1" not in caplog.text
+    await made.ainvoke("a")
+    assert f"gpt-4.1 was requested; {ScriptedEngine.CHAT} answers through Together AI" in caplog.text
+    init_embedding_model("text-embedding-3-small")
+    assert f"text-embedding-3-small was requested; {ScriptedEngine.EMBEDDING} answers" in caplog.text
 
 
 def test_init_llm_takes_what_saps_function_takes_and_has_its_defaults(
