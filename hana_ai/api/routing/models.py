@@ -133,8 +133,8 @@ def mapped(
     """The model for a requested name: the map's, the name itself if it is one of Together's, or the default.
 
     Together's names have an owner before a slash; those of OpenAI, Google, Anthropic and SAP have none. What
-    answers is logged, at `level` if it is the default. Without one the catalogue decides, and `say_what_answers` is
-    to be called once it has.
+    answers is logged, at `level` if it is the default. Without one the catalogue decides, and `say_what_answers`
+    is to be called once it has.
     """
     if not asked:
         return default
