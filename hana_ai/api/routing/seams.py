@@ -137,15 +137,23 @@ class Patcher:
         Parameters
         ----------
         owner
-            The class; its subclasses are not affected.
+            The class, which must have a metaclass other than `type`, as pydantic's have; its subclasses are not
+            affected.
         make
             Called with the arguments; None leaves it to the class.
+
+        Raises
+        ------
+        UpstreamChanged
+            The class has no such metaclass.
         """
         if owner in _makers:
             return
+        if type(owner) is type:
+            raise UpstreamChanged(f"{owner.__qualname__} has no metaclass that could be exchanged")
         is_active = self._is_active
-        _makers[owner] = lambda *args, **kwargs: make(*args, **kwargs) if is_active() else None
         type.__setattr__(owner, "__class__", _making(type(owner)))
+        _makers[owner] = lambda *args, **kwargs: make(*args, **kwargs) if is_active() else None
         self._constructed.append(owner)
 
     def undo(self) -> None:

@@ -104,7 +104,7 @@ STAYING = (
         "VECTOR_EMBEDDING on a table, inside the database; HANAVectorEmbeddings on it is routed",
     ),
 )
-"""As of hana-ai 1.1.26081400, sap-ai-sdk-gen 7.4.1 and hana-ml 2.29."""
+"""As of hana-ai 1.1.26081400, sap-ai-sdk-gen 7.4.1 and hana-ml 2.30."""
 
 
 def staying(routed: Container[str]) -> list[SeamStatus]:

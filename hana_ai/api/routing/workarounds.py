@@ -179,7 +179,7 @@ def _patch_mem0_agent(module: ModuleType, patcher: Patcher) -> None:
 
 SEAMS = (
     Seam(
-        "Limits of the agents",
+        "Limits and memory of the agents",
         "hana_ai.langchain_compat",
         "hana-ai",
         "max_iterations, return_intermediate_steps and memory, which langchain 1.x loses, take effect",

@@ -13,11 +13,17 @@ from hana_ai.api.routing.hooks import Routing
 from hana_ai.api.routing.seams import ModuleMaker, Patcher, Seam, SeamStatus
 
 SOURCE = """
+import abc
+
 class Embedder:
     def __init__(self, connection, model="theirs"):
         self.model = model
     def embed(self, text):
         return "theirs: " + text
+
+class Model(abc.ABC):
+    def __init__(self, connection, model="theirs"):
+        self.model = model
 
 def choose(name, *, size=1):
     return "theirs: " + name

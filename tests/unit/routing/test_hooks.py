@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import importlib
 import inspect
 import sys
@@ -328,4 +329,73 @@ def test_a_module_that_upstream_dropped_is_reported_without_importing_anything(m
     assert [(seam.state, seam.detail) for seam in routing.statuses()] == [
         ("on import", "is routed"),
         ("upstream changed", "there is no module upstream_package.gone"),
+    ]
+
+
+# --- constructing something else ---
+
+
+def constructing(make_other: Callable[..., object | None]) -> Seam:
+    def patch_class(module: ModuleType, patcher: Patcher) -> None:
+        patcher.construct(module.Model, make_other)
+
+    return Seam("toolkit", "upstream_toolkit", "pytest", "is routed", patch_class)
+
+
+def test_a_class_makes_something_else_and_its_subclasses_do_not(make: Make) -> None:
+    before = toolkit().Model
+    metaclass = type(before)
+
+    class Derived(before):  # type: ignore[misc, valid-type]
+        pass
+
+    routing = make(constructing(lambda connection, model="": f"ours: {model}" if model else None))
+    routing.activate()
+    assert before(None, model="a") == "ours: a"
+    assert type(before(None)) is before, "None leaves it to the class"
+    assert type(Derived(None, "a")) is Derived
+    assert (type(before).__name__, before.__qualname__) == (metaclass.__name__, "Model")
+
+    class Later(before):  # type: ignore[misc, valid-type]
+        pass
+
+    assert type(Later(None, "a")) is Later
+    routing.deactivate()
+    assert type(before) is metaclass
+    assert type(before(None, model="a")) is before
+    assert type(Later(None, "a")) is Later
+
+
+def test_a_class_is_exchanged_once_and_what_somebody_else_made_of_it_is_not_lost(make: Make) -> None:
+    class Theirs(abc.ABCMeta):
+        pass
+
+    owner = toolkit().Model
+    routing = make(constructing(lambda *arguments: "ours"), constructing(lambda *arguments: "again"))
+    routing.activate()
+    assert owner(None) == "ours"
+    owner.__class__ = Theirs
+    routing.deactivate()
+    assert type(owner) is Theirs
+    assert type(owner(None)) is owner
+
+
+def test_what_constructing_raises_reaches_the_caller(make: Make) -> None:
+    def fail(*arguments: object) -> None:
+        raise ValueError("no such argument")
+
+    make(constructing(fail)).activate()
+    with pytest.raises(ValueError, match="no such argument"):
+        toolkit().Model(None)
+
+
+def test_a_class_without_a_metaclass_of_its_own_is_reported(make: Make) -> None:
+    def patch_class(module: ModuleType, patcher: Patcher) -> None:
+        patcher.construct(module.Embedder, lambda *arguments: "ours")
+
+    routing = make(Seam("toolkit", "upstream_toolkit", "pytest", "is routed", patch_class))
+    routing.activate()
+    assert isinstance(toolkit().Embedder(None), toolkit().Embedder)
+    assert [(seam.state, seam.detail) for seam in routing.statuses()] == [
+        ("upstream changed", "Embedder has no metaclass that could be exchanged")
     ]
