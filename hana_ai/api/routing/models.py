@@ -63,30 +63,6 @@ def is_staying() -> bool:
     return scopes.is_staying()
 
 
-def routes_table(table: str, schema: str | None) -> bool:
-    """Whether a vector table that is opened now may hold Together's vectors.
-
-    False in a block of `stay`, with TOGETHER_ROUTE_EMBEDDINGS=off, and where TOGETHER_ROUTE_TABLES lets it stay.
-
-    Parameters
-    ----------
-    table : str
-    schema : str or None
-        None where it is not known; a pattern with a schema that stays then counts for every schema.
-
-    Raises
-    ------
-    TogetherAISettingsError
-        A setting has a value that is not allowed.
-    """
-    if is_staying():
-        return False
-    settings = current_settings()
-    if settings.together_route_embeddings == "off":
-        return False
-    return goes(table_patterns(settings.together_route_tables), table, schema)
-
-
 def current_settings(api_key: object = None, base_url: object = None) -> TogetherAISettings:
     """The settings of the moment, with the key and address of the arguments, or else of the caller's `tenant`."""
     from pydantic import SecretStr
@@ -294,6 +270,30 @@ def routes_embeddings(origin: Origin) -> bool:
     """Whether TOGETHER_ROUTE_EMBEDDINGS sends embeddings of this origin to Together."""
     route = current_settings().together_route_embeddings
     return route == "all" or (route == "defaults" and origin == "default")
+
+
+def routes_table(table: str, schema: str | None) -> bool:
+    """Whether a vector table that is opened now may hold Together's vectors.
+
+    False in a block of `stay`, with TOGETHER_ROUTE_EMBEDDINGS=off, and where TOGETHER_ROUTE_TABLES lets it stay.
+
+    Parameters
+    ----------
+    table : str
+    schema : str or None
+        None where it is not known; a pattern with a schema that stays then counts for every schema.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        A setting has a value that is not allowed.
+    """
+    if is_staying():
+        return False
+    settings = current_settings()
+    if settings.together_route_embeddings == "off":
+        return False
+    return goes(table_patterns(settings.together_route_tables), table, schema)
 
 
 def reranker() -> TogetherAIRerank | None:

@@ -32,7 +32,9 @@ class Scope:
     """That of the innermost block of `tenant`."""
 
 
-_current: ContextVar[Scope] = ContextVar("hana_ai_together_scope", default=Scope())  # noqa: B039 - it is frozen
+_MADE_IN = "_together_scope"
+_NO_SCOPE = Scope()
+_current: ContextVar[Scope] = ContextVar("hana_ai_together_scope", default=_NO_SCOPE)
 
 
 def current() -> Scope:
@@ -96,3 +98,19 @@ def within(scope: Scope) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def remember(made: object) -> None:
+    """Let an object know the blocks that it is made in."""
+    setattr(made, _MADE_IN, _current.get())
+
+
+def has_stayed(made: object) -> bool:
+    """Whether an object was made in a block of `stay`."""
+    return bool(getattr(made, _MADE_IN, _NO_SCOPE).stays)
+
+
+def scope_of(made: object) -> Scope:
+    """The scope in which an object's calls are made: its own tenant's, or else the caller's."""
+    tenant: Tenant | None = getattr(made, _MADE_IN, _NO_SCOPE).tenant
+    return Scope(tenant=tenant or _current.get().tenant)

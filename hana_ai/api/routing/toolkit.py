@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from hana_ai.api.rerankers import TogetherAIRerank
 
 _ORIGIN = "_together_origin"
-_SCOPE = "_together_scope"
-_NO_SCOPE = scopes.Scope()
 _EMBEDDING_SERVICE = "hana_ai.vectorstore.embedding_service"
 
 
@@ -38,22 +36,11 @@ class _KnowledgeTable(Protocol):
 
 def embeddings_of(service: object) -> TogetherAIEmbeddings | None:
     """What embeds for one of the toolkit's embedding services now; None when it does so itself."""
-    if _stays(service):
+    if scopes.has_stayed(service):
         return None
     asked = getattr(service, "model_version", None)
-    with scopes.within(_scope_of(service)):
+    with scopes.within(scopes.scope_of(service)):
         return models.embeddings_for(getattr(service, _ORIGIN, "user"), asked)
-
-
-def _stays(made: object) -> bool:
-    """Whether an object was made in a block of `stay`."""
-    return bool(getattr(made, _SCOPE, _NO_SCOPE).stays)
-
-
-def _scope_of(made: object) -> scopes.Scope:
-    """The scope in which an object's calls are made: its own tenant's, or else the caller's."""
-    tenant: scopes.Tenant | None = getattr(made, _SCOPE, _NO_SCOPE).tenant
-    return scopes.Scope(tenant=tenant or scopes.current().tenant)
 
 
 def is_embedding_service(value: object) -> bool:
@@ -67,12 +54,12 @@ def is_embedding_service(value: object) -> bool:
 def _remember_origin(original: Callable[..., object], self: object, *args: object, **kwargs: object) -> None:
     original(self, *args, **kwargs)
     setattr(self, _ORIGIN, _origin(sys._getframe(2).f_globals.get("__name__")))
-    setattr(self, _SCOPE, scopes.current())
+    scopes.remember(self)
 
 
 def _remember_scope(original: Callable[..., object], self: object, *args: object, **kwargs: object) -> None:
     original(self, *args, **kwargs)
-    setattr(self, _SCOPE, scopes.current())
+    scopes.remember(self)
 
 
 def _origin(caller: object) -> models.Origin:
@@ -144,9 +131,9 @@ def _patch_gen_ai_hub_embeddings(module: ModuleType, patcher: Patcher) -> None:
 
 def _reranker_of(encoder: object) -> TogetherAIRerank | None:
     """What scores for one of the toolkit's cross encoders now; None when it does so itself."""
-    if _stays(encoder):
+    if scopes.has_stayed(encoder):
         return None
-    with scopes.within(_scope_of(encoder)):
+    with scopes.within(scopes.scope_of(encoder)):
         return models.reranker()
 
 
