@@ -312,6 +312,8 @@ def test_the_status_lists_every_seam_with_its_version_and_none_has_changed_upstr
     for module in (
         "langchain_community.vectorstores.hanavector",
         "hana_ai.agents.hanaml_rag_agent",
+        "hana_ai.agents.mem0_hana_agent",
+        "multiprocessing.spawn",
         "hana_ai.mem0.hana_mem0_adapter",
         "hana_ai.vectorstore.union_vector_stores",
     ):
