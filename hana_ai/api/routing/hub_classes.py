@@ -32,7 +32,7 @@ _OF_ITS_OWN = frozenset(
         "api_base", "api_key", "async_client", "aws_access_key_id", "aws_secret_access_key", "aws_session_token",
         "azure_ad_token", "azure_endpoint", "base_url", "bedrock_client", "client", "credentials",
         "credentials_profile_name", "endpoint_url", "google_api_key", "http_async_client", "http_client",
-        "openai_api_base", "openai_api_key", "provider", "root_async_client", "root_client",
+        "openai_api_base", "openai_api_key", "root_async_client", "root_client",
     }
 )  # fmt: skip
 """Whoever gives one of these has a server, a client or a key of their own, which is not for Together."""
@@ -43,7 +43,7 @@ _OPENAI = frozenset(
         "openai_api_version", "openai_organization", "organization", "tiktoken_enabled", "tiktoken_model_name",
     }
 )  # fmt: skip
-_AMAZON = frozenset({"beta_use_converse_api", "config", "model_id", "region_name"})
+_AMAZON = frozenset({"beta_use_converse_api", "config", "model_id", "provider", "region_name"})
 _GOOGLE = frozenset(
     {"convert_system_message_to_human", "location", "model_id", "project", "task_type", "transport"}
 )

@@ -99,7 +99,7 @@ def test_a_model_that_continues_a_text_is_togethers(together: ScriptedTogether) 
 
 def test_what_the_classes_call_otherwise_arrives(together: ScriptedTogether) -> None:
     legacy = {"temperature": 0.25, "maxTokenCount": 5, "topP": 0.5, "stopSequences": ["x"]}
-    bedrock = ChatBedrock(model_name="amazon--nova-pro", model_kwargs=legacy, region_name="eu", model_id="any")
+    bedrock = ChatBedrock(model_name="amazon--nova-pro", model_kwargs=legacy, region_name="eu", provider="x")
     assert (bedrock.temperature, bedrock.max_tokens, bedrock.top_p, bedrock.stop) == (0.25, 5, 0.5, ["x"])
     google = ChatGoogleGenerativeAI(model="gemini-2.5-pro", max_output_tokens=6, top_k=3)
     assert (google.max_tokens, google.top_k) == (6, 3)
