@@ -42,6 +42,9 @@ _lock = RenewableLock()
 _said: set[str] = set()
 _embeddings: dict[tuple[TogetherAISettings, str], TogetherAIEmbeddings] = {}
 _rerankers: dict[TogetherAISettings, TogetherAIRerank] = {}
+_named: dict[tuple[TogetherAISettings, str], TogetherAIEmbeddings] = {}
+_FOR_THE_DATABASE: dict[str, Any] = {"on_empty": "blank", "on_too_long": "truncate"}
+"""What the toolkit embeds in the database may be empty or long: SAP's functions take it."""
 _recommended: dict[str, str] = {}
 """The embedding model that the catalogue of an address recommended first."""
 _stays: dict[tuple[str, SecretStr | None], str] = {}
@@ -54,6 +57,7 @@ def forget() -> None:
         _said.clear()
         _embeddings.clear()
         _rerankers.clear()
+        _named.clear()
         _recommended.clear()
         _stays.clear()
 
@@ -205,8 +209,7 @@ def _make_embeddings(
     from hana_ai.api.embeddings import TogetherAIEmbeddings
     from hana_ai.api.errors import TogetherAISettingsError
 
-    # What the toolkit embeds in the database may be empty or long: SAP's functions take it.
-    given = {"on_empty": "blank", "on_too_long": "truncate", **fields, **_place(settings)}
+    given = {**_FOR_THE_DATABASE, **fields, **_place(settings)}
     made = TogetherAIEmbeddings(
         **{**given, "model": mapped(asked, settings, settings.together_default_embedding_model)}
     )
@@ -233,6 +236,28 @@ def _make_embeddings(
     if asked:
         say_what_answers(asked, logging.INFO, made.model)
     return made
+
+
+def embeddings_named(model: str, dimensions: int | None = None) -> TogetherAIEmbeddings:
+    """The embeddings of exactly this model, such as a table's, with the key and the address of the moment.
+
+    The same object is returned for equal settings; TOGETHER_MODEL_MAP does not matter.
+
+    Parameters
+    ----------
+    model : str
+        As Together names it.
+    dimensions : int, optional
+        Width that was asked for.
+    """
+    from hana_ai.api.embeddings import TogetherAIEmbeddings
+
+    settings = current_settings()
+    key = (settings, f"{model} {dimensions}")
+    if (found := _remembered(_named, key)) is not None:
+        return found
+    given = {**_FOR_THE_DATABASE, **_place(settings), "model": model, "dimensions": dimensions}
+    return _remember(_named, key, TogetherAIEmbeddings(**given))
 
 
 def _account(settings: TogetherAISettings) -> tuple[str, SecretStr | None]:

@@ -179,6 +179,20 @@ def test_another_key_in_the_environment_is_taken_at_once(
     assert second.model == first.model
 
 
+def test_the_embeddings_of_a_tables_model_are_exactly_those_with_the_key_of_the_moment(
+    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOGETHER_MODEL_MAP", "an/own=another/model")
+    found = models.embeddings_named("an/own", 8)
+    assert (found.model, found.dimensions) == ("an/own", 8)
+    assert models.embeddings_named("an/own", 8) is found
+    assert models.embeddings_named("an/own").dimensions is None
+    with routing.tenant(f"{MARK}-tenant"):
+        theirs = models.embeddings_named("an/own", 8)
+    assert theirs.model == found.model
+    assert theirs.api_key != found.api_key
+
+
 def test_a_process_with_many_tenants_keeps_few_objects_and_one_model(
     together_environment: ScriptedTogether,
 ) -> None:
