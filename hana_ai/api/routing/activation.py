@@ -89,22 +89,29 @@ def deactivate() -> None:
 def status() -> RoutingStatus:
     """Report how each place is doing (routed, not installed, upstream changed, ...), with versions.
 
+    The vector tables that were opened in this process follow, with the models that they belong to.
+
     Examples
     --------
     >>> from hana_ai.api import routing
     >>> print(routing.status())
     """
+    import sys
+
     from hana_ai.api.routing.hooks import ROUTING
     from hana_ai.api.routing.report import RoutingStatus
     from hana_ai.api.routing.workarounds import MAKERS
 
-    return RoutingStatus(ROUTING.active, is_enabled(), tuple(ROUTING.statuses(_seams(), MAKERS)))
+    # Only where a table was opened.
+    ownership = sys.modules.get("hana_ai.api.hana.ownership")
+    tables = tuple(sorted(ownership.owners().items())) if ownership is not None else ()
+    return RoutingStatus(ROUTING.active, is_enabled(), tuple(ROUTING.statuses(_seams(), MAKERS)), tables)
 
 
 def _seams() -> Sequence[Seam]:
-    from hana_ai.api.routing import gen_ai_hub, memory, toolkit, workarounds
+    from hana_ai.api.routing import gen_ai_hub, toolkit, vector_tables, workarounds
 
-    return (*toolkit.SEAMS, *memory.SEAMS, *gen_ai_hub.SEAMS, *workarounds.SEAMS)
+    return (*toolkit.SEAMS, *vector_tables.SEAMS, *gen_ai_hub.SEAMS, *workarounds.SEAMS)
 
 
 def is_enabled() -> bool:

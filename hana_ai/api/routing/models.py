@@ -166,6 +166,11 @@ def routes_embeddings(origin: Origin) -> bool:
     return route == "all" or (route == "defaults" and origin == "default")
 
 
+def routes_table(table: str, schema: str | None) -> bool:
+    """Whether a table may be Together's."""
+    return True
+
+
 def reranker() -> TogetherAIRerank | None:
     """The rerank model, where TOGETHER_DEFAULT_RERANK_MODEL names one."""
     from hana_ai.api.rerankers import TogetherAIRerank
