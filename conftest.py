@@ -10,7 +10,7 @@ import hana_ai
 _CHECKOUT = str(Path(__file__).parent / "hana_ai")
 hana_ai.__path__ = [_CHECKOUT, *(path for path in hana_ai.__path__ if path != _CHECKOUT)]
 
-pytest_plugins = ["tests.secrets_watch", "tests.faults.board"]
+pytest_plugins = ["tests.secrets_watch", "tests.board"]
 
 MOST_WORKERS = 8
 """Each holds the models and servers that its tests use, about 1 GB."""

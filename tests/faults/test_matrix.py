@@ -25,8 +25,9 @@ from hana_ai.api.transport.destinations import destinations_of
 from hana_ai.api.transport.engine import get_engine
 from hana_ai.api.transport.transport import Transport
 from hana_ai.api.usage import ledger as usage
+from tests.board import FAULTS
 from tests.conftest import ScriptedTogether
-from tests.faults import board, catalogue
+from tests.faults import catalogue
 from tests.faults.catalogue import ANSWER, BOUND, GONE, LATE, LONG, RETRIES, SHORT, Expected, Fault, fails
 from tests.faults.certificates import Authority
 from tests.faults.faces import FACES, Face
@@ -193,20 +194,21 @@ def run_row(good_server: ScriptedTogether, right: dict[str, Any]) -> RunRow:
     key = str(good_server.api_key)
 
     def run(name: str, cells: list[Cell], timeout: float) -> None:
-        def ask(cell: Cell) -> tuple[str, float]:
-            begin = time.monotonic()
-            return cell.ask(key, right[cell.face.name], timeout), time.monotonic() - begin
+        def ask(cell: Cell) -> str:
+            return cell.ask(key, right[cell.face.name], timeout)
 
         with ThreadPoolExecutor(len(FACES)) as pool:
             asked = list(pool.map(ask, cells))
         # Not before all have ended: it closes the connections of the whole process.
         left = list(left_behind(cells, key))
-        done = [
-            board.Cell(name, cell.face.name, problem or remains, seconds)
-            for cell, (problem, seconds), remains in zip(cells, asked, left, strict=True)
-        ]
-        board.CELLS.extend(done)
-        wrong = [f"{cell.face}: {cell.problem}" for cell in done if cell.problem]
+        wrong = []
+        for cell, problem, remains in zip(cells, asked, left, strict=True):
+            found = problem or remains
+            face = cell.face
+            FAULTS.note(
+                name, f"{face.part} {face.kind} {'async' if face.is_async else 'sync'}", "X" if found else "."
+            )
+            wrong += [f"{face.name}: {found}"] if found else []
         assert not wrong, "\n".join(wrong)
 
     return run

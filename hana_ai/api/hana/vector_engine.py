@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from hana_ai.vectorstore.code_templates import get_code_templates  # type: ignore[import-untyped]
 from hana_ai.vectorstore.hana_vector_engine import HANAMLinVectorEngine  # type: ignore[import-untyped]
+from langchain_hana import HanaInternalEmbeddings
 
-from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.hana.connections import transaction
 from hana_ai.api.hana.embedding import embedding_from, model_name, width_of, width_of_model
+from hana_ai.api.hana.knowledge import COLUMNS, Entry, KnowledgeTable, read_knowledge, take_last
 from hana_ai.api.hana.ownership import Ownership
 from hana_ai.api.hana.vector_column import packed, read_column
-from hana_ai.api.storage.quoting import quoted
+from hana_ai.api.storage.quoting import literal, quoted
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
 BATCH_SIZE = 1024
 """Entries that are embedded, written and committed together."""
 
-_ORDER = {"COSINE_SIMILARITY": "DESC", "L2DISTANCE": "ASC"}
-_COLUMNS = ("id", "description", "example")
-_TEXTS = "description"
-_VECTORS = "embeddings"
+_TEXTS, _VECTORS = COLUMNS[1], COLUMNS[3]
 
 
 class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
@@ -44,8 +42,10 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
         Created if it does not exist.
     schema : str, optional
         Default: the connection's current schema.
-    embedding : Embeddings, optional
-        Default: `TogetherAIEmbeddings()`. To embed in the database, use `HANAMLinVectorEngine` itself.
+    embedding : Embeddings or str, optional
+        Default: `TogetherAIEmbeddings()`. ``"hana"`` embeds in the database with SAP's default model,
+        ``"hana:NAME"`` with another of SAP's; a table that is created then is `HANAMLinVectorEngine`'s, whose
+        vectors the database generates.
 
     Raises
     ------
@@ -65,35 +65,41 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
         connection_context: Any,
         table_name: str,
         schema: str | None = None,
-        embedding: Embeddings | None = None,
+        embedding: Embeddings | str | None = None,
     ) -> None:
         # Without the base class's, which would create a table that the database embeds.
         embedding = embedding_from(embedding)
+        self._in_database = isinstance(embedding, HanaInternalEmbeddings)
         quoted(table_name)
         self.connection_context = connection_context
         self.table_name = table_name
         self.schema = schema or connection_context.get_current_schema()
         self.embedding = embedding
         self.model_version = model_name(embedding)
-        self.columns = [*_COLUMNS, _VECTORS]
+        self.columns = list(COLUMNS)
         self.current_query_distance: float | None = None
         self.current_query_rows: int | None = None
         self.model_type: str | None = None
         self._ownership = self._open()
 
     @property
-    def _table(self) -> str:
-        return f"{quoted(self.schema)}.{quoted(self.table_name)}"
+    def _table(self) -> KnowledgeTable:
+        return KnowledgeTable(self.schema, self.table_name)
 
     def _open(self) -> Ownership:
         connection = self.connection_context.connection
         place = (self.schema, self.table_name, _VECTORS)
         if read_column(connection, *place) is None:
-            width = width_of_model(self.embedding)
+            vectors = "REAL_VECTOR"
+            if self._in_database:
+                made = f"VECTOR_EMBEDDING({quoted(_TEXTS)}, 'DOCUMENT', {literal(self.model_version)})"
+                vectors += f" GENERATED ALWAYS AS {made}"
+            else:
+                vectors += f"({width_of_model(self.embedding)})"
             with transaction(connection) as cursor:
                 cursor.execute(
-                    f'CREATE COLUMN TABLE {self._table} ("id" NVARCHAR(5000) PRIMARY KEY, '
-                    f'"description" NVARCHAR(5000), "example" NCLOB, "{_VECTORS}" REAL_VECTOR({width}))'
+                    f'CREATE COLUMN TABLE {self._table.quoted_name} ("id" NVARCHAR(5000) PRIMARY KEY, '
+                    f'"{_TEXTS}" NVARCHAR(5000), "example" NCLOB, "{_VECTORS}" {vectors})'
                 )
         ownership = Ownership(*place, _TEXTS)
         ownership.open(connection, self.model_version)
@@ -107,7 +113,7 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
         made = copy.copy(self)
         made.table_name, made.schema = table_name, schema
         made.current_query_distance = made.current_query_rows = made.model_type = None
-        column = replace(self._ownership.column, schema=schema, table=table_name)
+        column = replace(self._ownership.column, schema=schema, table=table_name, generated="")
         made._ownership = Ownership.of_copy(self.connection_context.connection, column, _TEXTS, self.model_version)
         return made
 
@@ -132,15 +138,25 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
         connection = self.connection_context.connection
         for start in range(0, len(entries), BATCH_SIZE):
             batch = entries[start : start + BATCH_SIZE]
+            if self._in_database:
+                self._write_in_database(connection, batch)
+                continue
             self._ownership.check_writable(connection, self.model_version)
             vectors = self.embedding.embed_documents([entry[1] for entry in batch])
             type = self._ownership.column.type
             with self._ownership.writing(connection, self.model_version, width_of(vectors)) as cursor:
-                cursor.executemany(
-                    f'UPSERT {self._table} ("id", "description", "example", "{_VECTORS}") VALUES (?, ?, ?, ?) '
-                    "WITH PRIMARY KEY",
-                    [(*entry, packed(vector, type)) for entry, vector in zip(batch, vectors, strict=True)],
-                )
+                rows = [(*entry, packed(vector, type)) for entry, vector in zip(batch, vectors, strict=True)]
+                self._table.write(cursor, rows, "?")
+
+    def _write_in_database(self, connection: Any, batch: list[Entry]) -> None:
+        column = self._ownership.open(connection, self.model_version)
+        if column.generated:
+            with transaction(connection) as cursor:
+                self._table.write(cursor, batch, None)
+            return
+        with self._ownership.writing(connection, self.model_version) as cursor:
+            made = f"TO_{column.type}(VECTOR_EMBEDDING(?, 'DOCUMENT', ?))"
+            self._table.write(cursor, [(*entry, entry[1], self.model_version) for entry in batch], made)
 
     def query(self, input: str, top_n: int = 1, distance: str = "cosine_similarity") -> Any:
         """Return the example of the `top_n`-th closest entry, as `HANAMLinVectorEngine` does.
@@ -162,53 +178,15 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
         TogetherAIInputError
             There is no such distance, or `top_n` is below 1.
         """
-        function = distance.upper()
-        if function not in _ORDER:
-            raise TogetherAIInputError(f"distance is {distance!r}; it is cosine_similarity or l2distance.")
-        if not isinstance(top_n, int) or top_n < 1:
-            raise TogetherAIInputError(f"top_n is {top_n!r}; it must be a whole number above 0.")
+        self._table.check(top_n, distance)
         connection = self.connection_context.connection
         self._ownership.check(connection, self.model_version)
-        vector = self.embedding.embed_query(input)
-        self._ownership.check(connection, self.model_version, len(vector))
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f'SELECT TOP {top_n} "example", {function}("{_VECTORS}", TO_{self._ownership.column.type}(?)) AS '
-                f'"DISTANCE", "id" FROM {self._table} ORDER BY "DISTANCE" {_ORDER[function]}, "id"',
-                (str([float(number) for number in vector]),),
-            )
-            rows = cursor.fetchall()
-        self.current_query_rows = len(rows)
-        if not rows:
-            self.current_query_distance = self.model_type = None
-            return None
-        example, self.current_query_distance, self.model_type = rows[-1]
-        return example
-
-
-def read_knowledge(knowledge: Any) -> list[tuple[str, str, str | None]]:
-    """Turn what `upsert_knowledge` takes into rows of id, description and example.
-
-    Raises
-    ------
-    TogetherAIInputError
-        An entry lacks a field.
-    """
-    if hasattr(knowledge, "to_dict") and hasattr(knowledge, "columns"):
-        knowledge = knowledge.to_dict(orient="list")
-    if isinstance(knowledge, Mapping):
-        missing = [name for name in _COLUMNS if name not in knowledge]
-        if missing:
-            raise TogetherAIInputError(f"The knowledge has no {' and no '.join(missing)}.")
-        columns = [[value] if isinstance(value := knowledge[name], str) else list(value) for name in _COLUMNS]
-        if len({len(column) for column in columns}) > 1:
-            raise TogetherAIInputError("The knowledge's id, description and example are not of the same length.")
-        entries: Iterable[Any] = zip(*columns, strict=True)
-    else:
-        entries = (tuple(entry.get(name) for name in _COLUMNS) for entry in knowledge)
-    rows = []
-    for position, (name, description, example) in enumerate(entries):
-        if name is None or not isinstance(description, str):
-            raise TogetherAIInputError(f"The entry {position} of the knowledge has no id or no description.")
-        rows.append((str(name), description, None if example is None else str(example)))
-    return rows
+        type = self._ownership.column.type
+        values: tuple[str, ...]
+        if self._in_database:
+            vector, values = f"TO_{type}(VECTOR_EMBEDDING(?, 'QUERY', ?))", (input, self.model_version)
+        else:
+            asked = self.embedding.embed_query(input)
+            self._ownership.check(connection, self.model_version, len(asked))
+            vector, values = f"TO_{type}(?)", (str([float(number) for number in asked]),)
+        return take_last(self, self._table.closest(connection, vector, values, top_n, distance))

@@ -99,26 +99,33 @@ def deactivate() -> None:
 def status() -> RoutingStatus:
     """Report how each place is doing (routed, stays, not installed, upstream changed, ...), with versions.
 
+    The vector tables that were opened in this process follow, with the models that they belong to.
+
     Examples
     --------
     >>> from hana_ai.api import routing
     >>> print(routing.status())
     """
+    import sys
+
     from hana_ai.api.routing.hooks import ROUTING
     from hana_ai.api.routing.report import RoutingStatus
     from hana_ai.api.routing.staying import staying
     from hana_ai.api.routing.workarounds import MAKERS
 
+    # Only where a table was opened.
+    ownership = sys.modules.get("hana_ai.api.hana.ownership")
+    tables = tuple(sorted(ownership.owners().items())) if ownership is not None else ()
     places = ROUTING.statuses(_seams(), MAKERS)
     others = staying({place.name for place in places})
-    return RoutingStatus(ROUTING.active, is_enabled(), (*places, *others))
+    return RoutingStatus(ROUTING.active, is_enabled(), (*places, *others), tables)
 
 
 def _seams() -> Sequence[Seam]:
-    from hana_ai.api.routing import gen_ai_hub, hub_classes, memory, toolkit, workarounds, workers
+    from hana_ai.api.routing import gen_ai_hub, hub_classes, toolkit, vector_tables, workarounds, workers
 
     hub = (*gen_ai_hub.SEAMS, *hub_classes.SEAMS)
-    return (*toolkit.SEAMS, *memory.SEAMS, *hub, *workers.SEAMS, *workarounds.SEAMS)
+    return (*toolkit.SEAMS, *vector_tables.SEAMS, *hub, *workers.SEAMS, *workarounds.SEAMS)
 
 
 def is_enabled() -> bool:

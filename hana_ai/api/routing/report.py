@@ -48,6 +48,8 @@ class RoutingStatus:
     """Whether the settings ask for it."""
     seams: tuple[SeamStatus, ...]
     """Every place, fixes included."""
+    tables: tuple[tuple[str, str], ...] = ()
+    """The vector tables that were opened in this process, and the models that they belong to."""
 
     def __getitem__(self, name: str) -> SeamStatus:
         """Return a seam by its name."""
@@ -71,4 +73,5 @@ class RoutingStatus:
             "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]).rstrip()
             for row in rows
         ]
-        return "\n".join([head, *lines])
+        owned = [f"{table} belongs to {model}" for table, model in self.tables]
+        return "\n".join([head, *lines, *owned])

@@ -6,41 +6,66 @@ the user; `TOGETHER_ROUTE_EMBEDDINGS` tells the two apart by the module that cal
 
 from __future__ import annotations
 
+import copy
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING, Any
 
 from hana_ai.api.routing import models, scopes
 from hana_ai.api.routing.arguments import fields_of, names_a_deployment
 from hana_ai.api.routing.seams import NotNeeded, Patcher, Seam, UpstreamChanged, class_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from hana_ai.api.embeddings import TogetherAIEmbeddings
     from hana_ai.api.rerankers import TogetherAIRerank
 
 _ORIGIN = "_together_origin"
+_STAYS = "_together_stays"
+_bound: dict[type, type] = {}
 _EMBEDDING_SERVICE = "hana_ai.vectorstore.embedding_service"
-
-
-class _KnowledgeTable(Protocol):
-    """What `HANAMLinVectorEngine` says about its table."""
-
-    model_version: str
-    table_name: str
-    schema: str
 
 
 def embeddings_of(service: object) -> TogetherAIEmbeddings | None:
     """What embeds for one of the toolkit's embedding services now; None when it does so itself."""
-    if scopes.has_stayed(service):
+    if _STAYS in vars(service) or scopes.has_stayed(service):
         return None
     asked = getattr(service, "model_version", None)
     with scopes.within(scopes.scope_of(service)):
-        return models.embeddings_for(getattr(service, _ORIGIN, "user"), asked)
+        return models.embeddings_for(origin_of(service), asked)
+
+
+def origin_of(service: object) -> models.Origin:
+    """Who made a service."""
+    found: models.Origin = getattr(service, _ORIGIN, "user")
+    return found
+
+
+def kept_in_database(service: Any, model: str) -> Any:
+    """A copy of a service that goes on embedding in the database, with this model."""
+    made = copy.copy(service)
+    vars(made).update({_STAYS: True, "model_version": model})
+    return made
+
+
+def bound_to(service: Any, embeddings: TogetherAIEmbeddings) -> Any:
+    """A copy of a service that embeds with one model of Together's for good, even while the routing is off."""
+    made = copy.copy(service)
+    if is_embedding_service(service):
+        made.__class__ = _bound_class(type(service))
+    vars(made)["model"] = embeddings
+    return made
+
+
+def _bound_class(owner: type) -> type:
+    return _bound.setdefault(
+        owner, type(owner.__name__, (owner,), {"__module__": owner.__module__, "__call__": _embed_bound})
+    )
+
+
+def _embed_bound(self: Any, input: str | Sequence[str]) -> object:
+    return _embed_with(self.model, self, input)
 
 
 def is_embedding_service(value: object) -> bool:
@@ -53,7 +78,7 @@ def is_embedding_service(value: object) -> bool:
 
 def _remember_origin(original: Callable[..., object], self: object, *args: object, **kwargs: object) -> None:
     original(self, *args, **kwargs)
-    setattr(self, _ORIGIN, _origin(sys._getframe(2).f_globals.get("__name__")))
+    setattr(self, _ORIGIN, origin_of_caller(sys._getframe(2)))
     scopes.remember(self)
 
 
@@ -62,7 +87,9 @@ def _remember_scope(original: Callable[..., object], self: object, *args: object
     scopes.remember(self)
 
 
-def _origin(caller: object) -> models.Origin:
+def origin_of_caller(frame: FrameType) -> models.Origin:
+    """Whether the code of a frame is the toolkit's."""
+    caller = frame.f_globals.get("__name__")
     is_toolkit = (
         isinstance(caller, str) and caller.startswith("hana_ai.") and not caller.startswith("hana_ai.api.")
     )
@@ -71,8 +98,10 @@ def _origin(caller: object) -> models.Origin:
 
 def _embed(original: Callable[..., object], self: object, input: str | Sequence[str]) -> object:
     embeddings = embeddings_of(self)
-    if embeddings is None:
-        return original(self, input)
+    return original(self, input) if embeddings is None else _embed_with(embeddings, self, input)
+
+
+def _embed_with(embeddings: TogetherAIEmbeddings, self: object, input: str | Sequence[str]) -> object:
     if getattr(self, "is_query", None):
         # PALModelEmbeddings: the user declared all its texts to be queries.
         return [embeddings.embed_query(text) for text in models.as_lists(input)]
@@ -102,7 +131,7 @@ def _check_every_method_calls(owner: type) -> None:
 
 
 def _make_hub_embeddings(original: Callable[..., object], self: object, *args: object, **kwargs: object) -> None:
-    origin = _origin(sys._getframe(2).f_globals.get("__name__"))
+    origin = origin_of_caller(sys._getframe(2))
     embeddings = (
         None if scopes.is_staying() or names_a_deployment(kwargs) else _hub_embeddings(origin, args, kwargs)
     )
@@ -173,33 +202,6 @@ def _patch_dummy_cross_encoder(module: ModuleType, patcher: Patcher) -> None:
     patcher.replace(owner, "__init__", _remember_scope, ["self", "model_name"])
 
 
-def _merge(
-    original: Callable[..., _KnowledgeTable],
-    vector_stores: Iterable[_KnowledgeTable],
-    *args: object,
-    **kwargs: object,
-) -> object:
-    from hana_ai.api.errors import TogetherAIInputError
-    from hana_ai.api.hana.vector_engine import TogetherVectorEngine
-
-    stores = list(vector_stores)
-    ours = [store for store in stores if isinstance(store, TogetherVectorEngine)]
-    if not ours:
-        return original(stores, *args, **kwargs)
-    models_of = sorted({store.model_version for store in stores})
-    if len(models_of) > 1:
-        raise TogetherAIInputError(
-            f"The stores hold vectors of {' and '.join(models_of)}; vectors of two models cannot be compared. "
-            "Embed the knowledge of one of them again before merging."
-        )
-    merged = original(stores, *args, **kwargs)
-    return ours[0].on_table(merged.table_name, merged.schema)
-
-
-def _patch_merge(module: ModuleType, patcher: Patcher) -> None:
-    patcher.replace(module, "merge_hana_vector_store", _merge, ["vector_stores"])
-
-
 def _embedding_seam(name: str, patch: Callable[[ModuleType, Patcher], None], what: str) -> Seam:
     return Seam(name, _EMBEDDING_SERVICE, "hana-ai", what, patch, models.why_embeddings_stay)
 
@@ -227,12 +229,5 @@ SEAMS = (
         "Together scores where the stand-in says 0 to everything",
         _patch_dummy_cross_encoder,
         models.why_reranking_stays,
-    ),
-    Seam(
-        "merge_hana_vector_store",
-        "hana_ai.vectorstore.union_vector_stores",
-        "hana-ai",
-        "what is merged from TogetherVectorEngine keeps its embeddings",
-        _patch_merge,
     ),
 )

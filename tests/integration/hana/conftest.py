@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hdbcli import dbapi
 
+from hana_ai.api import routing
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.hana.vector_store import TogetherHanaDB
 from hana_ai.api.local.hana import LocalHana
@@ -46,6 +48,26 @@ def make(connection: dbapi.Connection, embeddings: TogetherAIEmbeddings) -> Make
         )
 
     return store
+
+
+@pytest.fixture
+def context(local_hana: LocalHana, connection: dbapi.Connection) -> Iterator[Any]:
+    """hana-ml's connection to the same database."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from hana_ml.dataframe import ConnectionContext
+    made = ConnectionContext(**local_hana.connection_options(), vectoroutputtype="list")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def routed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The toolkit routed to Together during the test."""
+    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
+    assert routing.activate()
+    yield
+    routing.deactivate()
 
 
 def rows(connection: dbapi.Connection, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:

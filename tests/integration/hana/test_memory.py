@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hdbcli import dbapi
@@ -33,7 +34,7 @@ def context(
 ) -> Iterator[ConnectionContext]:
     monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
     assert routing.activate()
-    made = ConnectionContext(**local_hana.connection_options())
+    made = ConnectionContext(**local_hana.connection_options(), vectoroutputtype="list")
     yield made
     made.close()
     routing.deactivate()
@@ -44,17 +45,19 @@ def adapter(context: ConnectionContext, table: str = "MEMORY") -> object:
     return module.Mem0HanaAdapter(context, table, reranker=False)
 
 
-def test_a_memory_that_another_model_wrote_is_refused_before_a_row_is_written(
-    context: ConnectionContext, connection: dbapi.Connection
+def test_a_memory_of_saps_goes_on_with_saps_model_and_an_unknown_one_is_refused(
+    context: ConnectionContext, connection: dbapi.Connection, together_environment: ScriptedTogether
 ) -> None:
     sap = HanaDB(connection, HanaInternalEmbeddings("SAP_NEB.20240715"), table_name="MEMORY")
     sap.add_texts(["SAP wrote this."])
-    with pytest.raises(TogetherAIInputError, match=r"SAP_NEB\.20240715.*TOGETHER_ROUTE_EMBEDDINGS=off"):
-        adapter(context)
+    memory: Any = adapter(context)
+    memory.add([{"text": "And this."}])
+    assert [found.text for found in memory.search("And this.", top_k=1, rerank=False)] == ["And this."]
+    assert together_environment.engine.posts == []
     HanaDB(connection, DeterministicFakeEmbedding(size=768), table_name="UNKNOWN").add_texts(["Who wrote this?"])
     with pytest.raises(TogetherAIInputError, match=r"1 row, .*SAP_NEB\.20240715 made none.*stamp_table"):
         adapter(context, "UNKNOWN")
-    assert rows(connection, 'SELECT COUNT(*) FROM "MEMORY"') == [(1,)]
+    assert rows(connection, 'SELECT COUNT(*) FROM "MEMORY"') == [(2,)]
     assert rows(connection, 'SELECT COUNT(*) FROM "UNKNOWN"') == [(1,)]
 
 
@@ -62,6 +65,7 @@ def test_a_memory_of_togethers_can_be_used_without_this_package(
     context: ConnectionContext, connection: dbapi.Connection
 ) -> None:
     adapter(context).add([{"text": "a"}, {"text": "b"}])  # type: ignore[attr-defined]
+    routing.deactivate()
     plain = HanaDB(connection, DeterministicFakeEmbedding(size=256), table_name="MEMORY")
     plain.add_texts(["c"])
     assert len(plain.similarity_search_by_vector([0.5] * 256, k=9)) == 3

@@ -31,7 +31,8 @@ with warnings.catch_warnings():
     from hana_ai.vectorstore.union_vector_stores import UnionVectorStores
     from hana_ml.dataframe import ConnectionContext
 
-    from hana_ai.api.hana.vector_engine import TogetherVectorEngine, read_knowledge
+    from hana_ai.api.hana.knowledge import read_knowledge
+    from hana_ai.api.hana.vector_engine import TogetherVectorEngine
 
 KNOWLEDGE = {
     "id": ["count", "plot", "it's"],

@@ -320,7 +320,7 @@ def test_the_status_lists_every_seam_with_its_version_and_none_has_changed_upstr
         importlib.import_module(module)
     found = routing.status()
     states = {seam.name: seam.state for seam in found.seams}
-    assert set(states.values()) <= {"routed", "stays"}, str(found)
+    assert set(states.values()) <= {"routed", "stays", "not needed"}, str(found)
     assert found["GenAIHubEmbeddings"].version == metadata.version("hana-ai")
     assert "routed" in str(found)
     assert str(found).startswith("The toolkit is routed to Together AI.")
@@ -341,15 +341,6 @@ def test_a_hub_of_another_shape_is_reported_as_changed(together: ScriptedTogethe
     module.init_llm = lambda *args: None  # type: ignore[attr-defined]
     with pytest.raises(UpstreamChanged, match="init_llm does not go through _init_model"):
         seam.patch(module, Patcher(lambda: True))
-
-
-def test_a_memory_table_of_another_class_is_left_alone(together: ScriptedTogether) -> None:
-    from hana_ai.api.routing.memory import guarded
-
-    class HanaDB:
-        """As langchain_community had it."""
-
-    assert guarded(HanaDB) is None
 
 
 # --- workarounds ---

@@ -18,8 +18,9 @@ from hana_ai.api.local.hana.engine.ddl_context import Ddl
 from hana_ai.api.local.hana.engine.journal import Effect, Transaction
 from hana_ai.api.local.hana.engine.planning import CompiledChange, CompiledQuery, Plan
 from hana_ai.api.local.hana.engine.reading import OpenResult
+from hana_ai.api.local.hana.engine.table_locks import TableLocks
 from hana_ai.api.local.hana.engine.work import Execution, RowNumbers, Work
-from hana_ai.api.local.hana.errors import from_duckdb, is_conflict, unsupported
+from hana_ai.api.local.hana.errors import from_duckdb, is_conflict
 from hana_ai.api.local.hana.interface import FunctionCode, HanaError, Prepared, Result, Value
 from hana_ai.api.local.hana.language import syntax
 
@@ -34,6 +35,7 @@ class Database(RowNumbers, Protocol):
 
     catalog: Catalog
     ddl_lock: threading.RLock
+    table_locks: TableLocks
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection of its own."""
@@ -41,8 +43,8 @@ class Database(RowNumbers, Protocol):
     def lock_deadline(self) -> float:
         """Until when a change may wait for a row, by `time.monotonic`."""
 
-    def transaction_ended(self) -> None:
-        """Wake those who wait for a row."""
+    def transaction_ended(self, session: object) -> None:
+        """Release a session's tables, and wake those who wait for them or for a row."""
 
     def wait_for_ending(self, deadline: float) -> bool:
         """Wait a moment for another transaction to end; False when the deadline has passed."""
@@ -100,14 +102,14 @@ class DuckDBSession:
                     self.connection.execute(f"DELETE FROM {table.sql}")
                 self.transaction.commit()
             finally:
-                self.engine.transaction_ended()
+                self.engine.transaction_ended(self)
 
     def rollback(self) -> None:
         """Undo the changes since the last commit."""
         if self.transaction.active:
             self._drain()
             self.transaction.rollback()
-            self.engine.transaction_ended()
+            self.engine.transaction_ended(self)
 
     @property
     def in_transaction(self) -> bool:
@@ -126,7 +128,7 @@ class DuckDBSession:
         self._open = None
         if self.transaction.active:
             self.transaction.rollback()
-            self.engine.transaction_ended()
+            self.engine.transaction_ended(self)
         self.connection.close()
 
     # --- reading ---
@@ -193,7 +195,7 @@ class DuckDBSession:
         if self.transaction.active:
             self.transaction.undo_statement()
             if not self.transaction.active:
-                self.engine.transaction_ended()
+                self.engine.transaction_ended(self)
         self._release_batch()
 
     # --- changing ---
@@ -201,6 +203,8 @@ class DuckDBSession:
         if not rows:
             return []
         deadline = self.engine.lock_deadline()
+        while not self.engine.table_locks.allow(change.table, self):
+            self._wait(deadline)
         while True:
             try:
                 return self._attempt(plan, change, rows)
@@ -211,12 +215,26 @@ class DuckDBSession:
                     error.rows_affected = self._failing_row(change, rows)
                     raise error from exc
                 # HANA waits for the row's lock; so wait until some transaction has ended, then try again.
-                if not self.engine.wait_for_ending(deadline):
-                    self.rollback()
-                    raise HanaError(131, "transaction rolled back by lock wait timeout") from exc
+                self._wait(deadline)
             except BaseException:
                 self._undo()
                 raise
+
+    def _wait(self, deadline: float) -> None:
+        if not self.engine.wait_for_ending(deadline):
+            self.rollback()
+            raise HanaError(131, "transaction rolled back by lock wait timeout")
+
+    def _lock_table(self, statement: syntax.LockTable) -> None:
+        name = statement.table
+        table = self.work.environment().base_table(name.schema, name.name, "UPDATE", name.position)
+        deadline = self.engine.lock_deadline()
+        while not self.engine.table_locks.take(table.oid, self):
+            if statement.no_wait:
+                raise HanaError(146, "resource busy and acquire with NOWAIT specified")
+            self._wait(deadline)
+        # Begun after the wait, so that it sees what the one before has committed.
+        self.transaction.begin()
 
     def _failing_row(self, change: CompiledChange, rows: list[list[object]]) -> list[int] | None:
         """Which row of a batch was wrong, found by trying them one after the other; nothing is kept of it."""
@@ -294,7 +312,7 @@ class DuckDBSession:
             self.rollback()
             return Result(FunctionCode.ROLLBACK)
         elif isinstance(statement, syntax.LockTable):
-            raise unsupported("LOCK TABLE")
+            self._lock_table(statement)
         elif not isinstance(statement, syntax.SetNothing):
             return self._ddl(statement)
         return Result(FunctionCode.DDL)
@@ -315,7 +333,7 @@ class DuckDBSession:
                 self.transaction.rollback()
                 raise
             finally:
-                self.engine.transaction_ended()
+                self.engine.transaction_ended(self)
             self.engine.catalog.apply(running.change)
             for action in running.after:
                 action()

@@ -12,6 +12,7 @@ from hana_ai.api.local.hana.catalog.objects import Catalog, Change, SchemaInfo, 
 from hana_ai.api.local.hana.engine import scalars
 from hana_ai.api.local.hana.engine.connection import DuckDBSession
 from hana_ai.api.local.hana.engine.embedding import CrossEncodeFunction, EmbeddingFunction, WordLlamaModel
+from hana_ai.api.local.hana.engine.table_locks import TableLocks
 from hana_ai.api.local.hana.interface import Credentials, HanaError
 from hana_ai.api.local.hana.names import literal
 from hana_ai.api.local.hana.translation.system_views import SYSTEM_VIEWS
@@ -50,6 +51,7 @@ class DuckDBEngine:
     ) -> None:
         self.catalog = Catalog(SYSTEM_VIEWS)
         self.ddl_lock = threading.RLock()
+        self.table_locks = TableLocks()
         self._lock_timeout = lock_timeout
         self._ended = threading.Condition()
         self._rid_lock = threading.Lock()
@@ -132,8 +134,9 @@ class DuckDBEngine:
         """Until when a change may wait for a row."""
         return time.monotonic() + self._lock_timeout
 
-    def transaction_ended(self) -> None:
-        """Wake those who wait for a row."""
+    def transaction_ended(self, session: object) -> None:
+        """Release a session's tables, and wake those who wait for them or for a row."""
+        self.table_locks.release(session)
         with self._ended:
             self._ended.notify_all()
 

@@ -51,6 +51,8 @@ class CompiledChange:
 
     program: Program
     parameters: Parameters
+    table: int
+    """The object id of what is changed."""
 
 
 @dataclass(slots=True)
@@ -83,6 +85,8 @@ class Plan:
         return isinstance(statement, syntax.Insert) and statement.values is not None and statement.where is None
 
 
+Change = syntax.Insert | syntax.Update | syntax.Delete | syntax.Merge
+
 _CHANGES: dict[type[syntax.Statement], FunctionCode] = {
     syntax.Insert: FunctionCode.INSERT,
     syntax.Update: FunctionCode.UPDATE,
@@ -104,7 +108,7 @@ def make_plan(environment: Environment, sql: str, made_for: tuple[object, ...]) 
     plan = Plan(sql, statement, code, made_for, Parameters(marks))
     if isinstance(statement, syntax.Query):
         _plan_query(plan, statement, environment)
-    elif type(statement) in _CHANGES:
+    elif isinstance(statement, Change):
         # The first translation finds the types of the parameters, which the second one needs to know.
         compile_change(statement, environment, plan.bound)
         _finish_parameters(plan)
@@ -122,15 +126,20 @@ def make_plan(environment: Environment, sql: str, made_for: tuple[object, ...]) 
 def batch_change(plan: Plan, environment: Environment) -> CompiledChange:
     """The plan's change for many parameter rows at once."""
     if plan.batch is None:
+        assert isinstance(plan.statement, Change)
         plan.batch = _compiled(plan.statement, environment, plan.bound.typed(BATCH))
     return plan.batch
 
 
-def _compiled(statement: syntax.Statement, environment: Environment, parameters: Parameters) -> CompiledChange:
-    return CompiledChange(compile_change(statement, environment, parameters), parameters)
+def _compiled(statement: Change, environment: Environment, parameters: Parameters) -> CompiledChange:
+    program = compile_change(statement, environment, parameters)
+    name: syntax.Name = statement.table
+    found = environment.table(name.schema, name.name, name.position)
+    assert isinstance(found, TableInfo)
+    return CompiledChange(program, parameters, found.oid)
 
 
-def compile_change(statement: syntax.Statement, environment: Environment, parameters: Parameters) -> Program:
+def compile_change(statement: Change, environment: Environment, parameters: Parameters) -> Program:
     """Translate INSERT, UPSERT, UPDATE, DELETE or MERGE."""
     match statement:
         case syntax.Insert():
@@ -142,8 +151,6 @@ def compile_change(statement: syntax.Statement, environment: Environment, parame
             return compile_delete(statement, environment, parameters)
         case syntax.Merge():
             return compile_merge(statement, environment, parameters)
-        case _:
-            raise unsupported(type(statement).__name__)
 
 
 def _plan_query(plan: Plan, statement: syntax.Query, environment: Environment) -> None:

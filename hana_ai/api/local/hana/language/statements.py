@@ -75,11 +75,15 @@ class StatementParser(DdlParser, ChangeParser):
         return ast.EndTransaction(False)
 
     def statement_lock(self) -> ast.Statement:
-        """LOCK TABLE t IN EXCLUSIVE MODE."""
+        """LOCK TABLE t IN EXCLUSIVE MODE [NOWAIT]."""
         self.expect_word("TABLE")
         name = self.parse_name()
-        self.rest()
-        return ast.LockTable(name)
+        self.expect_word("IN")
+        if self.take_words("INTENTIONAL"):
+            raise unsupported("LOCK TABLE ... IN INTENTIONAL EXCLUSIVE MODE", self.previous.start + 1)
+        for word in ("EXCLUSIVE", "MODE"):
+            self.expect_word(word)
+        return ast.LockTable(name, self.take_words("NOWAIT"))
 
     def statement_grant(self) -> ast.Statement:
         """GRANT privileges ON object TO user."""

@@ -368,9 +368,10 @@ class EndTransaction(Statement):
 
 @dataclass(slots=True)
 class LockTable(Statement):
-    """LOCK TABLE."""
+    """LOCK TABLE ... IN EXCLUSIVE MODE."""
 
     table: Name
+    no_wait: bool
 
 
 @dataclass(slots=True)

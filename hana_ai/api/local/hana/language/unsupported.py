@@ -97,6 +97,6 @@ OTHER_LIMITS: tuple[str, ...] = (
     "DECIMAL without digits keeps 26 digits before and 12 after the point",
     "TIMESTAMP keeps microseconds, not units of 100 ns",
     "dates before 1582-10-15 are kept as written, but counted in the Gregorian calendar (DAYS_BETWEEN, ADD_DAYS)",
-    "FOR UPDATE holds the rows of one table; LOCK TABLE, NOWAIT and IGNORE LOCKED are refused or not obeyed",
+    "FOR UPDATE holds the rows of one table, without NOWAIT and IGNORE LOCKED; LOCK TABLE holds back no DDL",
     "after its first change a transaction reads the snapshot of that moment (HANA: of each statement)",
 )
