@@ -65,7 +65,10 @@ def _bound_class(owner: type) -> type:
 
 
 def _embed_bound(self: Any, input: str | Sequence[str]) -> object:
-    return _embed_with(self.model, self, input)
+    # The model is the table's, but the key is the caller's: several tenants may use one store.
+    with scopes.within(scopes.scope_of(self)):
+        embeddings = models.embeddings_named(self.model.model, self.model.dimensions)
+    return _embed_with(embeddings, self, input)
 
 
 def is_embedding_service(value: object) -> bool:

@@ -81,6 +81,15 @@ def _together(owner: str) -> TogetherAIEmbeddings | None:
 # --- langchain_hana's HanaDB ---
 
 
+def _schema_of(store: _Store) -> str | None:
+    """The schema of a store's table, as far as a pattern of TOGETHER_ROUTE_TABLES asks for one."""
+    if store.schema_name or "." not in models.current_settings().together_route_tables:
+        return store.schema_name or None
+    with store.connection.cursor() as cursor:
+        cursor.execute("SELECT CURRENT_SCHEMA FROM DUMMY")
+        return str(cursor.fetchone()[0])
+
+
 class _Guard:
     """What is known of the table behind a `HanaDB`, and which object the user gave to embed."""
 
@@ -88,7 +97,8 @@ class _Guard:
         from hana_ai.api.hana.ownership import Ownership
 
         self.given = self.bound = store.embedding
-        self._place = (store.table_name, store.schema_name or None)
+        # Once, as for every object: what a store is, is decided when it is made.
+        self._routed = models.routes_table(store.table_name, _schema_of(store))
         self._ownership = Ownership(store.schema_name, store.table_name, store.vector_column, store.content_column)
         self._tolerated = False
         self.model = ""
@@ -98,7 +108,7 @@ class _Guard:
     def _service(self) -> Any | None:
         """One of the toolkit's services, if it is to embed through Together."""
         given: Any = self.given
-        if not models.routes_table(*self._place):
+        if not self._routed:
             return None
         if is_embedding_service(given):
             return given if models.routes_embeddings(origin_of(given)) else None
