@@ -30,7 +30,9 @@ logger = logging.getLogger(__name__)
 IN_DATABASE_MODELS = ("SAP_NEB.20240715", "SAP_GXY.20250407")
 """The models of SAP's that are asked; a database may have only some of them."""
 
-_SAME = 0.999
+SAME = 0.999
+"""The cosine above which two vectors of a text count as one model's."""
+
 _SAMPLE = 5
 _PURPOSES = ("DOCUMENT", "QUERY")
 _WAIT_FOR_STAMP = 1.0
@@ -182,7 +184,7 @@ class Ownership:
             if not connection.isconnected():
                 raise
             logger.debug("%s cannot be locked for its first rows: %s", column.name, exc)
-        return not _count(connection, column)[0]
+        return not count_vectors(connection, column)[0]
 
     def _writable(self, connection: Any, model: str, width: int | None) -> VectorColumn:
         column = self.open(connection, model)
@@ -199,7 +201,7 @@ class Ownership:
             return column
         if self._unrecorded is not None:
             return _stamped(column, self._unrecorded)
-        rows, least, most = _count(connection, column)
+        rows, least, most = count_vectors(connection, column)
         if not rows:
             return column
         if self._column is not None and (stamped := self._wait_for_stamp(connection)) is not None:
@@ -209,7 +211,7 @@ class Ownership:
                 f"{column.name} holds vectors of {least} to {most} numbers in {rows} rows, so several models "
                 "wrote them. Embed the texts again into a new table."
             )
-        found = _ask(connection, column, self._text_column, model)
+        found = ask(connection, column, self._text_column, model)
         if found.owner is None:
             raise TogetherAIInputError(_nobody_knows(column, rows, found))
         logger.info("%s holds vectors of %s, which makes the same of its texts.", column.name, found.owner)
@@ -218,7 +220,7 @@ class Ownership:
     def _read(self, connection: Any) -> VectorColumn:
         column = read_vector_column(connection, *self._place)
         if column is None:
-            raise _no_column(*self._place)
+            raise no_column(*self._place)
         return column
 
     def _wait_for_stamp(self, connection: Any) -> VectorColumn | None:
@@ -294,7 +296,7 @@ def stamp_table(
         raise TogetherAIInputError(f"model is {model!r}; it must be the name of an embedding model.")
     column = read_vector_column(connection, schema or "", table, vector_column)
     if column is None:
-        raise _no_column(schema or "", table, vector_column)
+        raise no_column(schema or "", table, vector_column)
     check_not_generated(column)
     if column.model == recorded_name(model):
         return
@@ -314,7 +316,8 @@ def _write_comment(connection: Any, column: VectorColumn) -> None:
         cursor.execute(f"COMMENT ON COLUMN {column.name} IS {literal(column.comment)}")
 
 
-def _no_column(schema: str, table: str, column: str) -> TogetherAIInputError:
+def no_column(schema: str, table: str, column: str) -> TogetherAIInputError:
+    """The error for a column that is not there."""
     return TogetherAIInputError(f"There is no column {VectorColumn(schema, table, column, '', 0).name}.")
 
 
@@ -343,7 +346,7 @@ def check_not_generated(column: VectorColumn) -> None:
         )
 
 
-def _count(connection: Any, column: VectorColumn) -> tuple[int, int, int]:
+def count_vectors(connection: Any, column: VectorColumn) -> tuple[int, int, int]:
     """How many vectors there are, and the smallest and the largest width."""
     width = f"CARDINALITY({quoted(column.column)})"
     with connection.cursor() as cursor:
@@ -356,7 +359,7 @@ def _count(connection: Any, column: VectorColumn) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class Answer:
     """What the database's models say about a table's vectors."""
 
     owner: str | None
@@ -364,7 +367,7 @@ class _Answer:
     """What each model answered that is not the owner."""
 
 
-def _ask(connection: Any, column: VectorColumn, text_column: str, model: str) -> _Answer:
+def ask(connection: Any, column: VectorColumn, text_column: str, model: str) -> Answer:
     """Ask the models of the database which of them made the vectors; the one at the door first, if it is SAP's."""
     from hdbcli import dbapi
 
@@ -379,23 +382,14 @@ def _ask(connection: Any, column: VectorColumn, text_column: str, model: str) ->
             others.append(f"{name} cannot be asked ({exc})")
             continue
         if same and all(same):
-            return _Answer(name)
+            return Answer(name)
         others.append(f"{name} made {'only some' if any(same) else 'none'} of them")
-    return _Answer(None, tuple(others))
+    return Answer(None, tuple(others))
 
 
 def _compare(connection: Any, column: VectorColumn, text_column: str, model: str) -> list[bool]:
     """Of a few rows, whether each holds what the model makes of its text."""
-    vectors, texts = quoted(column.column), quoted(text_column)
-    usable = f"FROM {column.table_name} WHERE {vectors} IS NOT NULL AND LENGTH({texts}) > 0"
-    first = f'SELECT TOP 1 {vectors} AS "VECTOR", {texts} AS "TEXT" {usable}'
-    # Vectors of another model lie far from the first one.
-    farthest = (
-        f'SELECT TOP {_SAMPLE} "ROWS"."VECTOR", "ROWS"."TEXT" '
-        f'FROM (SELECT {vectors} AS "VECTOR", {texts} AS "TEXT" {usable}) AS "ROWS" '
-        f'CROSS JOIN (SELECT TOP 1 {vectors} AS "VECTOR" {usable}) AS "FIRST" '
-        'ORDER BY COSINE_SIMILARITY("ROWS"."VECTOR", "FIRST"."VECTOR")'
-    )
+    first, farthest = samples(column, text_column, _SAMPLE)
     made = [f"VECTOR_EMBEDDING(\"TEXT\", '{purpose}', {literal(model)})" for purpose in _PURPOSES]
     cosines = ", ".join(f'COSINE_SIMILARITY("VECTOR", TO_{column.type}({vector}))' for vector in made)
     same: list[bool] = []
@@ -406,11 +400,28 @@ def _compare(connection: Any, column: VectorColumn, text_column: str, model: str
             return []
         for rows in (first, farthest):
             cursor.execute(f"SELECT {cosines} FROM ({rows})")
-            same += [max(value or 0.0 for value in row) > _SAME for row in cursor.fetchall()]
+            same += [max(value or 0.0 for value in row) > SAME for row in cursor.fetchall()]
     return same
 
 
-def _nobody_knows(column: VectorColumn, rows: int, found: _Answer) -> str:
+def samples(column: VectorColumn, text_column: str, farthest: int = 2) -> tuple[str, str]:
+    """Two queries for rows as VECTOR and TEXT: the first one, and those whose vectors are the farthest from it.
+
+    Vectors of another model lie far from the first one. HANA compares no vectors of two widths.
+    """
+    vectors, texts = quoted(column.column), quoted(text_column)
+    usable = f"FROM {column.table_name} WHERE {vectors} IS NOT NULL AND LENGTH({texts}) > 0"
+    first = f'SELECT TOP 1 {vectors} AS "VECTOR", {texts} AS "TEXT" {usable}'
+    others = (
+        f'SELECT TOP {farthest} "ROWS"."VECTOR", "ROWS"."TEXT" '
+        f'FROM (SELECT {vectors} AS "VECTOR", {texts} AS "TEXT" {usable}) AS "ROWS" '
+        f'CROSS JOIN (SELECT TOP 1 {vectors} AS "VECTOR" {usable}) AS "FIRST" '
+        'ORDER BY COSINE_SIMILARITY("ROWS"."VECTOR", "FIRST"."VECTOR")'
+    )
+    return first, others
+
+
+def _nobody_knows(column: VectorColumn, rows: int, found: Answer) -> str:
     schema = f", schema={column.schema!r}" if column.schema else ""
     stamp = f"stamp_table(connection, {column.table!r}, MODEL{schema}, vector_column={column.column!r})"
     return (
