@@ -204,6 +204,32 @@ def test_migrate_without_a_terminal_needs_yes_and_takes_a_model_of_the_database(
     assert environment.engine.posts == []
 
 
+def test_a_swap_that_was_broken_off_is_completed_by_the_same_command(
+    connection: dbapi.Connection, environment: ScriptedTogether, said: Said
+) -> None:
+    unknown(connection, "T")
+    said("tables", "migrate", "T", "--yes")
+    with connection.cursor() as cursor:
+        cursor.execute(f"""COMMENT ON TABLE "T_NEW" IS '[migration of "T" with {OURS}, kept as "BEFORE"]'""")
+        cursor.execute('RENAME TABLE "T" TO "BEFORE"')
+    environment.engine.requests.clear()
+    text = said("tables", "migrate", "T", "--swap")
+    assert f"T has 3 rows and 3 vectors of {OURS}. Kept: BEFORE." in text
+    assert environment.engine.posts == []
+    assert {info.table: info.comment for info in list_tables(connection)} == {
+        "BEFORE": '[replaced by the migration of "T"]',
+        "T": "",
+    }
+
+
+def test_a_text_that_is_too_long_ends_a_migration_unless_it_may_be_cut(
+    connection: dbapi.Connection, said: Said
+) -> None:
+    HanaDB(connection, DeterministicFakeEmbedding(size=16), table_name="T").add_texts(["short", "word " * 9000])
+    assert "tokens" in said("tables", "migrate", "T", "--yes", status=1)
+    assert "Embedded: 2 texts" in said("tables", "migrate", "T", "--yes", "--truncate")
+
+
 def test_refusals_are_one_clear_line(connection: dbapi.Connection, said: Said) -> None:
     text = said("tables", "check", "NONE", status=1)
     assert text == 'hana-ai-together: There is no table "DBADMIN"."NONE".'

@@ -189,6 +189,9 @@ def width_in_database(connection: Any, model: str) -> int:
 
 def is_internal(embedding: Embeddings) -> bool:
     """Whether the database embeds."""
+    if isinstance(embedding, TogetherAIEmbeddings):
+        # langchain_hana takes a while to import.
+        return False
     from langchain_hana import HanaInternalEmbeddings
 
     return isinstance(embedding, HanaInternalEmbeddings)

@@ -27,8 +27,10 @@ from hana_ai.api.hana.swapping import Mark, drop_replaced, execute
 from hana_ai.api.hana.table_copy import WORK_COLUMN, TableLayout, digest, fingerprint, read_layout, rows_of
 from hana_ai.api.hana.tables import VectorTableInfo, current_schema, find_table, text_column_of
 from hana_ai.api.hana.vector_column import VectorColumn, read_vector_column
-from hana_ai.api.hana.vector_table import BATCH_SIZE
 from hana_ai.api.storage.quoting import quoted
+
+BATCH_SIZE = 1024
+"""Rows that are embedded, written and committed together."""
 
 _MOST_ROUNDS = 3
 

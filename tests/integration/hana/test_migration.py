@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hana_ml import ConnectionContext
@@ -31,95 +25,11 @@ from hana_ai.api.hana.vector_column import packed
 from hana_ai.api.hana.vector_engine import TogetherVectorEngine
 from hana_ai.api.hana.vector_store import TogetherHanaDB
 from hana_ai.api.local.hana import LocalHana
-from hana_ai.api.local.together import LocalModel, LocalTogether, Reply, ScriptedEngine
+from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
 from tests.conftest import ScriptedTogether
 from tests.integration.hana.conftest import rows
-
-OURS = ScriptedEngine.EMBEDDING
-SAP = "SAP_NEB.20240715"
-PROBE = "dimension"
-"""What is embedded to learn a model's width."""
-
-
-def run(connection: dbapi.Connection, sql: str, *parameters: object) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters or None)
-
-
-def sent(engine: ScriptedEngine) -> Counter[str]:
-    """How often each text was embedded, by the server's log."""
-    texts: Counter[str] = Counter()
-    for request in engine.posts:
-        given = request.body["input"]
-        texts.update([given] if isinstance(given, str) else given)
-    del texts[PROBE]
-    return texts
-
-
-def stamps(connection: dbapi.Connection) -> dict[str, str | None]:
-    return {info.table: info.model for info in list_tables(connection)}
-
-
-def texts_of(count: int) -> list[str]:
-    return [f"Reading {number} of the sensor" for number in range(count)]
-
-
-def filled(connection: dbapi.Connection, texts: list[str], table: str = "T", **fields: Any) -> TogetherHanaDB:
-    """A table of the database's model with a key, ids and metadata."""
-    store = TogetherHanaDB(connection, "hana", table_name=table, **fields)
-    store.add_texts(texts, [{"number": n} for n in range(len(texts))], ids=[f"id-{n}" for n in range(len(texts))])
-    return store
-
-
-class Killed(BaseException):
-    """The process is gone."""
-
-
-class MortalConnection:
-    """A connection whose process dies after so many changes and commits; each was carried out."""
-
-    def __init__(self, connection: dbapi.Connection, lives: int) -> None:
-        self.real, self.lives = connection, lives
-
-    def step(self, sql: str) -> None:
-        self.lives -= 1
-        if self.lives < 0:
-            self.real.close()
-            raise Killed
-
-    def commit(self) -> None:
-        self.real.commit()
-        self.step("COMMIT")
-
-    def cursor(self) -> MortalCursor:
-        return MortalCursor(self, self.real.cursor())
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.real, name)
-
-
-class MortalCursor:
-    def __init__(self, connection: MortalConnection, cursor: Any) -> None:
-        self.connection, self.real = connection, cursor
-
-    def execute(self, *arguments: Any) -> None:
-        self.real.execute(*arguments)
-        if not arguments[0].startswith("SELECT"):
-            self.connection.step(arguments[0])
-
-    def executemany(self, *arguments: Any) -> None:
-        self.real.executemany(*arguments)
-        self.connection.step(arguments[0])
-
-    def __enter__(self) -> MortalCursor:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.real.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.real, name)
-
+from tests.integration.hana.migrations import OURS, SAP, filled, run, sent, stamps, texts_of
+from tests.integration.hana.mortal import MortalConnection
 
 # --- what is there in the end ---
 
@@ -431,104 +341,3 @@ def test_a_table_without_a_key_that_changed_is_not_swapped(
     with pytest.raises(TogetherAIInputError, match=r"has 2 rows and .* has 2, and they differ.* no primary key"):
         migrate_table(connection, "T", embedding=embeddings, swap=True)
     assert stamps(connection) == {"T": None, "T_NEW": OURS}
-
-
-# --- whatever ends it ---
-
-
-def test_it_may_die_after_any_change(
-    local_hana: LocalHana,
-    connection: dbapi.Connection,
-    embeddings: TogetherAIEmbeddings,
-    engine: ScriptedEngine,
-) -> None:
-    texts = texts_of(3)
-    survived, lives = False, 0
-    while not survived:
-        for name in rows(connection, "SELECT TABLE_NAME FROM SYS.TABLES WHERE SCHEMA_NAME = CURRENT_SCHEMA"):
-            run(connection, f'DROP TABLE "{name[0]}"')
-        filled(connection, texts)
-        before = rows(connection, 'SELECT "VEC_ID", "VEC_TEXT", "VEC_META" FROM "T" ORDER BY 1')
-        engine.requests.clear()
-        mortal = MortalConnection(local_hana.connect(), lives)
-        try:
-            migrate_table(mortal, "T", embedding=embeddings, batch_size=2, swap=True)
-            survived = True
-        except (Killed, dbapi.Error):
-            done = migrate_table(connection, "T", embedding=embeddings, batch_size=2, swap=True)
-            assert done.swapped
-        finally:
-            mortal.real.close()
-        assert rows(connection, 'SELECT "VEC_ID", "VEC_TEXT", "VEC_META" FROM "T" ORDER BY 1') == before, lives
-        assert stamps(connection) == {"T": OURS, "T_OLD": SAP}
-        assert sum(sent(engine).values()) <= len(texts) + 2, "no more than the batch in flight twice"
-        assert rows(connection, 'SELECT DISTINCT CARDINALITY("VEC_VECTOR") FROM "T"') == [(256,)]
-        assert rows(connection, "SELECT COUNT(*) FROM SYS.TABLES WHERE COMMENTS LIKE '%migration of%with%'") == [
-            (0,)
-        ]
-        assert not rows(connection, "SELECT 1 FROM SYS.TABLE_COLUMNS WHERE COLUMN_NAME LIKE 'HANA_AI%'")
-        lives += 1
-    assert lives > 15
-
-
-MIGRATE = Path(__file__).with_name("migrate.py")
-COUNT = 10_000
-BATCH = 500
-
-
-def test_ten_thousand_rows_move_though_the_process_is_killed_three_times(
-    local_hana: LocalHana, connection: dbapi.Connection
-) -> None:
-    run(
-        connection,
-        'CREATE COLUMN TABLE "T" ("VEC_TEXT" NCLOB, "VEC_META" NCLOB, "VEC_VECTOR" REAL_VECTOR(2), "n" INTEGER)',
-    )
-    vector = packed([0.5, 0.5], "REAL_VECTOR")
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            'INSERT INTO "T" VALUES (?, ?, ?, ?)',
-            [(text, "{}", vector, number) for number, text in enumerate(texts_of(COUNT))],
-        )
-    engine = ScriptedEngine(dimensions=8)
-    with LocalTogether(engine, api_key="key") as server:
-        variables = {**os.environ, **local_hana.environment(), **server.environment()}
-
-        def start() -> subprocess.Popen[str]:
-            process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", str(MIGRATE), "T", str(BATCH)],
-                env=variables,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            return process
-
-        for enough in (1_000, 4_000, 7_000):
-            process = start()
-            deadline = time.monotonic() + 60
-            while sum(len(one.body["input"]) for one in engine.posts) < enough and time.monotonic() < deadline:
-                time.sleep(0.05)
-            process.kill()
-            process.communicate()
-            there = rows(connection, 'SELECT COUNT(*), COUNT("VEC_VECTOR") FROM "T_NEW"')
-            assert there[0][0] == COUNT
-            assert there[0][1] % BATCH == 0
-            assert there[0][1] < COUNT
-        process = start()
-        assert int(process.communicate(timeout=120)[0]) < COUNT
-        embedded = sent(engine)
-        embeddings = TogetherAIEmbeddings(model=OURS, base_url=server.base_url, api_key="key")
-        made = embeddings.embed_documents(texts_of(COUNT)[::20])
-
-    assert set(embedded) == set(texts_of(COUNT))
-    twice = [text for text, times in embedded.items() if times > 1]
-    assert len(twice) <= 3 * BATCH, "no more than the three batches in flight"
-    assert max(embedded.values()) <= 2
-    assert stamps(connection) == {"T": OURS, "T_OLD": None}
-    assert rows(connection, 'SELECT COUNT(*), COUNT(DISTINCT "n") FROM "T"') == [(COUNT, COUNT)]
-    stored = rows(connection, 'SELECT "n", "VEC_TEXT", TO_NVARCHAR("VEC_VECTOR") FROM "T" ORDER BY "n"')
-    assert [text for _, text, _ in stored] == texts_of(COUNT)
-    assert len({values for _, _, values in stored}) == COUNT
-    for (_, _, values), vector_made in zip(stored[::20], made, strict=True):
-        assert [float(value) for value in values.strip("[]").split(",")] == pytest.approx(vector_made, abs=1e-6)
