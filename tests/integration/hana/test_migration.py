@@ -235,6 +235,19 @@ def test_rows_without_a_vector_or_a_text_get_none_and_are_counted(
     assert there == [("last",), ("usual",)]
 
 
+def test_a_table_of_two_models_becomes_one_models(
+    connection: dbapi.Connection, embeddings: TogetherAIEmbeddings
+) -> None:
+    HanaDB(connection, DeterministicFakeEmbedding(size=16), table_name="T").add_texts(["first"])
+    HanaDB(connection, DeterministicFakeEmbedding(size=8), table_name="T").add_texts(["second"])
+    assert [info.known for info in list_tables(connection)] == ["mixed"]
+    migrate_table(connection, "T", embedding=embeddings, swap=True, keep_old=False)
+    [info] = list_tables(connection)
+    assert (info.known, info.model, info.width, info.vectors) == ("stamp", OURS, 256, 2)
+    store = TogetherHanaDB(connection, embeddings, table_name="T")
+    assert store.similarity_search("second", k=1)[0].page_content == "second"
+
+
 def test_an_empty_table_moves_too(connection: dbapi.Connection, embeddings: TogetherAIEmbeddings) -> None:
     run(connection, 'CREATE TABLE "T" ("VEC_TEXT" NVARCHAR(50), "VEC_META" NCLOB, "VEC_VECTOR" REAL_VECTOR(8))')
     done = migrate_table(connection, "T", embedding=embeddings, swap=True)
