@@ -24,6 +24,10 @@ app = App(
 )
 serve = App(name="serve", help="Run a loopback server: a small local stand-in for Together AI or SAP HANA.")
 app.command(serve)
+tables = App(
+    name="tables", help="The vector tables in SAP HANA: which model made each, and moving one to another model."
+)
+app.command(tables)
 
 
 @app.command
@@ -175,6 +179,125 @@ def hana(*, host: _Host = "127.0.0.1", port: _Port = 0, db: Path | None = None) 
     from .servers import serve_hana
 
     return serve_hana(host=host, port=port, db=db)
+
+
+_Schema = Annotated[str | None, Parameter(help="Default: HANA_SCHEMA, else the user's own.")]
+_VectorColumn = Annotated[str | None, Parameter(help="Needed where there are several.")]
+_TextColumn = Annotated[str | None, Parameter(help="The column that was embedded, if it cannot be told.")]
+_Yes = Annotated[bool, Parameter(negative=(), help="Do not ask.")]
+
+
+@tables.default
+def list_tables(*, pattern: str = "*", schema: _Schema = None) -> int:
+    """List the vector tables: rows, vectors, model and how it is known, index. Nothing is embedded.
+
+    Parameters
+    ----------
+    pattern
+        Names of tables, with * and ?.
+    """
+    from .tables import list_vector_tables
+
+    return list_vector_tables(pattern, schema)
+
+
+@tables.command
+def check(
+    table: str,
+    /,
+    *,
+    together: str | None = None,
+    yes: _Yes = False,
+    schema: _Schema = None,
+    vector_column: _VectorColumn = None,
+    text_column: _TextColumn = None,
+) -> int:
+    """Find out which model made a table's vectors, by embedding up to three of its texts again.
+
+    The models in the database are asked first, and no text leaves it. Only with --together, and after you have
+    agreed, are the texts sent to Together.
+
+    Parameters
+    ----------
+    together
+        A model of Together's to ask; all asks each embedding model of the catalogue.
+    """
+    from .tables import Place, check_vector_table
+
+    return check_vector_table(Place(table, schema, vector_column, text_column), together, yes=yes)
+
+
+@tables.command
+def stamp(
+    table: str,
+    model: str,
+    /,
+    *,
+    replace: Annotated[bool, Parameter(negative=())] = False,
+    schema: _Schema = None,
+    vector_column: _VectorColumn = None,
+) -> int:
+    """Record which model made a table's vectors. Nothing is compared: name the one that really did.
+
+    Parameters
+    ----------
+    replace
+        Replace another model's name, which was a mistake.
+    """
+    from .tables import Place, stamp_vector_table
+
+    return stamp_vector_table(Place(table, schema, vector_column), model, replace=replace)
+
+
+@tables.command
+def migrate(
+    table: str,
+    /,
+    *,
+    to: str | None = None,
+    model: str | None = None,
+    swap: Annotated[bool, Parameter(negative=())] = False,
+    keep_as: str | None = None,
+    truncate: Annotated[bool, Parameter(negative=())] = False,
+    yes: _Yes = False,
+    schema: _Schema = None,
+    vector_column: _VectorColumn = None,
+    text_column: _TextColumn = None,
+) -> int:
+    """Embed a table's texts again by another model, into a new table; run it again if it was broken off.
+
+    Parameters
+    ----------
+    to
+        Name of the new table; default: the old one's with _NEW.
+    model
+        Together's model, or hana:NAME for one in the database; default: TOGETHER_DEFAULT_EMBEDDING_MODEL.
+    swap
+        Give the new table the old one's name. The old one is kept, until: tables drop-old.
+    keep_as
+        Name of the old table after the swap; default: with _OLD.
+    truncate
+        Embed the beginning of texts that are too long for the model.
+    """
+    from .tables import Place, migrate_vector_table
+
+    place = Place(table, schema, vector_column, text_column)
+    names = {"to": to, "keep_as": keep_as}
+    return migrate_vector_table(place, names, model, swap=swap, truncate=truncate, yes=yes)
+
+
+@tables.command
+def drop_old(table: str, /, *, yes: _Yes = False, schema: _Schema = None) -> int:
+    """Drop what was kept of a table when it was migrated.
+
+    Parameters
+    ----------
+    table
+        The table as it is called now.
+    """
+    from .tables import drop_old_tables
+
+    return drop_old_tables(table, schema, yes=yes)
 
 
 @app.command

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hana_ai.api.errors import TogetherAIError, TogetherAISettingsError
 from hana_ai.api.settings import TogetherAISettings, is_loopback
@@ -15,7 +15,9 @@ from .vector_stores import hana_connection, hana_is_configured
 
 if TYPE_CHECKING:
     from hana_ai.api.catalog.catalog import Catalog
+    from hana_ai.api.hana.tables import VectorTableInfo
 
+_MOST_NAMES = 5
 _MARKS = {"ok": "[green]ok[/]  ", "note": "[yellow]note[/]", "bad": "[red]bad[/] "}
 
 
@@ -143,7 +145,78 @@ def _hana(settings: TogetherAISettings) -> Iterator[Finding]:
             cursor.execute("SELECT VERSION FROM SYS.M_DATABASE")
             (version,) = cursor.fetchone()
             cursor.close()
+            yield Finding("ok", f"SAP HANA {version}")
+            yield from _vector_tables(settings, connection)
     except Problem as exc:
         yield Finding("bad", "no connection to SAP HANA", str(exc))
+
+
+def _vector_tables(settings: TogetherAISettings, connection: Any) -> Iterator[Finding]:
+    """Tables that refuse the model in use, or whose model is not known."""
+    from hdbcli import dbapi  # type: ignore[import-untyped]
+
+    try:
+        from hana_ai.api.hana.tables import list_tables
+
+        found = list_tables(connection, settings.hana_schema)
+    except dbapi.Error as exc:
+        yield Finding("note", "the vector tables cannot be listed", exc.errortext)
         return
-    yield Finding("ok", f"SAP HANA {version}")
+    if not found:
+        return
+    yield Finding(
+        "ok", f"{len(found)} vector table{'s' if len(found) != 1 else ''}; hana-ai-together tables lists them"
+    )
+    mixed = [info for info in found if info.known == "mixed"]
+    unknown = [info for info in found if info.known == "unknown" and info.rows is not None]
+    model = settings.together_default_embedding_model
+    other = [
+        info for info in found
+        if info.known == "stamp" and model is not None and info.model != model and not _is_of_saps(info)
+    ]  # fmt: skip
+    too_wide = [info for info in found if info.known == "stamp" and _differs_in_width(info, found)]
+    if mixed:
+        yield Finding(
+            "note",
+            f"vectors of several widths, so of several models: {_names(mixed)}",
+            "Embed the texts again: hana-ai-together tables migrate TABLE",
+        )
+    if unknown:
+        yield Finding(
+            "note",
+            f"it is not recorded which model made the vectors: {_names(unknown)}",
+            "Find out: hana-ai-together tables check TABLE; or name it: hana-ai-together tables stamp TABLE MODEL",
+        )
+    if other:
+        yield Finding(
+            "note",
+            f"of another model than TOGETHER_DEFAULT_EMBEDDING_MODEL={model}: "
+            f"{_names(other, lambda info: f'{info.table} ({info.model})')}",
+            "They refuse it. Name their model where they are used, or: hana-ai-together tables migrate TABLE",
+        )
+    if too_wide:
+        yield Finding(
+            "note",
+            "stamped with the same model, but of different widths: "
+            f"{_names(too_wide, lambda info: f'{info.table} ({info.model}, {info.width})')}",
+            "One of the stamps is wrong. Find out: hana-ai-together tables check TABLE --together MODEL",
+        )
+
+
+def _is_of_saps(info: VectorTableInfo) -> bool:
+    return info.model is not None and info.model.startswith("SAP_")
+
+
+def _differs_in_width(info: VectorTableInfo, tables: Sequence[VectorTableInfo]) -> bool:
+    widths = {
+        other.width for other in tables if other.known == "stamp" and other.model == info.model and other.width
+    }
+    return len(widths) > 1
+
+
+def _names(
+    tables: Sequence[VectorTableInfo], shown: Callable[[VectorTableInfo], str] = lambda info: info.table
+) -> str:
+    names = [shown(info) for info in tables[:_MOST_NAMES]]
+    more = len(tables) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")

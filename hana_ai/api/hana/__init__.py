@@ -3,6 +3,52 @@
 The modules need the packages of the extra `toolkit` and are imported when they are used.
 """
 
-from hana_ai.api.hana.ownership import stamp_table
+from __future__ import annotations
 
-__all__ = ["stamp_table"]
+from hana_ai.api import resolve_lazily
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hana_ai.api.hana.checking import TableCheck, check_table
+    from hana_ai.api.hana.migration import (
+        Migration,
+        MigrationEstimate,
+        MigrationProgress,
+        estimate_migration,
+        migrate_table,
+    )
+    from hana_ai.api.hana.ownership import stamp_table
+    from hana_ai.api.hana.swapping import drop_replaced
+    from hana_ai.api.hana.tables import VectorTableInfo, list_tables
+
+_MODULES = {
+    "Migration": "migration",
+    "MigrationEstimate": "migration",
+    "MigrationProgress": "migration",
+    "TableCheck": "checking",
+    "VectorTableInfo": "tables",
+    "check_table": "checking",
+    "drop_replaced": "swapping",
+    "estimate_migration": "migration",
+    "list_tables": "tables",
+    "migrate_table": "migration",
+    "stamp_table": "ownership",
+}
+
+__all__ = [
+    "Migration",
+    "MigrationEstimate",
+    "MigrationProgress",
+    "TableCheck",
+    "VectorTableInfo",
+    "check_table",
+    "drop_replaced",
+    "estimate_migration",
+    "list_tables",
+    "migrate_table",
+    "stamp_table",
+]
+
+
+def __getattr__(name: str) -> object:
+    return resolve_lazily(globals(), _MODULES, name)

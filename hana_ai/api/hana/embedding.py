@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from langchain_core.embeddings import Embeddings
@@ -11,6 +12,8 @@ from hana_ai.api.hana.vector_column import recorded_name
 
 IN_DATABASE_MODEL = "SAP_NEB.20240715"
 """SAP's embedding model that hana_ai and langchain_hana use unless another is named."""
+
+_OF_DIMENSIONS = re.compile(r"(.+) \(dimensions=([0-9]+)\)")
 
 
 def embedding_from(embedding: Embeddings | str | None) -> Embeddings:
@@ -36,6 +39,20 @@ def embedding_from(embedding: Embeddings | str | None) -> Embeddings:
             "SAP's models."
         )
     return HanaInternalEmbeddings(name or IN_DATABASE_MODEL)
+
+
+def embedding_named(name: str) -> Embeddings:
+    """Together's model, or one in the database, of a name as it is recorded."""
+    if name.startswith("SAP_"):
+        return embedding_from(f"hana:{name}")
+    from hana_ai.api.embeddings import TogetherAIEmbeddings
+
+    found = _OF_DIMENSIONS.fullmatch(name)
+    return (
+        TogetherAIEmbeddings(model=found[1], dimensions=int(found[2]))
+        if found
+        else TogetherAIEmbeddings(model=name)
+    )
 
 
 def model_name(embedding: Embeddings) -> str:

@@ -7,6 +7,7 @@ rest of the comment stays as it is.
 from __future__ import annotations
 
 import re
+import shlex
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -96,7 +97,14 @@ class VectorColumn:
             )
         else:
             stay = f"Either stay with it (model={model!r} or TOGETHER_DEFAULT_EMBEDDING_MODEL={model})"
-        return f"{stay}, or embed the texts again into a new table."
+        return f"{stay}, or embed the texts again into a new table: {self.command('migrate')}"
+
+    def command(self, action: str) -> str:
+        """What to type to check or migrate the table."""
+        words = ["hana-ai-together", "tables", action, self.table]
+        if self.schema:
+            words += ["--schema", self.schema]
+        return shlex.join(words)
 
 
 def read_vector_column(connection: Any, schema: str, table: str, column: str) -> VectorColumn | None:

@@ -65,7 +65,8 @@ def test_another_model_is_refused_before_any_row_is_written(
     assert str(caught.value) == (
         '"STORE"."VEC_VECTOR" holds vectors of local/scripted-embedding, but another/model would embed now; '
         "vectors of two models cannot be compared. Either stay with it (model='local/scripted-embedding' or "
-        "TOGETHER_DEFAULT_EMBEDDING_MODEL=local/scripted-embedding), or embed the texts again into a new table."
+        "TOGETHER_DEFAULT_EMBEDDING_MODEL=local/scripted-embedding), or embed the texts again into a new table: "
+        "hana-ai-together tables migrate STORE"
     )
     store = make()
     with pytest.raises(TogetherAIInputError, match="another/model"):
@@ -96,7 +97,8 @@ def test_another_width_is_refused_before_any_row_is_written_and_both_are_named(
     assert str(caught.value) == (
         '"STORE"."VEC_VECTOR" is a REAL_VECTOR(768), but local/scripted-embedding makes vectors of 256 numbers. '
         'Either embed with the model that wrote the table (if that is SAP\'s: embedding="hana", or '
-        "TOGETHER_ROUTE_EMBEDDINGS=off for the toolkit's own classes), or embed the texts again into a new table."
+        "TOGETHER_ROUTE_EMBEDDINGS=off for the toolkit's own classes), or embed the texts again into a new table: "
+        "hana-ai-together tables migrate STORE"
     )
     with pytest.raises(TogetherAIInputError, match=r"REAL_VECTOR\(768\).*256"):
         store.similarity_search("foo")

@@ -76,9 +76,9 @@ class Transaction:
         self._captured = len(self._effects)
 
     def _capture(self, effect: Effect) -> None:
-        if effect.removed or effect.everything:
+        if (effect.removed or effect.everything) and not effect.table.startswith("temp."):
             # This transaction holds the rows, so nobody else can commit a change of them now. A connection of
-            # its own sees them as they were before.
+            # its own sees them as they were before; temporary tables it does not see, nor does anybody else.
             with self._connection.cursor() as others:
                 effect.before = _fingerprint(others, effect)
         if effect.added is None:

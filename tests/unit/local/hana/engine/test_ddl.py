@@ -168,6 +168,30 @@ def test_truncating_empties_a_table_and_what_depends_on_it(sql: Sql) -> None:
     assert sql.value("SELECT COUNT(*) FROM T") == 0
 
 
+def test_a_renamed_table_keeps_its_rows_comments_indexes_and_what_is_generated(sql: Sql, ann: Sql) -> None:
+    sql.run(
+        "CREATE COLUMN TABLE OLDER (ID INTEGER PRIMARY KEY, TEXT NVARCHAR(50), SIZE INTEGER GENERATED ALWAYS AS "
+        "(LENGTH(TEXT)), V REAL_VECTOR(2) COMMENT '[embedding model: m]') COMMENT 'of the table'"
+    )
+    sql.run("CREATE HNSW VECTOR INDEX FAST ON OLDER (V)")
+    sql.run("GRANT SELECT ON OLDER TO ANN")
+    sql.done("INSERT INTO OLDER (ID, TEXT, V) VALUES (1, 'abc', TO_REAL_VECTOR('[1,2]'))")
+    sql.run('RENAME TABLE "DBADMIN"."OLDER" TO "Newer"')
+    assert sql.code("SELECT * FROM OLDER") == 259
+    assert sql.rows('SELECT ID, TEXT, SIZE FROM "Newer"') == [(1, "abc", 3)]
+    assert sql.value("SELECT COMMENTS FROM SYS.TABLES WHERE TABLE_NAME = 'Newer'") == "of the table"
+    assert sql.rows(
+        "SELECT COLUMN_NAME, COMMENTS, GENERATED_ALWAYS_AS FROM SYS.TABLE_COLUMNS WHERE TABLE_NAME = 'Newer' "
+        "AND (COMMENTS IS NOT NULL OR GENERATED_ALWAYS_AS IS NOT NULL) ORDER BY POSITION"
+    ) == [("SIZE", None, "(LENGTH(TEXT))"), ("V", "[embedding model: m]", None)]
+    assert sql.rows("SELECT COLUMN_NAME FROM SYS.INDEX_COLUMNS WHERE INDEX_NAME = 'FAST'") == [("V",)]
+    assert sql.code('INSERT INTO "Newer" (ID) VALUES (1)') == 301
+    assert ann.code('RENAME TABLE "DBADMIN"."Newer" TO MINE') == NO_PRIVILEGE
+    assert sql.code("RENAME TABLE NOTHING TO X") == 259
+    sql.run("COMMENT ON TABLE \"Newer\" IS ''")
+    assert sql.value("SELECT COMMENTS FROM SYS.TABLES WHERE TABLE_NAME = 'Newer'") in ("", None)
+
+
 # --- views ---
 
 

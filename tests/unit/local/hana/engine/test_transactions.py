@@ -266,6 +266,16 @@ def test_a_file_survives_kill_minus_9(tmp_path: Path) -> None:
         engine.close()
 
 
+def test_a_temporary_table_is_emptied_and_filled_again_in_one_transaction(sql: Sql) -> None:
+    sql.done('CREATE LOCAL TEMPORARY COLUMN TABLE "#B" (A INTEGER, B REAL_VECTOR(2))')
+    sql.done("INSERT INTO \"#B\" VALUES (1, TO_REAL_VECTOR('[1,2]'))")
+    sql.run('DELETE FROM "#B"')
+    sql.run('INSERT INTO "#B" (A) VALUES (?)', (2,), (3,))
+    assert sql.code('INSERT INTO "#B" (A) VALUES (?)', ("no number",)) == 339
+    sql.session.commit()
+    assert sql.rows('SELECT A FROM "#B" ORDER BY A') == [(2,), (3,)]
+
+
 def test_a_file_is_opened_again(tmp_path: Path) -> None:
     path = str(tmp_path / "again.duckdb")
     for number in range(3):
