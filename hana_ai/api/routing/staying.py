@@ -43,18 +43,6 @@ STAYING = (
         "a local file, which embeds with the agent's embedding service",
     ),
     Staying(
-        "HanaDB",
-        "langchain_hana.vectorstores.hana_db",
-        "langchain-hana",
-        "embeds with what it is given; HanaInternalEmbeddings embed in the database",
-    ),
-    Staying(
-        "HANAMLinVectorEngine",
-        "hana_ai.vectorstore.hana_vector_engine",
-        "hana-ai",
-        "embeds in the database, in a column that it generates; TogetherVectorEngine stands in for it",
-    ),
-    Staying(
         "SQL procedures of hana_ai.retrieval",
         "hana_ai.retrieval",
         "hana-ai",

@@ -191,7 +191,7 @@ class _Guard:
         if self.model:
             self._ownership.column.check_model(self.model)
         given: Any = self.given
-        if is_embedding_service(given) and self.bound is given:
+        if self.bound is self.given and is_embedding_service(given):
             # It stays the database's for this table, whatever the settings say later.
             self._bind(store, kept_in_database(given, given.model_version), self.model)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -243,6 +245,16 @@ def test_ctrl_c_still_belongs_to_python() -> None:
     finally:
         signal.signal(signal.SIGINT, before)
         engine.close()
+
+
+def test_an_engine_that_is_closed_at_once_ends() -> None:
+    # In a process of its own: what waits inside llama.cpp cannot be interrupted.
+    script = (
+        "from hana_ai.api.local.together import LlamaCppEngine\n"
+        "for _ in range(3):\n"
+        "    LlamaCppEngine(context_length=256, parallel=1).close()\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=200)
 
 
 def test_the_model_file_is_found_or_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -459,7 +459,10 @@ def _load(path: Path, context_length: int, parallel: int, threads: int) -> Any:
     params.endpoint_slots = False
     params.api_keys = [secrets.token_urlsafe(24)]
     with _signals_kept():
-        return xllamacpp.Server(params)
+        server = xllamacpp.Server(params)
+    # Once it has answered, its loop runs. Freed before that, it would wait for the loop's end for ever.
+    server.handle_completions({"prompt": " ", "max_tokens": 1}, lambda _: False)
+    return server
 
 
 @contextmanager
