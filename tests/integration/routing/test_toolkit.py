@@ -21,7 +21,7 @@ EXPECTED = {
     "agent_as_a_tool": (COUNT[:-4], {CHAT}),
     "agent_with_memory": (ROWS, {CHAT}),
     "context_agent": (ROWS, {CHAT}),
-    "corrective_retriever": (r"cc.table\('SALES'\).count\(\)", {CHAT}),
+    "corrective_retriever": (r"(cc.table\('SALES'\).count\(\)\n){3}", {CHAT, EMBED}),
     "dataframe_agent": ("The database says: 3", {CHAT}),
     "mem0_agent": (ROWS, {CHAT, EMBED}),
     "models": (r"An echo\.\n(256 \[256, 256\]\n){4}", {CHAT, EMBED}),
