@@ -8,22 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 from hdbcli import dbapi
 from langchain_core.embeddings import Embeddings
+from langchain_hana import HanaDB
 
 from hana_ai.api import routing
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalModel, ScriptedEngine
 from tests.board import DOORS as BOARD
 from tests.conftest import ScriptedTogether
 from tests.integration.hana.conftest import rows
-from tests.integration.hana.doors import DOORS, Door, Opened
+from tests.integration.hana.doors import (
+    DOORS,
+    ConnectionContext,
+    Door,
+    HANAMLinVectorEngine,
+    Opened,
+    TogetherVectorEngine,
+)
 from tests.integration.hana.states import (
     KNOWLEDGE,
     LANGCHAIN,
@@ -285,3 +297,85 @@ def test_a_table_goes_on_with_the_model_that_wrote_it(
         BOARD.note(f"{name}, {mode}", door, mark)
     if wrong:
         raise ExceptionGroup(f"{door}, {mode}: {', '.join(wrong)}", list(wrong.values()))
+
+
+@pytest.mark.parametrize("state", ["new", "SAP's, generated"])
+@pytest.mark.parametrize("own_class", [False, True], ids=["the toolkit's", "a subclass"])
+def test_a_question_is_no_sql(
+    state: str,
+    own_class: bool,
+    context: Any,
+    connection: dbapi.Connection,
+    servers: dict[int, ScriptedTogether],
+    routed: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable, value in servers[256].environment().items():
+        monkeypatch.setenv(variable, value)
+    run(connection, 'CREATE TABLE "SECRETS" ("S" NVARCHAR(100))')
+    run(connection, """INSERT INTO "SECRETS" VALUES ('the secret')""")
+    STATES[state].make(connection, KNOWLEDGE, TogetherAIEmbeddings(model=OURS))
+    owner: Any = type("Mine", (HANAMLinVectorEngine,), {}) if own_class else HANAMLinVectorEngine
+    engine = owner(context, "T")
+    if state == "new" and not own_class:
+        engine.upsert_knowledge({"id": ["1"], "description": [NEW], "example": ["one"]})
+    elif state == "new":
+        run(connection, f'INSERT INTO "T" ("id", "description", "example") VALUES (\'1\', \'{NEW}\', \'one\')')
+    allowed = {"one", *THERE}
+    for question in (
+        "What's the motor's warranty?",
+        "x', 'QUERY', 'SAP_NEB.20240715'))), (SELECT \"S\" FROM \"SECRETS\") --",
+        '\') UNION ALL SELECT "S", 1, \'m\' FROM "SECRETS" --',
+        '";DROP TABLE "SECRETS',
+        "",
+        "?",
+        "\u00e4\U0001f41d\\'",
+    ):
+        assert engine.query(question) in allowed
+    assert rows(connection, 'SELECT "S" FROM "SECRETS"') == [("the secret",)]
+
+
+@pytest.mark.parametrize("layout", ["HanaDB", "knowledge"])
+def test_of_many_first_writers_one_is_the_first(
+    layout: str,
+    local_hana: LocalHana,
+    connection: dbapi.Connection,
+    servers: dict[int, ScriptedTogether],
+    routed: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable, value in servers[256].environment().items():
+        monkeypatch.setenv(variable, value)
+    kind = LANGCHAIN if layout == "HanaDB" else KNOWLEDGE
+    empty(connection, kind, TogetherAIEmbeddings(model=OURS))
+    ready = threading.Barrier(6)
+
+    def write(number: int) -> str:
+        model = (OURS, ANOTHER)[number % 2]
+        embeddings = TogetherAIEmbeddings(model=model)
+        if layout == "HanaDB":
+            own = local_hana.connect()
+            store: Any = HanaDB(own, embeddings, table_name="T")
+            insert = partial(store.add_texts, [f"{model} {number}"])
+        else:
+            context = ConnectionContext(**local_hana.connection_options())
+            own = context.connection
+            store = TogetherVectorEngine(context, "T", embedding=embeddings)
+            text = f"{model} {number}"
+            insert = partial(store.upsert_knowledge, {"id": text, "description": text, "example": ""})
+        ready.wait()
+        try:
+            insert()
+        except TogetherAIInputError as exc:
+            assert "holds vectors of" in str(exc)
+            return ""
+        finally:
+            own.close()
+        return model
+
+    with ThreadPoolExecutor(6) as threads:
+        wrote = [model for model in threads.map(write, range(6)) if model]
+    assert len(wrote) == 3
+    assert len(set(wrote)) == 1
+    assert stamp(connection, kind.vector) == wrote[0]
+    assert {text[:-2] for text, _ in stored(connection, kind)} == set(wrote)
