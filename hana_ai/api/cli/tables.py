@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -110,8 +110,9 @@ def check_vector_table(place: Place, together: str | None, *, yes: bool) -> int:
     asked: bool | str = together == "all" or together or False
     with _database() as connection:
         found = check_table(connection, place.table, together=asked, **place.columns())
+        told = found.answers
+        _tell(told)
         if found.owner is None and found.models:
-            _tell_answers(found)
             what = (
                 f"{_counted(found.texts, 'text')} of {found.table.name} to Together, for {', '.join(found.models)}"
             )
@@ -119,14 +120,14 @@ def check_vector_table(place: Place, together: str | None, *, yes: bool) -> int:
             if not _agreed(question, yes=yes):
                 return 1
             found = check_table(connection, place.table, together=asked, consent=True, **place.columns())
-    _tell_answers(found)
+    _tell(answer for answer in found.answers if answer not in told)
     if found.sent:
         out.print(f"Sent to Together: {_counted(found.sent, 'text')}.")
     return _tell_owner(place, found)
 
 
-def _tell_answers(found: TableCheck) -> None:
-    for answer in found.answers:
+def _tell(answers: Iterable[str]) -> None:
+    for answer in answers:
         console().print(f"  {answer}")
 
 
