@@ -151,9 +151,9 @@ def expected(door: Door, state: State, mode: str) -> str:
             return "refused" if door.always or opened or used else "as without"
         return OURS
     if door.keeps == "SAP":
-        if state.owner in (OURS, ANOTHER):
+        if state.owner in (OURS, ANOTHER, NOBODY):
             return "refused" if opened or used else "as without"
-        return "as without" if state.owner == NOBODY else SAP
+        return SAP
     if not opened and not used:
         if door.layout is KNOWLEDGE and state.make not in (new, generated):
             # The toolkit's engine writes no vectors into a table that does not make them itself.
