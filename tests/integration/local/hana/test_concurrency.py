@@ -182,3 +182,33 @@ def test_connections_come_and_go(hana: LocalHana) -> None:
 
     crowd = Crowd(hana, 60)
     crowd.run(visit)
+
+
+def test_a_locked_table_waits_for_the_end_of_its_holders_transaction(hana: LocalHana) -> None:
+    with closing_connection(hana) as holder, closing_connection(hana) as other:
+        holder.setautocommit(False)
+        for ending in (holder.commit, holder.rollback):
+            holding, waiting = holder.cursor(), other.cursor()
+            holding.execute("LOCK TABLE ACCOUNTS IN EXCLUSIVE MODE")
+            holding.execute("UPDATE ACCOUNTS SET BALANCE = 1 WHERE ID = 1")
+            with pytest.raises(dbapi.Error) as refused:
+                waiting.execute("LOCK TABLE ACCOUNTS IN EXCLUSIVE MODE NOWAIT")
+            assert refused.value.errorcode == 146
+            waiting.execute("SELECT COUNT(*) FROM ACCOUNTS")
+            assert waiting.fetchone()[0] == ACCOUNTS, "reading does not wait"
+            done = threading.Event()
+
+            def insert(cursor: dbapi.Cursor = waiting, done: threading.Event = done) -> None:
+                cursor.execute("UPDATE ACCOUNTS SET BALANCE = 2 WHERE ID = 2")
+                done.set()
+
+            writer = threading.Thread(target=insert)
+            writer.start()
+            assert not done.wait(0.3), "another one's change waits"
+            ending()
+            writer.join()
+            assert done.is_set()
+        with closing_connection(hana) as gone:
+            gone.setautocommit(False)
+            gone.cursor().execute("LOCK TABLE EVENTS IN EXCLUSIVE MODE")
+        other.cursor().execute("INSERT INTO EVENTS VALUES (1, 1, 1, 'the holder has gone')")

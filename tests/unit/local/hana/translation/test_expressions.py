@@ -244,7 +244,7 @@ def test_queries(shop: Sql, query: str, expected: list[Any]) -> None:
         ("SET NONSENSE", SYNTAX),
         ("SET TRANSACTION AUTOCOMMIT DDL OFF", UNSUPPORTED),
         ("ROLLBACK TO SAVEPOINT X", UNSUPPORTED),
-        ("LOCK TABLE A IN EXCLUSIVE MODE", UNSUPPORTED),
+        ("LOCK TABLE A IN INTENTIONAL EXCLUSIVE MODE", UNSUPPORTED),
         ("SELECT * FROM A LEFT JOIN B", SYNTAX),
         ("SELECT A.* + 1 FROM A", SYNTAX),
         ("GRANT ON A TO X", SYNTAX),
