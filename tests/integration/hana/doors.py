@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import pytest
 from langchain_core.tools import BaseTool
 from langchain_hana import HanaDB, HanaInternalEmbeddings
 
@@ -113,11 +114,13 @@ def _mem0(context: ConnectionContext) -> Opened:
 
 def _rag_agent(context: ConnectionContext) -> Opened:
     module = importlib.import_module("hana_ai.agents.hanaml_rag_agent")
-    agent = module.HANAMLRAGAgent(
-        [_Nothing(connection_context=context)],
-        ChatTogetherAI(model="local/scripted-chat"),
-        hana_vector_table="T",
-    )
+    # The toolkit says so whatever the filters are.
+    with pytest.warns(DeprecationWarning, match="This agent has been deprecated"):
+        agent = module.HANAMLRAGAgent(
+            [_Nothing(connection_context=context)],
+            ChatTogetherAI(model="local/scripted-chat"),
+            hana_vector_table="T",
+        )
     return _Store(agent.vectorstore)
 
 

@@ -71,14 +71,16 @@ def rag_agent(tools: list[Any], **more: Any) -> Any:
     from gen_ai_hub.proxy.langchain import init_llm
     from hana_ai.agents.hanaml_rag_agent import HANAMLRAGAgent
 
-    return HANAMLRAGAgent(tools, init_llm("gpt-4.1"), drop_existing_hana_vector_table=False, **more)
+    with pytest.warns(DeprecationWarning, match="This agent has been deprecated"):
+        return HANAMLRAGAgent(tools, init_llm("gpt-4.1"), drop_existing_hana_vector_table=False, **more)
 
 
 def mem0_agent(tools: list[Any], **more: Any) -> Any:
     from gen_ai_hub.proxy.langchain import init_llm
     from hana_ai.agents.mem0_hana_agent import Mem0HANARAGAgent
 
-    return Mem0HANARAGAgent(tools, init_llm("gpt-4.1"), **more)
+    with pytest.warns(DeprecationWarning, match="This agent has been deprecated"):
+        return Mem0HANARAGAgent(tools, init_llm("gpt-4.1"), **more)
 
 
 AGENTS = [rag_agent, mem0_agent]
