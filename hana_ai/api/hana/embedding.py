@@ -47,12 +47,14 @@ def embedding_named(name: str) -> Embeddings:
         return embedding_from(f"hana:{name}")
     from hana_ai.api.embeddings import TogetherAIEmbeddings
 
+    model, dimensions = model_and_dimensions(name)
+    return TogetherAIEmbeddings(model=model, dimensions=dimensions)
+
+
+def model_and_dimensions(name: str) -> tuple[str, int | None]:
+    """The two parts of a name as `model_name` records it."""
     found = _OF_DIMENSIONS.fullmatch(name)
-    return (
-        TogetherAIEmbeddings(model=found[1], dimensions=int(found[2]))
-        if found
-        else TogetherAIEmbeddings(model=name)
-    )
+    return (found[1], int(found[2])) if found else (name, None)
 
 
 def model_name(embedding: Embeddings) -> str:

@@ -7,7 +7,7 @@ asked. New and empty tables are Together's where the embeddings are routed (lang
 
 from __future__ import annotations
 
-import re
+import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 _GUARD = "_together_guard"
 _merging: ContextVar[bool] = ContextVar("merging", default=False)
-_DIMENSIONS = re.compile(r"(.+) \(dimensions=(\d+)\)")
 
 
 class _Store(Protocol):
@@ -69,13 +68,9 @@ def _is_in_database(column: VectorColumn) -> bool:
 
 def _together(owner: str) -> TogetherAIEmbeddings | None:
     """The model of Together's with which a table is stamped; None for a name that is not one of Together's."""
-    from hana_ai.api.embeddings import TogetherAIEmbeddings
+    from hana_ai.api.hana.embedding import model_and_dimensions
 
-    if "/" not in owner:
-        return None
-    found = _DIMENSIONS.fullmatch(owner)
-    model, dimensions = (found[1], int(found[2])) if found else (owner, None)
-    return TogetherAIEmbeddings(model=model, dimensions=dimensions, on_empty="blank", on_too_long="truncate")
+    return models.embeddings_named(*model_and_dimensions(owner)) if "/" in owner else None
 
 
 # --- langchain_hana's HanaDB ---
@@ -167,7 +162,8 @@ class _Guard:
                 column.check_model(_name(ours))
             ours = named or ours
             models.say_once(
-                20, f"{column.table_name} holds vectors of {column.model}, which goes on embedding for it."
+                logging.INFO,
+                f"{column.table_name} holds vectors of {column.model}, which goes on embedding for it.",
             )
         self._bind(store, bound_to(given, ours), _name(ours))
 
