@@ -6,6 +6,7 @@ or less: find out whether it is routed, let `status()` have a line for it, and w
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 from collections import Counter
@@ -19,6 +20,14 @@ from hana_ai.api import routing
 from tests.integration.routing.places import Place, places_in
 
 PAGE = Path(__file__).parents[3] / "docs" / "toolkit.md"
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module is there; the toolkit's older releases lack some."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def table() -> list[tuple[str, str, list[str]]]:
@@ -68,6 +77,8 @@ def test_every_known_place_has_its_line_in_the_status() -> None:
     lines = [place.name for place in routing.status().seams]
     assert len(set(lines)) == len(lines)
     for module, place, named in table():
+        if not is_installed(module):
+            continue
         for name in named:
             assert name in lines or name.startswith("none: "), f"{module}.{place}: {name}"
 

@@ -271,7 +271,8 @@ def test_the_toolkit_embeds_through_the_hubs_class_without_saps_sdk(
     monkeypatch.setattr(service, "gen_ai_hub_embedding_model", None)
     assert len(GenAIHubEmbeddings().embed_query("a")) == DIMENSIONS
     routing.deactivate()
-    with pytest.raises(ImportError, match="generative-ai-hub-sdk"):
+    # The toolkit's first releases with the class call what they could not import.
+    with pytest.raises((ImportError, TypeError), match=r"generative-ai-hub-sdk|NoneType"):
         GenAIHubEmbeddings()
 
 
