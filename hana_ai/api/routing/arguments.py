@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hana_ai.api.routing.models import say_once
+from hana_ai.api.routing.models import current_settings, model_map, say_once
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 MODEL_NAMES = ("proxy_model_name", "model_name", "model")
 """What SAP's functions and classes call the model, beside the first argument."""
-SAP_S_OWN = ("proxy_client", "init_func", "deployment_id", "config_id", "config_name")
-"""Whoever gives one of these means a deployment of AI Core, and gets it."""
+DEPLOYMENTS = ("deployment_id", "config_id", "config_name")
+"""Whoever gives one of these means a deployment of AI Core, and gets it unless TOGETHER_MODEL_MAP has it."""
+SAP_S_OWN = ("proxy_client", "init_func", *DEPLOYMENTS)
+"""What only SAP's own classes can be given."""
 WITHOUT_MEANING = frozenset({"model_id", "config"})
 """Arguments of SAP's functions that say how Amazon Bedrock is reached; they are taken, and logged once."""
 
@@ -26,13 +28,34 @@ def is_given(value: object) -> bool:
 
 
 def names_a_deployment(given: Mapping[str, object]) -> bool:
-    """Whether arguments name a deployment or a client of AI Core."""
-    return any(is_given(given.get(name)) for name in SAP_S_OWN)
+    """Whether arguments name a client of AI Core, or a deployment that TOGETHER_MODEL_MAP does not have."""
+    if is_given(given.get("proxy_client")) or is_given(given.get("init_func")):
+        return True
+    named = _deployments(given)
+    if not named or mapped_deployment(given) is not None:
+        return False
+    say_once(
+        logging.INFO,
+        f"{named[0]} is a deployment of AI Core and answers there; TOGETHER_MODEL_MAP={named[0]}=owner/model lets "
+        "a model of Together AI answer.",
+    )
+    return True
+
+
+def mapped_deployment(given: Mapping[str, object]) -> str | None:
+    """The deployment of AI Core that arguments name, where TOGETHER_MODEL_MAP has a model for it."""
+    named = _deployments(given)
+    known = model_map(current_settings()) if named else {}
+    return next((deployment for deployment in named if deployment.lower() in known), None)
+
+
+def _deployments(given: Mapping[str, object]) -> list[str]:
+    return [str(given[name]) for name in DEPLOYMENTS if is_given(given.get(name))]
 
 
 def asked_model(args: Iterable[object], given: Mapping[str, object]) -> str | None:
-    """The name of the model that is asked for: the first argument, or one that is called so."""
-    for value in (*args, *(given.get(name) for name in MODEL_NAMES)):
+    """The name of what is asked for: a deployment in TOGETHER_MODEL_MAP, the first argument, or the model's."""
+    for value in (mapped_deployment(given), *args, *(given.get(name) for name in MODEL_NAMES)):
         if is_given(value):
             return str(value)
     return None

@@ -3,7 +3,7 @@
 Both of the SDK's functions end in the private `_init_model` of their module, which they look up at each call; it
 is replaced, so that functions imported before the activation are routed as well (sap-ai-sdk-gen 7.4.1,
 `gen_ai_hub/proxy/langchain/init_models.py`). The caller's own `proxy_client` or `init_func` is respected, as is a
-deployment chosen by its id or configuration instead of a model's name.
+deployment chosen by its id or configuration, unless TOGETHER_MODEL_MAP has a model for it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hana_ai.api.routing import models, scopes
-from hana_ai.api.routing.arguments import asked_model, fields_of, names_a_deployment
+from hana_ai.api.routing.arguments import asked_model, fields_of, mapped_deployment, names_a_deployment
 from hana_ai.api.routing.seams import Patcher, Seam, UpstreamChanged, check_parameters
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _route(  # noqa: PLR0917 - the parameters of _init_model, in its order
 ) -> object:
     given: dict[str, Any] = {**(model_kwargs or {}), **kwargs}
     own = names_a_deployment({**given, "proxy_client": proxy_client, "init_func": init_func})
-    is_named = bool(args) or "model_name" in kwargs
+    is_named = bool(args) or "model_name" in kwargs or mapped_deployment(given) is not None
     if is_named and not own and not scopes.is_staying():
         if model_type.name == "LLM":
             return _llm(args, given)

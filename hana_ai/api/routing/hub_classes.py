@@ -2,8 +2,8 @@
 
 Routed is the construction of exactly these classes, whenever their names were imported: the class's metaclass is
 exchanged for one that makes Together's object instead (sap-ai-sdk-gen 7.4.1). That object is none of SAP's class,
-and `isinstance` says so. SAP's own is made where the call names a deployment, a client or an address of its own,
-for a subclass of the user's, and in a block of `stay`.
+and `isinstance` says so. SAP's own is made where the call names a client or an address of its own, or a
+deployment that TOGETHER_MODEL_MAP does not have, for a subclass of the user's, and in a block of `stay`.
 """
 
 from __future__ import annotations

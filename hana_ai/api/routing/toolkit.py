@@ -14,7 +14,7 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hana_ai.api.routing import models, scopes
-from hana_ai.api.routing.arguments import fields_of, names_a_deployment
+from hana_ai.api.routing.arguments import fields_of, mapped_deployment, names_a_deployment
 from hana_ai.api.routing.seams import NotNeeded, Patcher, Seam, UpstreamChanged, class_in
 
 if TYPE_CHECKING:
@@ -151,7 +151,8 @@ def _hub_embeddings(
 
     if not models.routes_embeddings(origin):
         return None
-    asked = str(args[0] if args else kwargs.get("model_id", "text-embedding-ada-002"))
+    named = args[0] if args else kwargs.get("model_id", "text-embedding-ada-002")
+    asked = mapped_deployment(kwargs) or str(named)
     given = {name: value for name, value in kwargs.items() if name != "model_id"}
     return models.embeddings(asked, fields=fields_of(TogetherAIEmbeddings, "GenAIHubEmbeddings", given))
 

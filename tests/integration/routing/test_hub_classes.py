@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import importlib
 import inspect
 import pickle
 import subprocess
@@ -16,6 +18,7 @@ import pytest
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 
+from hana_ai import api
 from hana_ai.api import routing
 from hana_ai.api.catalog import preflight
 from hana_ai.api.chat_models import ChatTogetherAI
@@ -151,6 +154,38 @@ def test_whoever_names_a_deployment_or_an_address_gets_saps_own(
     assert together.engine.requests == type(together.engine.requests)()
 
 
+@pytest.mark.parametrize("name", ["deployment_id", "config_id", "config_name"])
+@pytest.mark.parametrize("kind", [ChatOpenAI, OpenAIEmbeddings])
+def test_a_model_answers_for_a_deployment_that_the_map_has(
+    together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch, kind: Any, name: str
+) -> None:
+    monkeypatch.setenv("TOGETHER_MODEL_MAP", "D1ae8=an/own")
+    for given in ({name: "d1AE8"}, {name: "d1ae8", "proxy_model_name": "gpt-4o"}):
+        made = kind(**given)
+        assert not isinstance(made, kind)
+        assert made.model == "an/own"
+
+
+def test_a_mapped_deployment_goes_through_every_door(
+    together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOGETHER_MODEL_MAP", "d1=an/own")
+    service = importlib.import_module("hana_ai.vectorstore.embedding_service")
+    hub = importlib.import_module("gen_ai_hub.proxy.langchain.init_models")
+    doors = [api.init_llm, api.init_embedding_model, hub.init_llm, hub.init_embedding_model]
+    made = [door(deployment_id="d1") for door in doors]
+    assert [one.model for one in made] == ["an/own"] * 4
+    assert service.GenAIHubEmbeddings(deployment_id="d1").model.model == "an/own"
+
+
+def test_the_log_names_the_entry_that_a_deployment_lacks(
+    together: ScriptedTogether, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"), contextlib.suppress(Exception):
+        ChatOpenAI(deployment_id="d-without-entry")
+    assert "TOGETHER_MODEL_MAP=d-without-entry=owner/model" in caplog.text
+
+
 class Deployment:
     """As AI Core's client has it."""
 
@@ -229,6 +264,7 @@ def test_an_object_made_before_can_be_saved_and_loaded_while_the_routing_is_acti
 IMPORTED_LATER = """
 import warnings; warnings.simplefilter("ignore")
 import hana_ai.api.auto
+from hana_ai import api
 from hana_ai.api import routing
 from gen_ai_hub.proxy.langchain import ChatOpenAI, ChatBedrock, ChatGoogleGenerativeAI
 for kind in (ChatOpenAI, ChatBedrock, ChatGoogleGenerativeAI):
