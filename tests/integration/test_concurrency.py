@@ -18,6 +18,7 @@ import pytest
 from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.local.together import Reply, ScriptedEngine
 from hana_ai.api.service import catalog_for
+from tests import upstream
 from tests.conftest import ScriptedTogether, eventually
 
 CEILING = 64
@@ -225,7 +226,17 @@ def test_a_program_ends_without_a_warning_when(together: ScriptedTogether, tmp_p
     environment = {**os.environ, **together.environment(), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         # Deprecations of the libraries, met while they are imported, are not what is looked for.
-        [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore::DeprecationWarning", str(program)],
+        [
+            sys.executable,
+            "-X",
+            "dev",
+            "-W",
+            "error",
+            "-W",
+            "ignore::DeprecationWarning",
+            *upstream.IGNORED,
+            str(program),
+        ],
         env={**environment, "TOGETHER_DEFAULT_MODEL": together.model("chat")},
         cwd=tmp_path,
         capture_output=True,

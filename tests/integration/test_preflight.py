@@ -25,6 +25,7 @@ from hana_ai.api.catalog import preflight as _preflight
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
 from hana_ai.api.routing import models
 from hana_ai.api.service import catalog_of
+from tests import upstream
 from tests.conftest import ScriptedTogether, export
 
 OLD, NEW = "acme/old-chat", "acme/new-chat"
@@ -189,7 +190,7 @@ def test_a_process_ends_while_the_server_does_not_answer(how: str) -> None:
                 "ENABLE_TOGETHER_AI": "true",
                 "TOGETHER_BASE_URL": f"http://127.0.0.1:{listening.getsockname()[1]}",
                 "TOGETHER_DEFAULT_MODEL": OLD,
-                "PYTHONWARNINGS": "always::ResourceWarning",
+                "PYTHONWARNINGS": ",".join(["always::ResourceWarning", *upstream.WARNINGS_OF_3_14]),
             },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -36,15 +36,18 @@ def ssl_context() -> ssl.SSLContext:
 @lru_cache(maxsize=4)
 def _ssl_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     if not file and not folder:
-        return ssl.create_default_context(cafile=certifi.where())
+        file = certifi.where()
     try:
-        return ssl.create_default_context(cafile=file, capath=folder)
+        context = ssl.create_default_context(cafile=file, capath=folder)
     except OSError as exc:
         named = [f"{name}={os.environ[name]}" for name in _VARIABLES if os.environ.get(name)]
         raise TogetherAISettingsError(
             f"The trusted certificates can't be read ({', '.join(named)}): {exc}. Correct the path, or unset the "
             "variable."
         ) from exc
+    # Some builds of Python leave the lowest version to OpenSSL's configuration.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 async def look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:

