@@ -77,6 +77,10 @@ class TogetherAISettings(BaseSettings):
     together_budget_usd: Decimal | None = Field(None, gt=0, description="stop when spent")
     together_budget_period: Literal["day", "month"] = Field("month", description="day or month")
     together_usage_db: str | None = Field(None, description="a SQLite path, or hana:TABLE; unset = in memory")
+    together_usage_unavailable: Literal["continue", "refuse"] = Field(
+        "continue", description="what calls do while TOGETHER_USAGE_DB can't be used: continue or refuse"
+    )
+    together_pickle_keys: bool = Field(False, description="pickles carry keys that were given by hand")
     together_cache: str | None = Field(None, description="a SQLite path, or hana:TABLE; unset = none")
     together_route_embeddings: Literal["all", "defaults", "off"] = Field("all", description="all, defaults or off")
     together_route_tables: str = Field(

@@ -624,7 +624,7 @@ def test_a_table_of_sap_hana_is_named_with_its_schema() -> None:
     for database, table in (("hana:fin.cache", '"FIN"."CACHE"'), ("hana:cache", '"OTHER"."CACHE"')):
         key = cache_key(TogetherAISettings(together_cache=database, **fields))
         assert key is not None
-        driver = driver_of(key, busy_seconds=1.0)
+        driver = driver_of(key)
         assert (driver.table, driver.beside("_VECTORS")) == (table, f'{table[:-1]}_VECTORS"')
 
 
