@@ -28,9 +28,7 @@ def show_usage(by: Literal["day", "model", "operation", "tag"], start: date | No
         )
     path = Path(settings.together_usage_db).expanduser()
     if not settings.together_usage_db.lower().startswith(HANA) and not path.exists():
-        raise Problem(
-            f"there is no ledger {str(path)!r}, where TOGETHER_USAGE_DB points to: no call was written yet."
-        )
+        raise Problem(f"there is no ledger {str(path)!r}, where TOGETHER_USAGE_DB points to: nothing was written.")
     ledger = get_ledger(settings)
     totals = ledger.totals(start, end)
     if not totals["total_requests"]:

@@ -105,7 +105,8 @@ class Database:
                     # The others may be broken, too: they come from the same time.
                     self._pool.close()
                 pause = 0.05 * 2**attempt * random.uniform(0.5, 1.0)
-                if attempt + 1 == self._tries or time.monotonic() + pause >= deadline:
+                last = attempt + 1 == self._tries or self._driver.lasts(exc)
+                if last or time.monotonic() + pause >= deadline:
                     raise StoreError(f"The {self.title} can't be used: {exc}") from exc
                 logger.debug("the %s, try %d: %s", self.title, attempt + 1, exc)
                 time.sleep(pause)

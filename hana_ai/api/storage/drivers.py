@@ -55,6 +55,8 @@ class Driver:
     """Sets for how many seconds a statement waits for other connections, where that can be set."""
     identity: Callable[[], object] = lambda: None
     """What tells whether the database is still the one that was opened."""
+    lasts: Callable[[Exception], bool] = lambda error: False
+    """Whether trying again a moment later is no use."""
 
     def beside(self, suffix: str) -> str:
         """Name of a further table, made of the main one's."""
@@ -97,8 +99,8 @@ def open_driver(
 
 _OPENING_SECONDS = 0.5
 """How long an attempt to open a file waits for another process."""
-_READ_ONLY = 8
-"""SQLite's code."""
+_READ_ONLY, _CORRUPT, _FULL, _CAN_NOT_OPEN, _NO_DATABASE = 8, 11, 13, 14, 26
+"""SQLite's codes."""
 
 
 def sqlite_driver(path: Path | None, *, table: str, setting: str) -> Driver:
@@ -124,7 +126,7 @@ def sqlite_driver(path: Path | None, *, table: str, setting: str) -> Driver:
                 connection.execute("PRAGMA journal_mode = WAL").close()
                 connection.execute("PRAGMA synchronous = NORMAL").close()
             except sqlite3.OperationalError as exc:
-                if exc.sqlite_errorcode & 0xFF != _READ_ONLY:
+                if _code(exc) != _READ_ONLY:
                     connection.close()
                     raise
                 # It can be read all the same.
@@ -153,7 +155,14 @@ def sqlite_driver(path: Path | None, *, table: str, setting: str) -> Driver:
         shared=path is not None,
         wait=None if path is None else wait,
         identity=(lambda: None) if path is None else identity,
+        lasts=lambda error: _code(error) in (_READ_ONLY, _CORRUPT, _FULL, _CAN_NOT_OPEN, _NO_DATABASE),
     )
+
+
+def _code(error: Exception) -> int:
+    """SQLite's code, without its details; 0 where there is none."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
 
 
 def hana_driver(table: str, where: HanaAddress, *, setting: str, **properties: object) -> Driver:
