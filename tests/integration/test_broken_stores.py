@@ -259,7 +259,7 @@ def test_a_budget_holds_on_a_ledger_that_is_wrong(
 
     end()
     monkeypatch.setenv("TOGETHER_USAGE_UNAVAILABLE", "refuse")
-    with pytest.raises(TogetherAIError, match="TOGETHER_USAGE_UNAVAILABLE=refuse"):
+    with pytest.raises(TogetherAIError, match=r"TOGETHER_USAGE_UNAVAILABLE=refuse"):
         FACES[face](ChatTogetherAI(model=CHAT))
     assert posts(priced) - before == 3
 
@@ -363,7 +363,7 @@ def test_on_a_full_disk_calls_go_on_and_are_written_later(
             started = time.monotonic()
             FACES[face](chat)
             assert time.monotonic() - started < TIMEOUT
-            get_ledger().flush()
+        get_ledger().flush()
     assert get_ledger().totals()["total_requests"] == 4
     assert get_ledger().totals()["total_cost_usd"] == posts(priced) * COST
 
@@ -406,5 +406,5 @@ def test_a_ledger_that_must_not_be_written_is_read(priced: ScriptedTogether, led
 
 def test_settings_name_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOGETHER_USAGE_UNAVAILABLE", "maybe")
-    with pytest.raises(TogetherAIError, match="TOGETHER_USAGE_UNAVAILABLE='maybe'.*continue or refuse"):
+    with pytest.raises(TogetherAIError, match=r"TOGETHER_USAGE_UNAVAILABLE='maybe'.*continue or refuse"):
         TogetherAISettings()

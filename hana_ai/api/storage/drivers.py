@@ -100,6 +100,7 @@ def open_driver(
 _OPENING_SECONDS = 0.5
 """How long an attempt to open a file waits for another process."""
 _READ_ONLY, _CORRUPT, _FULL, _CAN_NOT_OPEN, _NO_DATABASE = 8, 11, 13, 14, 26
+_CAN_NOT_WRITE = 10 | 3 << 8
 """SQLite's codes."""
 
 
@@ -160,9 +161,9 @@ def sqlite_driver(path: Path | None, *, table: str, setting: str) -> Driver:
 
 
 def _code(error: Exception) -> int:
-    """SQLite's code, without its details; 0 where there is none."""
+    """SQLite's code, without most details; 0 where there is none."""
     code: int = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF
+    return _FULL if code == _CAN_NOT_WRITE else code & 0xFF
 
 
 def hana_driver(table: str, where: HanaAddress, *, setting: str, **properties: object) -> Driver:
