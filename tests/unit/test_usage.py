@@ -587,10 +587,11 @@ def test_a_hana_table_needs_a_database() -> None:
         get_ledger(TogetherAISettings(together_usage_db="hana:USAGE"))
 
 
-def test_a_key_can_be_pickled_and_hides_its_password() -> None:
-    settings = TogetherAISettings(
-        together_usage_db="hana:USAGE", hana_address="h", hana_user="u", hana_password="secret"
-    )
+def test_a_key_can_be_pickled_and_hides_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANA_ADDRESS", "h")
+    monkeypatch.setenv("HANA_USER", "u")
+    monkeypatch.setenv("HANA_PASSWORD", "secret")
+    settings = TogetherAISettings(together_usage_db="hana:USAGE")
     key = usage_key(settings)
     assert "secret" not in repr(key)
     assert pickle.loads(pickle.dumps(key)) == key
