@@ -218,9 +218,7 @@ def test_a_key_given_by_hand_is_never_replaced_by_another(name: str, monkeypatch
 
 @pytest.mark.parametrize("name", PICKLED)
 @pytest.mark.usefixtures("settings_with_secrets")
-def test_a_key_given_by_hand_is_carried_where_that_is_asked_for(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_given_by_hand_is_carried_where_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOGETHER_PICKLE_KEYS", "true")
     data = pickle.dumps(CLASSES[name]({"api_key": OTHER}))
     assert OTHER.encode() in data

@@ -283,5 +283,6 @@ def open_store(key: UsageKey) -> Store:
     TogetherAISettingsError
         TOGETHER_USAGE_DB is no name of a table or no path that can be written, or there is no HANA to go with it.
     """
-    driver = open_driver(key.database, key.hana, table=TABLE, setting=SETTING)
+    # A database that does not answer must not hold up the writing for ever; in milliseconds.
+    driver = open_driver(key.database, key.hana, table=TABLE, setting=SETTING, communicationTimeout=30_000)
     return Store(driver, tries=2 if driver.hana else 6)
