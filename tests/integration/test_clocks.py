@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -143,3 +145,31 @@ def test_a_process_whose_clock_is_behind_spends_on_no_day_that_is_over(
     with pytest.raises(TogetherAIBudgetExceededError):
         ChatTogetherAI(model=CHAT).invoke("Hello")
     assert posts(priced) == ALLOWED
+
+
+@pytest.mark.slow
+def test_while_the_ledger_is_locked_now_and_then_eight_processes_keep_to_the_budget(
+    priced: ScriptedTogether, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "usage.db"
+    monkeypatch.setenv("TOGETHER_USAGE_DB", str(path))
+    monkeypatch.setenv("TOGETHER_USAGE_UNAVAILABLE", "refuse")
+    monkeypatch.setenv("TOGETHER_TIMEOUT", "2")
+    patient = JUMPING.replace(
+        "            return\n",
+        "            return\n        except TogetherAIError:\n            time.sleep(0.1)\n",
+    )
+    running = subprocess.Popen([sys.executable, "-c", START + patient, "1", "8"])
+    while not posts(priced):
+        assert running.poll() is None
+        time.sleep(0.01)
+    while running.poll() is None:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            time.sleep(2.0)
+            other.execute("ROLLBACK")
+        time.sleep(random.uniform(0.0, 2.0))
+    assert running.returncode == 0
+    # Beside its call under way, each may have one that ended while the ledger was locked.
+    assert ALLOWED <= posts(priced) < ALLOWED + 2 * 8
+    assert get_ledger().totals()["total_requests"] == posts(priced)
