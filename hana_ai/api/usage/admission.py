@@ -6,6 +6,7 @@ What has to be read for that is read by threads, and a call leaves them when it 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -98,10 +99,11 @@ class Admission:
         self._outage = outage
         self._flush = flush
         self._strict = strict and store.shared
-        self._seconds = limits.exchange_seconds
         self._catalogs: deque[PriceList] = deque()
-        self._readings = Turns(self._read_prices, "together-ai-prices")
-        self._exchanges = Turns(self._exchange, "together-ai-budget")
+        self._readings = Turns(self._read_prices, "together-ai-prices", seconds=math.inf, punctual=False)
+        self._exchanges = Turns(
+            self._exchange, "together-ai-budget", seconds=limits.exchange_seconds, punctual=store.punctual
+        )
 
     @property
     def needed(self) -> bool:
@@ -155,7 +157,7 @@ class Admission:
         self._catalogs.append(catalog)
         return True
 
-    def _read_prices(self) -> None:
+    def _read_prices(self, seconds: float) -> None:
         while self._catalogs:
             self._prices.read(self._catalogs.popleft())
 
@@ -168,14 +170,15 @@ class Admission:
             self._go_on_without()
         return self._store.shared and not self._outage.lasts
 
-    def _exchange(self) -> None:
-        """Tell the other processes what this one spent, and ask what they did."""
-        self._flush(self._seconds)
+    def _exchange(self, seconds: float) -> None:
+        """Tell the other processes what this one spent, and ask what they did, within some seconds."""
+        deadline = time.monotonic() + seconds
+        self._flush(seconds)
         if self._outage.lasts:
             return
         first_day = utc_day(now()) if self._budget is None else self._budget.first_day
         try:
-            others, own = self._book.spent(first_day, seconds=self._seconds)
+            others, own = self._book.spent(first_day, seconds=max(0.0, deadline - time.monotonic()))
         except StoreError as exc:
             self._outage.begin(exc, logger)
             return

@@ -116,6 +116,8 @@ class Store:
     def __init__(self, driver: Driver, *, tries: int = 6, seconds: float = 10.0) -> None:
         self.name = driver.name
         self.shared = driver.shared
+        self.punctual = not driver.hana
+        """Whether the database itself keeps to the seconds that it is given."""
         self._table = driver.table
         self._spent_table = driver.beside("_SPENT")
         schema = Schema(
