@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from hana_ai.api.addresses.carrying import Known, pack, pack_password, unpack
 from hana_ai.api.addresses.checks import (
     DEFAULT_BASE_URL,
     KEY_PAGE,
@@ -26,7 +27,8 @@ from hana_ai.api.errors import TogetherAINotEnabledError, TogetherAISettingsErro
 
 __all__ = ["DEFAULT_BASE_URL", "TogetherAISettings", "check_api_key", "check_base_url", "is_loopback"]
 
-_SECRETS = ("together_api_key", "together_fallback_api_key", "hana_password")
+_KEYS = ("together_api_key", "together_fallback_api_key")
+_SECRETS = (*_KEYS, "hana_password")
 
 
 class TogetherAISettings(BaseSettings):
@@ -77,6 +79,10 @@ class TogetherAISettings(BaseSettings):
     together_budget_usd: Decimal | None = Field(None, gt=0, description="stop when spent")
     together_budget_period: Literal["day", "month"] = Field("month", description="day or month")
     together_usage_db: str | None = Field(None, description="a SQLite path, or hana:TABLE; unset = in memory")
+    together_usage_unavailable: Literal["continue", "refuse"] = Field(
+        "continue", description="what calls do while TOGETHER_USAGE_DB can't be used: continue or refuse"
+    )
+    together_pickle_keys: bool = Field(False, description="pickles carry keys that were given by hand")
     together_cache: str | None = Field(None, description="a SQLite path, or hana:TABLE; unset = none")
     together_route_embeddings: Literal["all", "defaults", "off"] = Field("all", description="all, defaults or off")
     together_route_tables: str = Field(
@@ -99,6 +105,27 @@ class TogetherAISettings(BaseSettings):
         except ValidationError as exc:
             # `from None`: pydantic's own text would repeat what the message already says, worse.
             raise TogetherAISettingsError(_explain(exc, values)) from None
+
+    # Pickles carry no secrets that the settings of the process which loads them can give again.
+
+    def __getstate__(self) -> dict[str, object]:
+        here, state = TogetherAISettings(), super().__getstate__()
+        fields, carry = state["__dict__"], here.together_pickle_keys
+        packed = {name: pack(fields[name], here.known_keys, carry=carry) for name in _KEYS}
+        packed["hana_password"] = pack_password(fields["hana_password"], here.hana_password, carry=carry)
+        return {**state, "__dict__": {**fields, **dict.fromkeys(_SECRETS)}, "together_ai_keys": packed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        here, fields, packed = TogetherAISettings(), state["__dict__"], state["together_ai_keys"]
+        same_user = (fields["hana_address"], fields["hana_user"]) == (here.hana_address, here.hana_user)
+        known = {**here.known_keys, "hana_password": here.hana_password if same_user else None}
+        found = {name: unpack(packed[name], known, type(self).__name__) for name in _SECRETS}
+        super().__setstate__({**state, "__dict__": {**fields, **found}})
+
+    @property
+    def known_keys(self) -> Known:
+        """The keys, by the names of their settings."""
+        return {name: getattr(self, name) for name in _KEYS}
 
     @field_validator("together_base_url")
     @classmethod

@@ -394,9 +394,6 @@ def test_usage_adds_up_the_ledger(
 
     monkeypatch.setenv("TOGETHER_USAGE_DB", str(tmp_path / "usage.db"))
     monkeypatch.setenv("TOGETHER_BUDGET_USD", "0.01")
-    assert run(["usage"]) == 0
-    assert "No calls in" in said(capsys)
-
     engine = ScriptedEngine(models=[LocalModel("m", "chat", price_input=100, price_output=1000)])
     with ScriptedTogether(engine) as server:
         chat = ChatTogetherAI(model="m", **server.client)
@@ -416,6 +413,15 @@ def test_usage_adds_up_the_ledger(
     assert "$0.003300 of the month's budget of $0.01 has been spent (33 %)" in shown
     assert run(["usage", "--start", "2001-01-01", "--end", "2001-12-31"]) == 0
     assert "No calls in" in said(capsys)
+
+
+def test_usage_of_a_path_that_is_mistyped_says_so_and_makes_no_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOGETHER_USAGE_DB", str(tmp_path / "usgae.db"))
+    assert run(["usage"]) == 1
+    assert "there is no ledger" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_usage_without_a_database_says_what_to_set(capsys: pytest.CaptureFixture[str]) -> None:

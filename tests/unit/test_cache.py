@@ -591,7 +591,8 @@ def test_the_clients_settings_win_over_the_environment(path: Path, monkeypatch: 
     assert client.llm("m").cache is client.chat_model("m").cache
 
 
-def test_objects_with_a_cache_can_be_copied_pickled_and_saved(path: Path) -> None:
+def test_objects_with_a_cache_can_be_copied_pickled_and_saved(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOGETHER_API_KEY", "the-secret-key")
     cache = TogetherAICache(path, max_age=5)
     cache.update(PROMPT, LLM, ANSWER)
     again = pickle.loads(pickle.dumps(cache))
@@ -605,7 +606,7 @@ def test_objects_with_a_cache_can_be_copied_pickled_and_saved(path: Path) -> Non
     assert chat.model_copy(deep=True).cache is cache
     assert pickle.loads(pickle.dumps(chat)).cache is again
     assert "cache" not in json.loads(dumps(chat))["kwargs"]
-    embeddings = TogetherAIEmbeddings(model="m", api_key="k", cache=TogetherAIEmbeddingCache(path))
+    embeddings = TogetherAIEmbeddings(model="m", cache=TogetherAIEmbeddingCache(path))
     assert "cache" not in embeddings.model_dump()
     assert repr(pickle.loads(pickle.dumps(embeddings)).cache) == repr(embeddings.cache)
 
@@ -624,7 +625,7 @@ def test_a_table_of_sap_hana_is_named_with_its_schema() -> None:
     for database, table in (("hana:fin.cache", '"FIN"."CACHE"'), ("hana:cache", '"OTHER"."CACHE"')):
         key = cache_key(TogetherAISettings(together_cache=database, **fields))
         assert key is not None
-        driver = driver_of(key, busy_seconds=1.0)
+        driver = driver_of(key)
         assert (driver.table, driver.beside("_VECTORS")) == (table, f'{table[:-1]}_VECTORS"')
 
 

@@ -310,8 +310,10 @@ def test_the_key_is_in_no_text_of_the_object(caplog: pytest.LogCaptureFixture) -
     assert chat.lc_secrets == {"api_key": "TOGETHER_API_KEY"}
 
 
-def test_a_copy_and_a_pickle_are_the_same_model() -> None:
+def test_a_copy_and_a_pickle_are_the_same_model(monkeypatch: pytest.MonkeyPatch) -> None:
     chat = make(temperature=0.5, stop=["x"])
+    assert chat.api_key is not None
+    monkeypatch.setenv("TOGETHER_API_KEY", chat.api_key.get_secret_value())
     for other in (copy.deepcopy(chat), pickle.loads(pickle.dumps(chat)), chat.model_copy()):
         assert other == chat
         assert body_of(other) == body_of(chat)

@@ -427,7 +427,8 @@ def test_prefixes_come_from_the_environment_unless_the_object_has_its_own(monkey
     assert (own.query_prefix, own.document_prefix) == ("", "d: ")
 
 
-def test_an_object_can_be_sent_to_another_process() -> None:
+def test_an_object_can_be_sent_to_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOGETHER_API_KEY", KEY)
     embeddings = TogetherAIEmbeddings(api_key=KEY, model="m", query_prefix="q: ")
     embeddings._size.refused(64)
     copy = pickle.loads(pickle.dumps(embeddings))

@@ -587,10 +587,11 @@ def test_a_hana_table_needs_a_database() -> None:
         get_ledger(TogetherAISettings(together_usage_db="hana:USAGE"))
 
 
-def test_a_key_can_be_pickled_and_hides_its_password() -> None:
-    settings = TogetherAISettings(
-        together_usage_db="hana:USAGE", hana_address="h", hana_user="u", hana_password="secret"
-    )
+def test_a_key_can_be_pickled_and_hides_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANA_ADDRESS", "h")
+    monkeypatch.setenv("HANA_USER", "u")
+    monkeypatch.setenv("HANA_PASSWORD", "secret")
+    settings = TogetherAISettings(together_usage_db="hana:USAGE")
     key = usage_key(settings)
     assert "secret" not in repr(key)
     assert pickle.loads(pickle.dumps(key)) == key
@@ -715,15 +716,15 @@ def test_calls_that_can_not_be_counted_are_told_of_once(caplog: pytest.LogCaptur
 
 def test_what_others_spend_is_known_before_the_next_call(tmp_path: Path) -> None:
     one, other = (ledger_at(tmp_path / "usage.db", budget=Budget(Decimal("0.03"), "month")) for _ in range(2))
-    one.admit(ADDRESS, KEY)
+    one.admission.admit(ADDRESS, KEY)
     one.record(record())
-    other.admit(ADDRESS, KEY)
+    other.admission.admit(ADDRESS, KEY)
     other.record(record())
     other.flush()
     with pytest.raises(TogetherAIBudgetExceededError):
-        one.admit(ADDRESS, KEY)
+        one.admission.admit(ADDRESS, KEY)
     with pytest.raises(TogetherAIBudgetExceededError):
-        other.admit(ADDRESS, KEY)
+        other.admission.admit(ADDRESS, KEY)
     assert one.spent_usd == Decimal("0.036")
     one.close()
     other.close()
@@ -735,7 +736,7 @@ def test_a_restarted_process_knows_what_was_spent_before(tmp_path: Path) -> None
     first.close()
     second = ledger_at(tmp_path / "usage.db", budget=Budget(Decimal("0.018"), "month"))
     with pytest.raises(TogetherAIBudgetExceededError):
-        second.admit(ADDRESS, KEY)
+        second.admission.admit(ADDRESS, KEY)
     second.close()
 
 
@@ -748,13 +749,13 @@ def test_a_callback_may_ask_the_ledger(tmp_path: Path) -> None:
         ledger = ledger_at(path, budget=Budget(Decimal("0.06"), "month"))
         ledger.on_budget(lambda _, asked=ledger: seen.append(asked.totals()["total_requests"]))  # type: ignore[misc]
         for _ in range(2):
-            ledger.admit(ADDRESS, KEY)
+            ledger.admission.admit(ADDRESS, KEY)
             ledger.record(record())
         other.record(record())
         other.close()
         if path is not None:
             with pytest.raises(TogetherAIBudgetExceededError):
-                ledger.admit(ADDRESS, KEY)
+                ledger.admission.admit(ADDRESS, KEY)
         ledger.close()
     assert seen == [2, 2, 3, 4]
 
@@ -765,18 +766,18 @@ def test_a_database_that_is_away_does_not_hold_up_every_call() -> None:
         store := UnreliableStore(), budget=Budget(Decimal("0.03"), "month"), limits=Limits(flush_seconds=3600)
     )
     store.away = True
-    ledger.admit(ADDRESS, KEY)
+    ledger.admission.admit(ADDRESS, KEY)
     opened = store.opened
     assert opened
     for _ in range(50):
-        ledger.admit(ADDRESS, KEY)
+        ledger.admission.admit(ADDRESS, KEY)
     assert store.opened == opened
     for _ in range(2):
-        ledger.admit(ADDRESS, KEY)
+        ledger.admission.admit(ADDRESS, KEY)
         ledger.record(record())
     # What the process spent itself it knows.
     with pytest.raises(TogetherAIBudgetExceededError):
-        ledger.admit(ADDRESS, KEY)
+        ledger.admission.admit(ADDRESS, KEY)
     store.away = False
     assert ledger.totals()["total_requests"] == 2
     ledger.close()
@@ -785,11 +786,11 @@ def test_a_database_that_is_away_does_not_hold_up_every_call() -> None:
 def test_with_a_budget_prices_are_asked_for_before_the_first_call() -> None:
     catalog = FakeCatalog(PRICED, read=False)
     ledger = ledger_at(None, catalog, budget=Budget(Decimal("0.01"), "month"))
-    ledger.admit(ADDRESS, KEY)
+    ledger.admission.admit(ADDRESS, KEY)
     assert catalog.reads == 1
     ledger.record(record())
     with pytest.raises(TogetherAIBudgetExceededError):
-        ledger.admit(ADDRESS, KEY)
+        ledger.admission.admit(ADDRESS, KEY)
     ledger.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -46,6 +47,16 @@ class FallbackTarget:
             object.__setattr__(self, "base_url", check_base_url(self.base_url, "The address of a fallback"))
         if isinstance(self.api_key, str):
             object.__setattr__(self, "api_key", SecretStr(check_api_key(self.api_key)))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # No key: whoever loads it has the key of the settings, as for a target that is given none.
+        return FallbackTarget, (self.model, self.base_url)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     def __str__(self) -> str:
         return self.model if self.base_url is None else f"{self.base_url}#{self.model}"

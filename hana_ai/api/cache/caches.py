@@ -80,7 +80,7 @@ class _Cache:
 
     def _open(self, key: CacheKey, bounds: Bounds, patience: Patience) -> None:
         self._made_of = key, bounds, patience
-        driver = driver_of(key, patience.busy)
+        driver = driver_of(key)
         self._store = CacheStore(driver, bounds, suffix=self._suffix, patience=patience)
         # At the end of the process they are closed all together.
         weakref.finalize(self, self._store.close).atexit = False

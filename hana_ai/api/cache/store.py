@@ -19,6 +19,7 @@ from hana_ai.api.storage.address import HanaAddress, hana_address
 from hana_ai.api.storage.database import Database, StoreError
 from hana_ai.api.storage.drivers import Cursor, Driver, open_driver
 from hana_ai.api.storage.outage import Outage
+from hana_ai.api.storage.schema import Schema, Table
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,15 @@ VECTORS = "_VECTORS"
 """What the name of the table of vectors has in addition."""
 
 _CONSEQUENCE = "calls go on without it until it can be"
-_COLUMNS = ("ID", "BYTES", "MADE_AT", "USED_AT", "VALUE")
+_COLUMNS = {
+    "ID": "NVARCHAR(64) NOT NULL",
+    "BYTES": "BIGINT NOT NULL",
+    "MADE_AT": "BIGINT NOT NULL",
+    "USED_AT": "BIGINT NOT NULL",
+    "VALUE": "BLOB NOT NULL",
+}
+VERSION = 1
+"""Of what the columns mean. Caches from before there were versions have the same ones."""
 _KEYS_AT_A_TIME = (1, 16, 128, 512)
 _EVICTED_AT_A_TIME = 500
 # A bound is looked after when a twentieth of it was written, and then a tenth is made free.
@@ -76,8 +85,9 @@ class Patience(NamedTuple):
 
     away: float = 30.0
     """How long a database that failed is left alone."""
-    busy: float = 2.0
-    """How long a SQLite file that another process writes is waited for."""
+    busy: float = 1.0
+    """How long a call waits for a database with all tries: for a SQLite file that another process writes, or for
+    one of SAP HANA that does not answer (by hdbcli in whole seconds for each step)."""
     touch: float = 60.0
     """How exactly it is known when a row was last used."""
 
@@ -115,19 +125,15 @@ class CacheStore:
             indexes = [f'CREATE INDEX IF NOT EXISTS {by_use} ON {table} ("USED_AT", "BYTES", "MADE_AT")']
         self._database = Database(
             driver,
-            {
-                table: [
-                    '"ID" NVARCHAR(64) NOT NULL PRIMARY KEY',
-                    '"BYTES" BIGINT NOT NULL',
-                    '"MADE_AT" BIGINT NOT NULL',
-                    '"USED_AT" BIGINT NOT NULL',
-                    '"VALUE" BLOB NOT NULL',
-                ]
-            },
+            Schema(
+                version=VERSION,
+                about=driver.beside("_ABOUT"),
+                tables={table: Table(columns=_COLUMNS, key=("ID",), indexes=indexes)},
+            ),
             title="cache",
             tries=2 if driver.hana else 3,
+            seconds=patience.busy,
             limit=8,
-            indexes=indexes,
         )
         # Apart, since what is full, or locked by a writer, can be read.
         self._reading, self._writing = (Outage(patience.away, _CONSEQUENCE) for _ in range(2))
@@ -295,7 +301,7 @@ def _now() -> int:
 # --- which database ---
 
 
-def driver_of(key: CacheKey, busy_seconds: float) -> Driver:
+def driver_of(key: CacheKey) -> Driver:
     """The database that a key names; nothing is opened yet.
 
     Raises
@@ -308,8 +314,7 @@ def driver_of(key: CacheKey, busy_seconds: float) -> Driver:
         key.hana,
         table=TABLE,
         setting=SETTING,
-        busy_seconds=busy_seconds,
         # A database that does not answer must not hold up a call for long; in milliseconds.
-        connectTimeout=3_000,
-        communicationTimeout=10_000,
+        connectTimeout=2_000,
+        communicationTimeout=3_000,
     )

@@ -86,13 +86,12 @@ def answer_to_text(generations: Sequence[Generation]) -> str | None:
     Kept is what the model said to the end, or up to the `max_tokens` that the request set. Not kept is an answer
     that is empty, that a filter stopped, whose tool calls can't be read, or that another model gave as a fallback.
     """
-    if not generations or not all(map(_is_whole, generations)):
-        return None
-    kept = [_without_run(generation) for generation in generations]
     try:
-        return dumps(kept)
-    except (TypeError, ValueError, RecursionError):
-        # It holds something that has no JSON; the next call asks the model.
+        if not generations or not all(map(_is_whole, generations)):
+            return None
+        return dumps([_without_run(generation) for generation in generations])
+    except (TypeError, ValueError, AttributeError, RecursionError):
+        # It holds something that has no JSON, or is not what it should be; the next call asks the model.
         return None
 
 
@@ -111,7 +110,7 @@ def _is_whole(generation: Generation) -> bool:
 def _is_finished(info: Mapping[str, Any]) -> bool:
     reason = info.get("finish_reason")
     if info.get("model_provider") == PROVIDER:
-        return reason in _WHOLE
+        return isinstance(reason, str) and reason in _WHOLE
     # Of another provider: each has words of its own, and some have none.
     return str(reason).lower() not in _NO_ANSWER
 
@@ -146,7 +145,10 @@ def answer_from_text(text: str) -> list[Generation] | None:
 
 def vector_to_bytes(vector: Sequence[float]) -> bytes | None:
     """Pack numbers as little-endian 32-bit floats; None if one of them is none, or too large for that."""
-    packed = array("f", vector)
+    try:
+        packed = array("f", vector)
+    except (TypeError, OverflowError):
+        return None
     if not packed or not math.isfinite(sum(packed)):
         return None
     if sys.byteorder == "big":

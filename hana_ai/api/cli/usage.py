@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from .console import Problem, console, dollars
@@ -16,6 +17,7 @@ def show_usage(by: Literal["day", "model", "operation", "tag"], start: date | No
     from rich.table import Table
 
     from hana_ai.api.settings import TogetherAISettings
+    from hana_ai.api.storage.address import HANA
     from hana_ai.api.usage.ledger import get_ledger
 
     settings = TogetherAISettings()
@@ -24,6 +26,9 @@ def show_usage(by: Literal["day", "model", "operation", "tag"], start: date | No
             "there is no ledger to read: TOGETHER_USAGE_DB is not set, so each process keeps its own in memory. "
             "Set it to a path or to hana:TABLE."
         )
+    path = Path(settings.together_usage_db).expanduser()
+    if not settings.together_usage_db.lower().startswith(HANA) and not path.exists():
+        raise Problem(f"there is no ledger {str(path)!r}, where TOGETHER_USAGE_DB points to: nothing was written.")
     ledger = get_ledger(settings)
     totals = ledger.totals(start, end)
     if not totals["total_requests"]:

@@ -6,11 +6,12 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Self, TypedDict, TypeVar
 
 from pydantic import BaseModel, SecretStr
 
-from hana_ai.api.addresses.checks import check_api_key
+from hana_ai.api.addresses.carrying import Packed, pack, unpack
+from hana_ai.api.addresses.checks import check_api_key, hide
 from hana_ai.api.errors import (
     TogetherAIError,
     TogetherAIModelNotFoundError,
@@ -172,6 +173,33 @@ class Account:
                 return path
             self._model_names[id] = model.name
         return self._model_names[id]
+
+
+class KeptConfig(dict[str, object]):
+    """What `connect` takes, kept for later: its key hidden, and not in pickles that can do without it."""
+
+    def __init__(self, config: Mapping[str, object]) -> None:
+        super().__init__(config)
+        hide(self, "api_key")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        here, key = TogetherAISettings(), self.get("api_key")
+        packed = pack(
+            key if isinstance(key, SecretStr) else None, here.known_keys, carry=here.together_pickle_keys
+        )
+        return _loaded, ({name: value for name, value in self.items() if name != "api_key"}, packed)
+
+
+def _loaded(config: dict[str, object], packed: Packed | None) -> KeptConfig:
+    return KeptConfig(
+        {**config, "api_key": unpack(packed, TogetherAISettings().known_keys, "TogetherAIConnector")}
+    )
 
 
 def read_config(config: Mapping[str, object]) -> TogetherAISettings:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from hana_ai.api.addresses.checks import hide
 from hana_ai.api.catalog.preflight import check_defaults
-from hana_ai.api.connector.account import Account, open_account, read_config
+from hana_ai.api.connector.account import Account, KeptConfig, open_account, read_config
 from hana_ai.api.connector.answers import (
     AvailableModel,
     Inference,
@@ -65,7 +65,7 @@ class TogetherAIConnector:
     """
 
     def __init__(self, config: Mapping[str, object] | None = None) -> None:
-        self._config = config
+        self._config = None if config is None else KeptConfig(config)
         self._connected: Account | None = None
         self._names = ModelNames()
         self._in_use: set[str] = set()

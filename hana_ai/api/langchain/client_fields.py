@@ -110,6 +110,16 @@ class ClientFields(BaseModel):
         """Where a loaded object finds its key again."""
         return {"api_key": "TOGETHER_API_KEY"}
 
+    def __getstate__(self) -> dict[str, object]:
+        from hana_ai.api.langchain.pickling import without_keys
+
+        return without_keys(super().__getstate__())
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        from hana_ai.api.langchain.pickling import with_keys
+
+        super().__setstate__(with_keys(state, type(self).__name__))
+
     @classmethod
     def is_lc_serializable(cls) -> bool:
         """Whether LangChain can save objects of this class; it can."""

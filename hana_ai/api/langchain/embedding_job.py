@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -316,7 +317,7 @@ class EmbeddingJob:
             raise
         kept: dict[str, list[float]] = {}
         if self._single:
-            vectors = [array("f", vector).tolist() for vector in vectors]
+            vectors = [_as_kept(vector) for vector in vectors]
             kept = dict(zip(self.inputs(begin, end), vectors, strict=True))
         self._vectors[begin:end] = vectors
         self._tell_of_cut(begin)
@@ -431,3 +432,9 @@ def _encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _as_kept(vector: list[float]) -> list[float]:
+    """A vector rounded to 32 bits; as it is, where a number is too large for that. No cache keeps the latter."""
+    rounded = array("f", vector).tolist()
+    return rounded if math.isfinite(sum(rounded)) else vector

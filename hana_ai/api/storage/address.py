@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import SecretStr
+
+from hana_ai.api.addresses.carrying import Packed, pack_password, unpack
 
 if TYPE_CHECKING:
     from hana_ai.api.settings import TogetherAISettings
@@ -37,6 +39,21 @@ class HanaAddress(NamedTuple):
             settings.hana_encrypt,
         )
 
+    # A pickle carries no password that the settings of the process which loads it can give again.
+
+    def __reduce__(self) -> tuple[object, ...]:
+        from hana_ai.api.settings import TogetherAISettings
+
+        here = TogetherAISettings()
+        packed = pack_password(self.password, here.hana_password, carry=here.together_pickle_keys)
+        return _loaded, (tuple(self._replace(password=None)), packed)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
     def properties(self) -> dict[str, object]:
         """The address as properties of `hdbcli.dbapi.connect`, the password in the clear."""
         found: dict[str, object] = (
@@ -51,6 +68,15 @@ class HanaAddress(NamedTuple):
         if self.schema:
             found["currentSchema"] = self.schema
         return found
+
+
+def _loaded(fields: tuple[Any, ...], packed: Packed | None) -> HanaAddress:
+    from hana_ai.api.settings import TogetherAISettings
+
+    here, loaded = TogetherAISettings(), HanaAddress(*fields)
+    same_user = (loaded.address, loaded.user) == (here.hana_address, here.hana_user)
+    known = {"hana_password": here.hana_password if same_user else None}
+    return loaded._replace(password=unpack(packed, known, "HanaAddress"))
 
 
 def hana_address(database: str | None, settings: TogetherAISettings) -> HanaAddress | None:

@@ -1,7 +1,8 @@
 """Transactions on a few tables, for what the ledger and the caches have in common.
 
-Connections are opened when they are needed, lent to one thread at a time and replaced when they break; tables are
-made when they are missing. A forked child opens connections of its own.
+Connections are opened when they are needed, lent to one thread at a time and replaced when they break, or when the
+file is another one; tables are checked, and made when they are missing. Nothing waits for longer than it is told
+to, neither for other threads nor for other processes. A forked child opens connections of its own.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import logging
 import random
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from hana_ai.api.errors import TogetherAIError
 from hana_ai.api.process import RenewableLock, on_fork
 from hana_ai.api.storage.drivers import Connection, Cursor, Driver, Row
 from hana_ai.api.storage.pool import Pool
+from hana_ai.api.storage.schema import Schema, StoreError, UnfitStoreError
+
+__all__ = ["Database", "StoreError", "UnfitStoreError"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,49 +29,50 @@ T = TypeVar("T")
 _PAUSE_SECONDS = 5.0
 
 
-class StoreError(TogetherAIError):
-    """A database of the ledger or of a cache can't be read or written."""
-
-
 class Database:
     """Transactions on a few tables. Thread-safe.
 
     Parameters
     ----------
     driver : Driver
-    tables : mapping of str to sequence of str
-        Quoted names, and the columns and constraints that they are made with.
+    schema : Schema
+        The tables.
     title : str
         For messages, such as "ledger".
     tries : int
         How often a transaction is tried before it counts as failed.
+    seconds : float
+        How long a transaction may take with all its tries and waiting, unless it is told otherwise. A statement
+        that has begun is not cut off, but waits no longer than that for other processes.
     limit : int
         Most connections at the same time; further threads wait.
-    indexes : sequence of str
-        Statements that are run after a table was made.
     """
 
     def __init__(
         self,
         driver: Driver,
-        tables: Mapping[str, Sequence[str]],
+        schema: Schema,
         *,
         title: str,
         tries: int,
+        seconds: float,
         limit: int = 1,
-        indexes: Sequence[str] = (),
     ) -> None:
         self.title = f"{title} {driver.name}"
         self._driver = driver
-        self._tables = tables
-        self._indexes = indexes
+        self._schema = schema
         self._tries = tries
+        self._seconds = seconds
+        self._identity: object = None
+        self._errors: tuple[type[Exception], ...] = (*driver.errors, TimeoutError)
         self._pool = Pool(self._open, limit=limit, close=self._close)
         if driver.shared:
             # What lives in memory lives in its connection: a child goes on with the copy it has.
             _databases.add(self)
 
-    def read(self, statement: str, parameters: Sequence[object] = ()) -> Sequence[Row]:
+    def read(
+        self, statement: str, parameters: Sequence[object] = (), *, seconds: float | None = None
+    ) -> Sequence[Row]:
         """The rows that a statement selects.
 
         Raises
@@ -81,9 +85,9 @@ class Database:
             cursor.execute(statement, parameters)
             return cursor.fetchall()
 
-        return self.run(work, begin=False)
+        return self.run(work, begin=False, seconds=seconds)
 
-    def run(self, work: Callable[[Cursor, bool], T], *, begin: bool = True) -> T:
+    def run(self, work: Callable[[Cursor, bool], T], *, begin: bool = True, seconds: float | None = None) -> T:
         """Do some work in one transaction; it is told whether it is done again after an error.
 
         Raises
@@ -91,18 +95,21 @@ class Database:
         StoreError
             The database can't be used; nothing was changed, as far as is known.
         """
+        deadline = time.monotonic() + (self._seconds if seconds is None else seconds)
         for attempt in range(self._tries):
             try:
-                with self._transaction(begin) as cursor:
+                with self._transaction(begin, deadline) as cursor:
                     return work(cursor, attempt > 0)
-            except self._driver.errors as exc:
+            except self._errors as exc:
                 if self._driver.shared:
                     # The others may be broken, too: they come from the same time.
                     self._pool.close()
-                if attempt + 1 == self._tries:
+                pause = 0.05 * 2**attempt * random.uniform(0.5, 1.0)
+                last = attempt + 1 == self._tries or self._driver.lasts(exc)
+                if last or time.monotonic() + pause >= deadline:
                     raise StoreError(f"The {self.title} can't be used: {exc}") from exc
                 logger.debug("the %s, try %d: %s", self.title, attempt + 1, exc)
-                time.sleep(0.05 * 2**attempt * random.uniform(0.5, 1.0))
+                time.sleep(pause)
         raise AssertionError("unreachable")
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
@@ -118,10 +125,15 @@ class Database:
         self._pool.close()
 
     @contextmanager
-    def _transaction(self, begin: bool) -> Iterator[Cursor]:
-        connection = self._pool.take()
+    def _transaction(self, begin: bool, deadline: float) -> Iterator[Cursor]:
+        if self._driver.identity() != self._identity:
+            # What is written to a file that was deleted is lost, and nobody says so.
+            self._pool.close()
+        connection = self._pool.take(max(0.0, deadline - time.monotonic()))
         broken = self._driver.shared
         try:
+            if self._driver.wait is not None:
+                self._driver.wait(connection, max(0.0, deadline - time.monotonic()))
             cursor = connection.cursor()
             try:
                 if begin and self._driver.begin is not None:
@@ -142,7 +154,8 @@ class Database:
     def _open(self) -> Connection:
         connection = self._driver.connect()
         try:
-            self._make_tables(connection)
+            self._schema.prepare(connection, self._driver, self.title)
+            self._identity = self._driver.identity()
         except BaseException:
             self._close(connection)
             raise
@@ -151,38 +164,6 @@ class Database:
     def _undo(self, connection: Connection) -> None:
         # The error that led here is raised; a broken connection can't be rolled back.
         self._attempt("rolling back", connection.rollback)
-
-    def _make_tables(self, connection: Connection) -> None:
-        """Make what is missing. Asking for a table tells whether it is there in every dialect."""
-        for table, columns in self._tables.items():
-            if self._is_there(connection, table):
-                continue
-            cursor = connection.cursor()
-            try:
-                cursor.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
-                for statement in self._indexes:
-                    cursor.execute(statement)
-                connection.commit()
-            except self._driver.errors:
-                self._undo(connection)
-                if not self._is_there(connection, table):
-                    raise
-                # Another process was first.
-            finally:
-                cursor.close()
-
-    def _is_there(self, connection: Connection, table: str) -> bool:
-        cursor = connection.cursor()
-        try:
-            cursor.execute(f"SELECT COUNT(*) FROM {table} WHERE 1 = 0")
-            cursor.fetchall()
-        except self._driver.errors as exc:
-            logger.debug("the %s has no table %s yet: %s", self.title, table, exc)
-            self._undo(connection)
-            return False
-        finally:
-            cursor.close()
-        return True
 
     def _close(self, connection: Connection) -> None:
         self._attempt("closing", connection.close)

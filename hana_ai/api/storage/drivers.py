@@ -51,6 +51,12 @@ class Driver:
     """Whether other connections, and other processes, see the same data."""
     hana: bool = False
     """Whether it speaks SAP HANA's SQL; else SQLite's."""
+    wait: Callable[[Connection, float], object] | None = None
+    """Sets for how many seconds a statement waits for other connections, where that can be set."""
+    identity: Callable[[], object] = lambda: None
+    """What tells whether the database is still the one that was opened."""
+    lasts: Callable[[Exception], bool] = lambda error: False
+    """Whether trying again a moment later is no use."""
 
     def beside(self, suffix: str) -> str:
         """Name of a further table, made of the main one's."""
@@ -63,7 +69,6 @@ def open_driver(
     *,
     table: str,
     setting: str,
-    busy_seconds: float = 30.0,
     **properties: object,
 ) -> Driver:
     """The database that a setting names; nothing is opened yet.
@@ -78,8 +83,6 @@ def open_driver(
         Name of the main table in SQLite.
     setting : str
         The environment variable, for messages.
-    busy_seconds : float
-        How long a statement waits for another process, with SQLite.
     **properties
         More properties of `hdbcli.dbapi.connect`, with SAP HANA.
 
@@ -91,10 +94,17 @@ def open_driver(
     if database is not None and hana is not None:
         return hana_driver(database[len(HANA) :], hana, setting=setting, **properties)
     path = None if database is None else Path(database).expanduser()
-    return sqlite_driver(path, table=table, setting=setting, busy_seconds=busy_seconds)
+    return sqlite_driver(path, table=table, setting=setting)
 
 
-def sqlite_driver(path: Path | None, *, table: str, setting: str, busy_seconds: float = 30.0) -> Driver:
+_OPENING_SECONDS = 0.5
+"""How long an attempt to open a file waits for another process."""
+_READ_ONLY, _CORRUPT, _FULL, _CAN_NOT_OPEN, _NO_DATABASE = 8, 11, 13, 14, 26
+_CAN_NOT_WRITE = 10 | 3 << 8
+"""SQLite's codes."""
+
+
+def sqlite_driver(path: Path | None, *, table: str, setting: str) -> Driver:
     """A SQLite file, or memory; see `open_driver`."""
     import sqlite3
 
@@ -107,7 +117,7 @@ def sqlite_driver(path: Path | None, *, table: str, setting: str, busy_seconds: 
     def connect() -> Connection:
         connection = sqlite3.connect(
             ":memory:" if path is None else path,
-            timeout=busy_seconds,
+            timeout=_OPENING_SECONDS,
             isolation_level=None,
             check_same_thread=False,
         )
@@ -116,10 +126,26 @@ def sqlite_driver(path: Path | None, *, table: str, setting: str, busy_seconds: 
                 # Readers and a writer at the same time; a commit that reached the system survives the process.
                 connection.execute("PRAGMA journal_mode = WAL").close()
                 connection.execute("PRAGMA synchronous = NORMAL").close()
+            except sqlite3.OperationalError as exc:
+                if _code(exc) != _READ_ONLY:
+                    connection.close()
+                    raise
+                # It can be read all the same.
             except BaseException:
                 connection.close()
                 raise
         return connection
+
+    def wait(connection: Connection, seconds: float) -> None:
+        connection.cursor().execute(f"PRAGMA busy_timeout = {max(1, int(seconds * 1000))}")
+
+    def identity() -> object:
+        assert path is not None
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     return Driver(
         connect=connect,
@@ -128,7 +154,16 @@ def sqlite_driver(path: Path | None, *, table: str, setting: str, busy_seconds: 
         name="in memory" if path is None else str(path),
         begin="BEGIN IMMEDIATE",
         shared=path is not None,
+        wait=None if path is None else wait,
+        identity=(lambda: None) if path is None else identity,
+        lasts=lambda error: _code(error) in (_READ_ONLY, _CORRUPT, _FULL, _CAN_NOT_OPEN, _NO_DATABASE),
     )
+
+
+def _code(error: Exception) -> int:
+    """SQLite's code, without most details; 0 where there is none."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return _FULL if code == _CAN_NOT_WRITE else code & 0xFF
 
 
 def hana_driver(table: str, where: HanaAddress, *, setting: str, **properties: object) -> Driver:

@@ -23,6 +23,8 @@ class Outage:
         self._until = 0.0
         self.is_over = True
         """Whether the database answered when it was last asked."""
+        self.error: Exception | None = None
+        """What went wrong last; None while nothing does."""
 
     @property
     def lasts(self) -> bool:
@@ -36,10 +38,11 @@ class Outage:
     def begin(self, error: Exception, logger: logging.Logger) -> None:
         """Note an error; the first one is logged."""
         self.extend()
+        self.error = error
         if self.is_over:
             self.is_over = False
             logger.warning("%s; %s", error, self._consequence)
 
     def end(self) -> None:
         """Note that the database answered."""
-        self.is_over = True
+        self.is_over, self.error, self._until = True, None, 0.0

@@ -53,9 +53,16 @@ class Pool(Generic[C]):
         self._lent: dict[int, bool] = {}
         self._paused = 0
 
-    def take(self) -> C:
-        """Lend a connection; whoever takes one gives it back."""
-        self._places.acquire()
+    def take(self, seconds: float | None = None) -> C:
+        """Lend a connection; whoever takes one gives it back.
+
+        Raises
+        ------
+        TimeoutError
+            None came back within so many seconds.
+        """
+        if not self._places.acquire(timeout=seconds):
+            raise TimeoutError(f"all {self._limit} connections are in use")
         try:
             with self._lock:
                 connection = self._idle.pop() if self._idle else None

@@ -10,8 +10,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from hana_ai.api.catalog.money import EXACT, plain
+from hana_ai.api.catalog.money import EXACT, plain, total
 from hana_ai.api.usage.budget import utc_day
+from hana_ai.api.usage.clock import now
 from hana_ai.api.usage.events import UsageEvent, UsageTotals, event_of, row_of, sums_of
 from hana_ai.api.usage.older_calls import OlderCalls
 from hana_ai.api.usage.pricing import Priced
@@ -40,20 +41,25 @@ class Book:
         self._last = 0
         self._added_up = 0
         self._spent: dict[str, Decimal] = {}
+        self._latest_day = ""
+        self._asked = not store.shared
         self._older = OlderCalls()
 
-    def write(self, calls: Sequence[Priced]) -> int:
-        """Write calls; return the number of the first one.
+    def write(self, calls: Sequence[Priced], *, seconds: float | None = None) -> int:
+        """Write calls, within some seconds; return the number of the first one.
 
         Raises
         ------
         StoreError
             Nothing was written.
         """
+        if not self._asked:
+            self._heard_of(self._store.spent_by_others(self.process, utc_day(now()), seconds=seconds).latest_day)
+            self._asked = True
         first = self._last + 1
         spent = self._spent_with(calls)
         rows = [(self.process, number, *row_of(call)) for number, call in enumerate(calls, first)]
-        self._store.write(rows, spent)
+        self._store.write(rows, spent, seconds=seconds)
         self._last += len(rows)
         self._spent.update(spent)
         return first
@@ -76,7 +82,7 @@ class Book:
         spent: dict[str, Decimal] = {}
         for call in calls:
             if call.cost is not None:
-                day = utc_day(call.record.called_at)
+                day = max(utc_day(call.record.called_at), self._latest_day)
                 spent[day] = EXACT.add(spent.get(day, self._spent.get(day, Decimal(0))), call.cost)
         return spent
 
@@ -101,8 +107,28 @@ class Book:
 
     def events(self, start: str, end: str) -> list[UsageEvent]:
         """The calls from `start` until before `end`, the oldest first."""
-        return [event_of(row) for row in self._store.rows(start, end)]
+        with self._store.believing():
+            return [event_of(row) for row in self._store.rows(start, end)]
 
-    def spent_by_others(self, first_day: str) -> Decimal:
-        """What other processes have spent since a day, in USD."""
-        return self._store.spent_by_others(self.process, first_day)
+    def spent(self, first_day: str, *, seconds: float | None = None) -> tuple[Decimal, Decimal]:
+        """What other processes have spent since a day, and what this one wrote as spent since then, in USD."""
+        others = self._store.spent_by_others(self.process, first_day, seconds=seconds)
+        self._heard_of(others.latest_day)
+        return others.usd, total(spent for day, spent in self._spent.items() if day >= first_day)
+
+    def _heard_of(self, day: str) -> None:
+        """Note the last day on which somebody spent something: nothing is spent on an earlier one from now on.
+
+        A process whose clock is behind would else spend in a past that nobody looks at.
+        """
+        today = utc_day(now())
+        if day > self._latest_day:
+            self._latest_day = day
+            if day > today:
+                logger.warning(
+                    "the ledger %s knows what was spent on %s, and today is %s: until then everything counts as "
+                    "spent on that day. If a clock was wrong, correct the DAY of such rows in the table ..._SPENT",
+                    self._store.name,
+                    day,
+                    today,
+                )

@@ -1,14 +1,14 @@
 """How much may be spent in a day or a month, and what has been spent.
 
 What this process spent is known exactly at any time; what others spent, who share the ledger, is read before each
-call. Days and months are those of UTC.
+call. Days and months are those of UTC, by the ledger's clock: a new period begins when that has come to the end of
+the last one, and at no other time.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +17,7 @@ from typing import Literal
 
 from hana_ai.api.catalog.money import EXACT, plain
 from hana_ai.api.errors import TogetherAIBudgetExceededError
+from hana_ai.api.usage.clock import now as ledger_time
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +56,10 @@ class Budget:
         USD in each period.
     period : {"day", "month"}
     clock : callable
-        Seconds since 1970.
+        Seconds since 1970. Where it goes back, the period goes on.
     """
 
-    def __init__(self, limit: Decimal, period: Period, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, limit: Decimal, period: Period, clock: Callable[[], float] = ledger_time) -> None:
         self.limit = limit
         self.period: Period = period
         self._clock = clock
@@ -99,19 +100,22 @@ class Budget:
             return
         with self._lock:
             self._begin_if_over()
-            # A call that began before midnight belongs to the day it is recorded under.
-            if called_at >= self._begins:
+            # A call that began before midnight belongs to the day it is recorded under. After the clock went back,
+            # every call begins before the period.
+            if called_at >= self._begins or self._clock() < self._begins:
                 self._own = EXACT.add(self._own, cost)
             reached = EXACT.add(self._own, self._others) >= self._thresholds[0][1] if self._thresholds else False
         if reached:
             self.warn()
 
-    def set_others(self, spent: Decimal, first_day: str) -> None:
-        """Note what other processes have spent since the period's first day; `warn` is to follow."""
+    def set_others(self, spent: Decimal, first_day: str, own: Decimal = Decimal(0)) -> None:
+        """Note what other processes have spent since the period's first day, and what of this one is written as
+        spent since then; `warn` is to follow."""
         with self._lock:
             self._begin_if_over()
             if first_day == utc_day(self._begins):
                 self._others = spent
+                self._own = max(self._own, own)
 
     def check(self) -> None:
         """Refuse the next call, if the budget is spent.

@@ -14,6 +14,7 @@ from hana_ai.api.catalog.money import EXACT, plain
 from hana_ai.api.storage.drivers import Row
 from hana_ai.api.usage.pricing import Priced
 from hana_ai.api.usage.store import LONGEST_MODEL, LONGEST_TAGS, LONGEST_TEXT
+from hana_ai.api.usage.values import read_count, read_seconds, read_tags, read_usd
 
 
 class UsageTotals(TypedDict):
@@ -100,26 +101,23 @@ def _tags_text(tags: Sequence[str]) -> str:
 
 
 def event_of(row: Mapping[str, Any]) -> UsageEvent:
-    """Read a row of the store."""
-
-    def whole(name: str) -> int | None:
-        return None if row[name] is None else int(row[name])
-
+    """Read a row of the store; a ValueError or TypeError says that it is none."""
+    first_token = row["FIRST_TOKEN_SECONDS"]
     return UsageEvent(
         called_at=datetime.fromisoformat(row["CALLED_AT"]).replace(tzinfo=UTC),
         operation=row["OPERATION"],
         model=row["MODEL"],
-        tags=tuple(orjson.loads(row["TAGS"])),
-        prompt_tokens=whole("PROMPT_TOKENS"),
-        completion_tokens=whole("COMPLETION_TOKENS"),
-        cached_tokens=whole("CACHED_TOKENS"),
-        reasoning_tokens=whole("REASONING_TOKENS"),
-        cost_usd=None if row["COST_USD"] is None else Decimal(row["COST_USD"]),
-        latency_seconds=row["LATENCY_SECONDS"],
-        first_token_seconds=row["FIRST_TOKEN_SECONDS"],
+        tags=read_tags(row["TAGS"]),
+        prompt_tokens=read_count(row["PROMPT_TOKENS"]),
+        completion_tokens=read_count(row["COMPLETION_TOKENS"]),
+        cached_tokens=read_count(row["CACHED_TOKENS"]),
+        reasoning_tokens=read_count(row["REASONING_TOKENS"]),
+        cost_usd=None if row["COST_USD"] is None else read_usd(row["COST_USD"]),
+        latency_seconds=read_seconds(row["LATENCY_SECONDS"]),
+        first_token_seconds=None if first_token is None else read_seconds(first_token),
         status=row["STATUS"],
-        http_status=whole("HTTP_STATUS"),
-        retries=int(row["RETRIES"]),
+        http_status=read_count(row["HTTP_STATUS"]),
+        retries=read_count(row["RETRIES"]) or 0,
         request_id=row["REQUEST_ID"],
     )
 

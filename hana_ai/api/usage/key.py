@@ -21,6 +21,8 @@ class UsageKey(NamedTuple):
     period: Literal["day", "month"] = "month"
     hana: HanaAddress | None = None
     """Only where `database` needs it."""
+    strict: bool = False
+    """Whether calls are refused while the database can't be used."""
 
 
 IN_MEMORY = UsageKey()
@@ -34,4 +36,5 @@ def usage_key(settings: TogetherAISettings) -> UsageKey:
         settings.together_budget_usd,
         settings.together_budget_period,
         hana_address(database, settings),
+        database is not None and settings.together_usage_unavailable == "refuse",
     )

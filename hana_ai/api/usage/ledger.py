@@ -3,7 +3,7 @@
 `get_ledger()` is the process's ledger for the settings. Calls are noted in memory in some microseconds and written
 by a thread: after 256 calls or a second, whichever comes first, and at the end of the process. A process that is
 killed loses no more than that. Where TOGETHER_USAGE_DB is not set, the ledger lives in memory and ends with the
-process.
+process. No call waits for its database for longer than half of the time that it has.
 
 >>> from hana_ai.api import get_ledger
 >>> get_ledger().totals()["total_tokens"]
@@ -11,32 +11,29 @@ process.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal
-
-from pydantic import SecretStr
 
 from hana_ai.api.process import RenewableLock, Stage, close_each, on_exit, on_fork
 from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.storage.database import StoreError
 from hana_ai.api.storage.outage import Outage
+from hana_ai.api.usage.admission import LIMITS, Admission, Limits
 from hana_ai.api.usage.book import Book
 from hana_ai.api.usage.budget import Budget, BudgetWarning, OnBudget, utc_day
+from hana_ai.api.usage.clock import now
 from hana_ai.api.usage.events import UsageEvent, UsageTotals, no_calls, time_range
 from hana_ai.api.usage.key import UsageKey, usage_key
 from hana_ai.api.usage.pricing import CatalogFor, Priced, Prices
 from hana_ai.api.usage.record import UsageRecord
 from hana_ai.api.usage.store import Store, open_store
 from hana_ai.api.usage.tags import usage_tags
-from hana_ai.api.usage.turns import Turns
 from hana_ai.api.usage.writer import Writer
 
 __all__ = [
@@ -56,30 +53,6 @@ logger = logging.getLogger(__name__)
 By = Literal["day", "model", "operation", "tag"]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long calls wait in memory until they are written, and how many are kept there."""
-
-    flush_rows: int = 256
-    """Calls after which the buffer is written."""
-    flush_seconds: float = 1.0
-    """Seconds after which the buffer is written, however few calls are in it."""
-    most_pending: int = 1024
-    """Calls in the buffer at which a caller writes it itself, since the thread can't keep up."""
-    most_kept: int = 100_000
-    """Calls in the buffer while the database is away; of more, the oldest are lost."""
-    away_seconds: float = 10.0
-    """How long a budget does without a database that failed."""
-    most_unpriced: int = 100_000
-    """Calls that wait for a price."""
-    retry_prices_seconds: float = 600.0
-    """Until a catalogue that couldn't be read is asked for again."""
-    newest_in_memory: int = 1_000
-    """Calls that a ledger in memory keeps one by one."""
-    batch_in_memory: int = 256
-    """Calls that a ledger in memory collects before it looks at them."""
-
-
 class Ledger:
     """Every call of the process, or of all processes that share a database. Thread-safe.
 
@@ -92,7 +65,8 @@ class Ledger:
         *,
         catalog_for: CatalogFor | None = None,
         budget: Budget | None = None,
-        limits: Limits = Limits(),
+        strict: bool = False,
+        limits: Limits = LIMITS,
     ) -> None:
         self._store = store
         self._budget = budget
@@ -105,8 +79,19 @@ class Ledger:
         self._newest: UsageRecord | None = None
         self._writing = threading.Lock()
         self._writer = Writer(self._keep_up, limits.flush_seconds)
-        self._outage = Outage(limits.away_seconds, "calls are kept in memory until it can be")
-        self._turns = Turns()
+        self._outage = Outage(
+            limits.away_seconds, "calls are refused" if strict else "calls are kept in memory until it can be"
+        )
+        self.admission = Admission(
+            store,
+            self._book,
+            self._prices,
+            budget,
+            outage=self._outage,
+            flush=self._flush_within,
+            strict=strict,
+            limits=limits,
+        )
 
     def __repr__(self) -> str:
         return f"Ledger({self._store.name!r})"
@@ -115,39 +100,7 @@ class Ledger:
         """Take prices from these catalogues."""
         self._prices.catalog_for = catalog_for
 
-    # --- before and after each call ---
-
-    @property
-    def limited(self) -> bool:
-        """Whether there is a budget, so that `admit` is to be asked before each call."""
-        return self._budget is not None
-
-    def admit(self, base_url: str, api_key: SecretStr) -> None:
-        """Refuse the next call to an address, if the budget is spent.
-
-        Raises
-        ------
-        TogetherAIBudgetExceededError
-            The budget is spent.
-        """
-        if self._budget is None:
-            return
-        self._budget.check()
-        if self._store.shared or self._lacks_prices(base_url, api_key):
-            self._prepare(base_url, api_key)
-            self._budget.warn()
-            self._budget.check()
-
-    async def aadmit(self, base_url: str, api_key: SecretStr) -> None:
-        """Refuse the next call from a coroutine; raises the same error as `admit`."""
-        if self._budget is None:
-            return
-        self._budget.check()
-        if self._store.shared or self._lacks_prices(base_url, api_key):
-            await asyncio.to_thread(self._prepare, base_url, api_key)
-            # In the task, not in the thread: the callbacks are the caller's.
-            self._budget.warn()
-            self._budget.check()
+    # --- after each call; before it, `admission` is asked ---
 
     def record(self, record: UsageRecord) -> None:
         """Note a call that has ended."""
@@ -159,15 +112,15 @@ class Ledger:
         pending = len(self._pending)
         if self._writer.closed:
             # After the end there is nobody else who would write.
-            self.flush()
+            self._flush_within(self._limits.most_waited_in_a_call)
             return
         if not self._store.shared and pending < self._limits.batch_in_memory:
             # Nothing can be lost, and nobody else can ask: what is pending can wait for a question.
             return
         # With a budget, the other processes want to know at once.
-        self._writer.wake(at_once=pending >= self._limits.flush_rows or self.limited)
+        self._writer.wake(at_once=pending >= self._limits.flush_rows or self.admission.needed)
         if self._store.shared and pending >= self._limits.most_pending and self._outage.is_over:
-            self.flush()
+            self._flush_within(self._limits.most_waited_in_a_call)
 
     # --- the budget ---
 
@@ -179,7 +132,7 @@ class Ledger:
     @property
     def spent_usd(self) -> Decimal:
         """What all who share the ledger spent in the budget's period; without a budget, this month."""
-        first = self._budget.first_day if self._budget is not None else utc_day(time.time())[:8] + "01"
+        first = self._budget.first_day if self._budget is not None else utc_day(now())[:8] + "01"
         return self.totals(start=date.fromisoformat(first))["total_cost_usd"] or Decimal(0)
 
     def on_budget(self, callback: OnBudget) -> None:
@@ -193,31 +146,6 @@ class Ledger:
         """
         if self._budget is not None:
             self._budget.on_budget(callback)
-
-    def _lacks_prices(self, base_url: str, api_key: SecretStr) -> bool:
-        catalog = self._prices.catalog_at(base_url, api_key)
-        return catalog is not None and not catalog.fresh
-
-    def _prepare(self, base_url: str, api_key: SecretStr) -> None:
-        """Read prices, without which nothing could be counted, and what the other processes spent."""
-        catalog = self._prices.catalog_at(base_url, api_key)
-        if catalog is not None:
-            self._prices.read(catalog)
-        if self._store.shared:
-            self._turns.run(self._exchange)
-
-    def _exchange(self) -> None:
-        """Tell the other processes what this one spent, and ask what they did."""
-        assert self._budget is not None
-        if self._outage.lasts:
-            # Until the database is back, this process goes by what it knows.
-            return
-        self.flush()
-        first_day = self._budget.first_day
-        try:
-            self._budget.set_others(self._book.spent_by_others(first_day), first_day)
-        except StoreError as exc:
-            self._outage.begin(exc, logger)
 
     def _count(self, calls: Iterable[Priced]) -> None:
         """Count calls whose cost was not known when they ended.
@@ -280,11 +208,18 @@ class Ledger:
 
     def flush(self) -> None:
         """Write what is in the buffer; if the database refuses, that is logged, and the calls are kept."""
-        self._count(self._write())
+        self._flush_within(self._limits.write_seconds)
 
-    def _write(self) -> list[Priced]:
-        """Write what is pending; return the calls whose cost was not known when they ended."""
-        with self._writing:
+    def _flush_within(self, seconds: float) -> None:
+        self._count(self._write(seconds))
+
+    def _write(self, seconds: float) -> list[Priced]:
+        """Write what is pending, in so many seconds; return the calls whose cost was not known when they ended."""
+        deadline = time.monotonic() + seconds
+        if not self._writing.acquire(timeout=seconds):
+            # Whoever writes takes them, too.
+            return []
+        try:
             self._writer.resting()
             taken: list[tuple[UsageRecord, Decimal | None]] = []
             while self._pending:
@@ -293,7 +228,7 @@ class Ledger:
                 return []
             calls = [self._prices.of(record, cost) for record, cost in taken]
             try:
-                first = self._book.write(calls)
+                first = self._book.write(calls, seconds=max(0.0, deadline - time.monotonic()))
             except StoreError as exc:
                 self._outage.begin(exc, logger)
                 self._pending.extendleft(reversed(taken))
@@ -311,6 +246,8 @@ class Ledger:
                 # There is no line left to write a price to.
                 self._prices.forget_until(added_up)
             return [call for call, (_, cost) in zip(calls, taken, strict=True) if cost is None]
+        finally:
+            self._writing.release()
 
     def _find_prices(self, *, in_background: bool = False) -> None:
         """Read catalogues that were not read yet, and price the calls that wait for them."""
@@ -407,7 +344,7 @@ def ledger_for(key: UsageKey, catalog_for: CatalogFor | None = None) -> Ledger:
         ledger = _ledgers.get(key)
         if ledger is None:
             budget = None if key.budget is None else Budget(key.budget, key.period)
-            ledger = _ledgers[key] = Ledger(open_store(key), budget=budget)
+            ledger = _ledgers[key] = Ledger(open_store(key), budget=budget, strict=key.strict)
     if catalog_for is not None:
         ledger.price_by(catalog_for)
     return ledger

@@ -19,24 +19,26 @@ class Meter:
         self._api_key = api_key
 
     def admits(self, call: Call) -> bool:
-        """Whether the budget has no say: there is none, or the call costs no tokens."""
-        return not self._ledger.limited or call.path not in OPERATIONS
+        """Whether the ledger has no say: it limits nothing, or the call costs no tokens."""
+        return not self._ledger.admission.needed or call.path not in OPERATIONS
 
     def admit(self, call: Call) -> None:
-        """Refuse a call, if the budget is spent.
+        """Refuse a call, if the budget is spent; within half of its time.
 
         Raises
         ------
         TogetherAIBudgetExceededError
             The budget is spent.
+        StoreError
+            The ledger's database can't be used, and TOGETHER_USAGE_UNAVAILABLE=refuse.
         """
         if not self.admits(call):
-            self._ledger.admit(self._base_url, self._api_key)
+            self._ledger.admission.admit(self._base_url, self._api_key, call.timeout / 2)
 
     async def aadmit(self, call: Call) -> None:
-        """Refuse a call from a coroutine; raises the same error as `admit`."""
+        """Refuse a call from a coroutine; raises the same errors as `admit`."""
         if not self.admits(call):
-            await self._ledger.aadmit(self._base_url, self._api_key)
+            await self._ledger.admission.aadmit(self._base_url, self._api_key, call.timeout / 2)
 
     def begin(self, call: Call) -> Meter | None:
         """Watch a call, if it costs tokens."""

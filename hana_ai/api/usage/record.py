@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -10,6 +9,7 @@ from typing import Self
 from pydantic import SecretStr
 
 from hana_ai.api.transport.watching import Ended
+from hana_ai.api.usage.clock import now
 from hana_ai.api.usage.tags import current_tags
 
 OPERATIONS: Mapping[str, str] = {
@@ -31,7 +31,7 @@ class UsageRecord:
     """One call as it ended. Neither the prompt nor the answer is kept."""
 
     called_at: float
-    """Seconds since 1970, when the call began."""
+    """Seconds since 1970 by the ledger's clock, when the call began."""
     operation: str
     """chat, completion, embedding or rerank."""
     model: str
@@ -62,7 +62,7 @@ class UsageRecord:
         call = ended.call
         answering = ended.reply.get("model")
         return cls(
-            called_at=ended.called_at,
+            called_at=now() - ended.seconds,
             operation=OPERATIONS[call.path],
             model=call.model or "",
             answering=answering if isinstance(answering, str) else None,
@@ -91,7 +91,7 @@ class UsageRecord:
     ) -> Self:
         """Note a call that a cache answered within some seconds."""
         return cls(
-            called_at=time.time() - seconds,
+            called_at=now() - seconds,
             operation=operation,
             model=model,
             tags=tags + current_tags(),

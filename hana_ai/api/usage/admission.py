@@ -1,0 +1,204 @@
+"""Whether the next call may go: the budget, what the other processes spent of it, and prices to count it by.
+
+What has to be read for that is read by threads, and a call leaves them when it has waited long enough.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from hana_ai.api.storage.database import StoreError
+from hana_ai.api.storage.outage import Outage
+from hana_ai.api.usage.book import Book
+from hana_ai.api.usage.budget import Budget, utc_day
+from hana_ai.api.usage.clock import now
+from hana_ai.api.usage.pricing import PriceList, Prices
+from hana_ai.api.usage.store import Store
+from hana_ai.api.usage.turns import Turns
+
+logger = logging.getLogger(__name__)
+
+_LEAST_SHARE = 0.1
+"""Of the time to wait: what is left for the database where prices took it all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long calls wait in memory until they are written, and how many are kept there."""
+
+    flush_rows: int = 256
+    """Calls after which the buffer is written."""
+    flush_seconds: float = 1.0
+    """Seconds after which the buffer is written, however few calls are in it."""
+    most_pending: int = 1024
+    """Calls in the buffer at which a caller writes it itself, since the thread can't keep up."""
+    most_kept: int = 100_000
+    """Calls in the buffer while the database is away; of more, the oldest are lost."""
+    away_seconds: float = 10.0
+    """How long calls do without a database that failed, or are refused for it."""
+    exchange_seconds: float = 5.0
+    """How long a database that is locked is waited for before a call, by a thread that calls may leave earlier."""
+    most_waited_in_a_call: float = 0.5
+    """Seconds that a call waits after its end, where it has to write the buffer."""
+    write_seconds: float = 10.0
+    """How long a database that is locked is waited for by the thread that writes, and by questions."""
+    most_unpriced: int = 100_000
+    """Calls that wait for a price."""
+    retry_prices_seconds: float = 600.0
+    """Until a catalogue that couldn't be read is asked for again."""
+    newest_in_memory: int = 1_000
+    """Calls that a ledger in memory keeps one by one."""
+    batch_in_memory: int = 256
+    """Calls that a ledger in memory collects before it looks at them."""
+
+
+LIMITS = Limits()
+
+
+class Admission:
+    """Admits calls. Thread-safe.
+
+    Parameters
+    ----------
+    store : Store
+    book : Book
+    prices : Prices
+    budget : Budget, optional
+    outage : Outage
+        Of the store's database.
+    flush : callable
+        Writes what is pending within so many seconds.
+    strict : bool
+        Whether no call goes while the database can't be used.
+    limits : Limits
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        book: Book,
+        prices: Prices,
+        budget: Budget | None,
+        *,
+        outage: Outage,
+        flush: Callable[[float], None],
+        strict: bool,
+        limits: Limits,
+    ) -> None:
+        self._store = store
+        self._book = book
+        self._prices = prices
+        self._budget = budget
+        self._outage = outage
+        self._flush = flush
+        self._strict = strict and store.shared
+        self._catalogs: deque[PriceList] = deque()
+        self._readings = Turns(self._read_prices, "together-ai-prices", seconds=math.inf, punctual=False)
+        self._exchanges = Turns(
+            self._exchange, "together-ai-budget", seconds=limits.exchange_seconds, punctual=store.punctual
+        )
+
+    @property
+    def needed(self) -> bool:
+        """Whether calls are to be admitted: there is a budget, or none goes without the database."""
+        return self._budget is not None or self._strict
+
+    def admit(self, base_url: str, api_key: SecretStr, seconds: float = 30.0) -> None:
+        """Refuse the next call to an address, if the budget is spent.
+
+        Parameters
+        ----------
+        base_url, api_key
+            The address, whose prices are needed.
+        seconds : float
+            How long that may take.
+
+        Raises
+        ------
+        TogetherAIBudgetExceededError
+            The budget is spent.
+        StoreError
+            The database can't be used, and TOGETHER_USAGE_UNAVAILABLE=refuse.
+        """
+        self._check()
+        deadline = time.monotonic() + seconds
+        if self._needs_prices(base_url, api_key):
+            self._readings.wait(seconds)
+        if self._needs_exchange():
+            self._exchanged(self._exchanges.wait(max(_LEAST_SHARE * seconds, deadline - time.monotonic())))
+
+    async def aadmit(self, base_url: str, api_key: SecretStr, seconds: float = 30.0) -> None:
+        """Refuse the next call from a coroutine; raises the same errors as `admit`."""
+        self._check()
+        deadline = time.monotonic() + seconds
+        if self._needs_prices(base_url, api_key):
+            await self._readings.await_(seconds)
+        if self._needs_exchange():
+            # In the task, not in the thread: the callbacks are the caller's.
+            left = max(_LEAST_SHARE * seconds, deadline - time.monotonic())
+            self._exchanged(await self._exchanges.await_(left))
+
+    def _check(self) -> None:
+        if self._budget is not None:
+            self._budget.check()
+
+    def _needs_prices(self, base_url: str, api_key: SecretStr) -> bool:
+        """Whether prices are to be read first, without which nothing could be counted."""
+        catalog = self._prices.catalog_at(base_url, api_key)
+        if self._budget is None or catalog is None or catalog.fresh:
+            return False
+        self._catalogs.append(catalog)
+        return True
+
+    def _read_prices(self, seconds: float) -> None:
+        while self._catalogs:
+            self._prices.read(self._catalogs.popleft())
+
+    def _needs_exchange(self) -> bool:
+        """Whether the database is to be asked; not while it is away.
+
+        Until it is back, this process goes by what it knows, or refuses.
+        """
+        if self._outage.lasts:
+            self._go_on_without()
+        return self._store.shared and not self._outage.lasts
+
+    def _exchange(self, seconds: float) -> None:
+        """Tell the other processes what this one spent, and ask what they did, within some seconds."""
+        deadline = time.monotonic() + seconds
+        self._flush(seconds)
+        if self._outage.lasts:
+            return
+        first_day = utc_day(now()) if self._budget is None else self._budget.first_day
+        try:
+            others, own = self._book.spent(first_day, seconds=max(0.0, deadline - time.monotonic()))
+        except StoreError as exc:
+            self._outage.begin(exc, logger)
+            return
+        self._outage.end()
+        if self._budget is not None:
+            self._budget.set_others(others, first_day, own)
+
+    def _exchanged(self, in_time: bool) -> None:
+        """Go on after the database was asked."""
+        if not in_time:
+            self._outage.begin(StoreError(f"The ledger {self._store.name} did not answer in time"), logger)
+        if self._outage.lasts:
+            self._go_on_without()
+        if self._budget is not None:
+            self._budget.warn()
+        self._check()
+
+    def _go_on_without(self) -> None:
+        if self._strict:
+            raise StoreError(
+                f"{self._outage.error or 'The ledger is away.'} TOGETHER_USAGE_UNAVAILABLE=refuse, so the request "
+                "was not sent."
+            )
