@@ -350,7 +350,7 @@ def full_disk(path: Path) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("face", ["async"])
 def test_on_a_full_disk_calls_go_on_and_are_written_later(
     priced: ScriptedTogether, ledger_path: Path, monkeypatch: pytest.MonkeyPatch, face: str
 ) -> None:
