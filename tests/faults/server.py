@@ -129,7 +129,7 @@ class Exchange:
         }
         if headers.get("transfer-encoding") == "chunked":
             body = _joined(body)
-        kept = {name: headers[name] for name in ("content-type", "x-request-id") if name in headers}
+        kept = {name: headers[name] for name in ("content-type", "x-request-id", "etag") if name in headers}
         return Good(int(lines_of_top[0].split()[1]), kept, body)
 
     async def send(self, data: bytes) -> None:

@@ -21,6 +21,7 @@ from hana_ai.api.errors import (
     TogetherAIResponseError,
 )
 from hana_ai.api.transport.call import Call, Reply
+from hana_ai.api.wire.pages import PageTurner
 from hana_ai.api.wire.shapes import shown
 
 __all__ = ["LIFETIME", "Catalog", "ModelInfo", "Sender", "read_model"]
@@ -33,6 +34,9 @@ LIFETIME = 3600.0
 _SUPPORTED = "/v2/supported-models"
 _ALL = "/v1/models"
 _PAGE = 500
+_MOST_PAGES = 50
+_SECONDS = 20.0
+"""How long reading one of the lists may take, all its pages together."""
 
 
 class Sender(Protocol):
@@ -146,7 +150,7 @@ class _Reading:
         self.models: list[ModelInfo] = []
         self._path: str | None = _SUPPORTED
         self._after: str | None = None
-        self._seen: set[str] = set()
+        self._turner = PageTurner(_MOST_PAGES, _SECONDS)
 
     def next_call(self) -> Call | None:
         if self._path is None:
@@ -156,7 +160,7 @@ class _Reading:
             params = {"product": "PRODUCT_SERVERLESS", "limit": _PAGE}
             if self._after:
                 params["after"] = self._after
-        return Call(self._path, method="GET", params=params, timeout=20.0, max_retries=2)
+        return Call(self._path, method="GET", params=params, timeout=self._turner.seconds_left, max_retries=2)
 
     def take(self, reply: Reply) -> None:
         data = reply.data
@@ -165,12 +169,12 @@ class _Reading:
             raise TogetherAIResponseError(f"the catalogue is no list of models: {shown(data)}")
         self.models += [read_model(entry) for entry in entries or () if isinstance(entry, Mapping)]
         cursor = data.get("next_cursor", data.get("nextCursor")) if isinstance(data, Mapping) else None
-        self._after = str(cursor) if cursor else None
-        if self._after is None or self._after in self._seen:
-            # A server that names a page again would be asked without end.
+        cursor = str(cursor) if cursor and self._path == _SUPPORTED else None
+        self._after = self._turner.next(cursor, reply.request_id)
+        if self._after is None:
             self._path = None
         else:
-            self._seen.add(self._after)
+            self._turner.check()
 
     def refused(self, error: TogetherAIRequestError) -> None:
         if self._path != _SUPPORTED or error.status == 401:
@@ -178,3 +182,4 @@ class _Reading:
         # Dedicated gateways and compatible servers know only the older list.
         logger.debug("no %s, trying %s: %s", _SUPPORTED, _ALL, error)
         self._path, self._after, self.models = _ALL, None, []
+        self._turner = PageTurner(_MOST_PAGES, _SECONDS)

@@ -6,22 +6,24 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Self, TypedDict, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Self, TypedDict, TypeVar, overload
 
 from pydantic import BaseModel, SecretStr
 
 from hana_ai.api.addresses.carrying import Packed, pack, unpack
 from hana_ai.api.addresses.checks import check_api_key, hide
+from hana_ai.api.connector.replies import Anything, Identity, Page, read_reply, schema_of
 from hana_ai.api.errors import (
     TogetherAIError,
     TogetherAIModelNotFoundError,
-    TogetherAIResponseError,
     TogetherAISettingsError,
 )
 from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.together_ai import TogetherAIClient
 from hana_ai.api.transport.call import Call
-from hana_ai.api.wire.shapes import shown
+from hana_ai.api.wire.failures import forget_frames
+from hana_ai.api.wire.pages import PageTurner
+from hana_ai.api.wire.shapes import SHAPE_ERRORS, wrong_shape
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+_M = TypeVar("_M", bound=BaseModel)
 
 MODEL_PATH = re.compile(r"projects/([^/]+)/models/([^/]+)(?:/revisions/([^/]+))?\Z")
 """Resource name of a model: project, id, revision."""
@@ -53,11 +56,17 @@ class Limits:
 
     page: int = 500
     """Entries per page of a list, the most that the API gives."""
+    pages: int = 1000
+    """Pages of one list, so that 500,000 entries are read at most."""
     first_poll: float = 0.1
     """Seconds before something that takes time is asked for again; later pauses are longer."""
     longest_poll: float = 10.0
     stop_seconds: float = 1800.0
     """How long a deployment may take to stop."""
+    undo_seconds: float = 300.0
+    """How long it may take to delete what a failed call has created."""
+    grace_seconds: float = 30.0
+    """How long a deletion that is under way may go on once its task is cancelled."""
     load_seconds: float = 1800.0
     """How long an attached adapter may take to load."""
     import_seconds: float = 6 * 3600.0
@@ -112,45 +121,111 @@ class Account:
             )
         return self.project
 
-    async def call(self, operation: Callable[[AsyncTogether], Awaitable[_T]]) -> _T:
-        """Run an operation on the SDK's client, with the settings' deadline and retries."""
+    async def call(
+        self, operation: Callable[[AsyncTogether], Awaitable[_T]], schema: type[BaseModel] | None = None
+    ) -> _T:
+        """Run an operation on the SDK's client, with the settings' deadline and retries.
+
+        Parameters
+        ----------
+        operation : callable
+        schema : type, optional
+            What is read of the reply; by default what the connector reads of the SDK's type.
+
+        Raises
+        ------
+        TogetherAIResponseError
+            The reply does not fit; the message names the place.
+        """
+        result, body, request_id = await self._answered(operation)
+        read_reply(schema or schema_of(result), body, request_id)
+        return result
+
+    async def read(self, operation: Callable[[AsyncTogether], Awaitable[object]], schema: type[_M]) -> _M:
+        """Run an operation as `call` does, and read its reply without the SDK's types."""
+        _, body, request_id = await self._answered(operation)
+        return read_reply(schema, body, request_id)
+
+    async def _answered(
+        self, operation: Callable[[AsyncTogether], Awaitable[_T]], timeout: float | None = None
+    ) -> tuple[_T, bytes, str | None]:
+        """The result of an operation, and the body and the request id of the reply that it was made of."""
+        from hana_ai.api.transport.sdk import last_reply
+
+        async def once(sdk: AsyncTogether) -> tuple[_T, bytes, str | None]:
+            try:
+                return await operation(sdk), *last_reply.get()
+            except TogetherAIError:
+                raise
+            except SHAPE_ERRORS as exc:
+                # The SDK trips over a page that is no object.
+                body, request_id = last_reply.get()
+                forget_frames(exc)
+                read_reply(Anything, body, request_id)
+                raise wrong_shape(exc, request_id=request_id) from None
+
         settings = self.client.settings
         call = Call(
             "SDK",
-            timeout=settings.together_timeout,
+            timeout=settings.together_timeout if timeout is None else min(timeout, settings.together_timeout),
             connect_timeout=settings.together_connect_timeout,
             max_retries=settings.together_max_retries,
         )
-        result = await self.client.transport.use_sdk(call, operation)
-        if not isinstance(result, (BaseModel, dict, type(None))):
-            raise TogetherAIResponseError(
-                f"the management API answered with something other than an object: {shown(result)}",
-                hint="Check TOGETHER_BASE_URL, and whether a proxy answers in Together's place.",
-            )
-        return result
+        return await self.client.transport.use_sdk(call, once)
 
+    @overload
     async def pages(
         self, operation: Callable[[AsyncTogether, PageArguments], Awaitable[AsyncCursorPagination[_T]]]
-    ) -> list[_T]:
-        """All entries of a list, read page by page."""
+    ) -> list[_T]: ...
+
+    @overload
+    async def pages(
+        self,
+        operation: Callable[[AsyncTogether, PageArguments], Awaitable[AsyncCursorPagination[_T]]],
+        schema: type[_M],
+    ) -> list[_M]: ...
+
+    async def pages(
+        self,
+        operation: Callable[[AsyncTogether, PageArguments], Awaitable[AsyncCursorPagination[_T]]],
+        schema: type[_M] | None = None,
+    ) -> list[_T] | list[_M]:
+        """All entries of a list, read page by page, within the deadline of one call.
+
+        Without a schema they are the SDK's objects, else objects of the schema.
+
+        Raises
+        ------
+        TogetherAIResponseError
+            The server names a page that was read before, or has more than `Limits.pages`.
+        TogetherAITimeoutError
+            The list did not end within TOGETHER_TIMEOUT.
+        """
         found: list[_T] = []
+        read: list[_M] = []
         arguments = PageArguments(limit=self.limits.page)
+        turner = PageTurner(self.limits.pages, self.client.settings.together_timeout)
         while True:
 
             async def one(sdk: AsyncTogether) -> AsyncCursorPagination[_T]:
                 return await operation(sdk, arguments)
 
-            page = await self.call(one)
-            found += page.data or []
-            if not page.next_cursor or page.next_cursor == arguments.get("after"):
-                return found
-            arguments["after"] = page.next_cursor
+            page, body, request_id = await self._answered(one, turner.seconds_left)
+            if schema is None:
+                read_reply(schema_of(page), body, request_id)
+                found += page.data or []
+            else:
+                read += read_reply(Page[schema], body, request_id).data or []  # type: ignore[valid-type]
+            cursor = turner.next(page.next_cursor, request_id)
+            if cursor is None:
+                return found if schema is None else read
+            turner.check()
+            arguments["after"] = cursor
 
     async def hardware(self) -> list[InferenceInstanceType]:
         """The available hardware with its prices, read once."""
         if self._hardware is None:
-            listed = await self.call(lambda sdk: sdk.endpoints.hardware.list())
-            self._hardware = listed.data or []
+            self._hardware = (await self.call(lambda sdk: sdk.endpoints.hardware.list())).data or []
         return self._hardware
 
     async def hardware_prices(self) -> dict[str, Decimal]:
@@ -239,13 +314,7 @@ async def open_account(client: TogetherAIClient, project: str | None) -> Account
         Together can't be reached or refuses, for example with TogetherAIAuthenticationError.
     """
     account = Account(client, project, "")
-    identity = await account.call(lambda sdk: sdk.whoami())
-    if not getattr(identity, "type", None):
-        raise TogetherAIResponseError(
-            f"the server does not say whom the key belongs to: {shown(identity)}",
-            hint="Check TOGETHER_BASE_URL, and whether a proxy answers in Together's place.",
-        )
-    own = getattr(identity, "project", None)
+    own = (await account.read(lambda sdk: sdk.whoami(), Identity)).project
     if own is not None and project in (None, own.id):
         account.project, account.slug = own.id, own.slug
         return account

@@ -149,7 +149,7 @@ async def available_models(account: Account) -> list[AvailableModel]:
         logger.debug("no list of models for endpoints: %s", exc)
         dedicated = []
     for entry in dedicated:
-        info = read_model(entry.to_dict(mode="json"))
+        info = read_model(entry.to_dict(mode="json", warnings=False))
         if info.id not in serverless:
             found.append(_available(info, serverless=False))
     return found

@@ -7,6 +7,7 @@ the next run.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -187,7 +188,8 @@ class TogetherAIConnector:
         TogetherAIModelNotFoundError
             Together does not know the model; the hint names available ones.
         TogetherAIRequestError
-            A step failed; the hint says what was created and undone.
+            A step failed; the hint says what was created and undone within five minutes, and what was not and
+            may still cost money. A cancellation leaves that 30 seconds, and has it as a note.
         """
         wanted = EndpointConfig.read(endpoint_config)
         _check_name(endpoint_name, "endpoint_name")
@@ -243,29 +245,49 @@ class TogetherAIConnector:
         """Create a temporary endpoint and delete it on exit.
 
         It is ready inside the block. Should the program be killed, its deployment stops 30 minutes after the last
-        request, unless `inactive_timeout` says otherwise, and is then listed by `orphans`.
+        request, unless `inactive_timeout` says otherwise, and is then listed by `orphans`. A cancellation leaves
+        its deletion 30 seconds; what is not deleted by then is named in a note of the CancelledError.
 
         Yields
         ------
         str
             The endpoint's id.
+
+        Raises
+        ------
+        TogetherAIError
+            As in `create_endpoint`; or, at the end, it could not be deleted: the message says what may still cost
+            money.
         """
         wanted = replace(EndpointConfig.read(endpoint_config), wait=True)
+        deployments: list[str] = []
         if wanted.type != "dedicated":
             id = await self.create_endpoint(model_name, endpoint_name, endpoint_config)
         else:
             if wanted.inactive_timeout is None:
                 wanted = replace(wanted, inactive_timeout=_BLOCK_TIMEOUT)
             plan = await make_plan(self._account, await require_model(self._account, model_name), wanted)
-            id, _ = await self._endpoints.create(endpoint_name, plan, TEMPORARY)
+            id, deployment = await self._endpoints.create(endpoint_name, plan, TEMPORARY)
+            deployments.append(deployment)
             self._in_use.add(id)
-        endpoints = self._endpoints
+        endpoints, limits = self._endpoints, self._account.limits
+        cancelled: asyncio.CancelledError | None = None
         try:
             yield id
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+            raise
         finally:
             # Not through delete_endpoint: even if the block has disconnected, nothing must be left running.
             if not self._names.forget(id):
-                await to_the_end(endpoints.delete(id))
+                seconds = None if cancelled is None else limits.grace_seconds
+                try:
+                    await to_the_end(endpoints.leave(id, deployments, seconds), limits.grace_seconds)
+                except TogetherAIError as exc:
+                    if cancelled is None:
+                        raise
+                    cancelled.add_note(str(exc))
+                    logger.warning("%s", exc)
             self._in_use.discard(id)
 
     async def orphans(self) -> list[Orphan]:

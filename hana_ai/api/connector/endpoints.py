@@ -1,20 +1,14 @@
-"""Dedicated endpoints: created step by step, resumed after a kill, and deleted in the documented order.
+"""Dedicated endpoints: created step by step, resumed after a kill, and listed with their cost.
 
 Creation is endpoint, `validate_only`, deployment, traffic split, and polling if requested. Each step first looks
-at what exists, so that a second run resumes where the first was killed. Deletion is zero replicas, waiting for
-STOPPED, out of the traffic split, deployment, endpoint (together 3.1, `types/endpoints`).
+at what exists, so that a second run resumes where the first was killed.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from hana_ai.api.connector.account import Account, Limits
 from hana_ai.api.connector.deployment_plan import Plan
 from hana_ai.api.connector.endpoint_records import (
     EndpointRecord,
@@ -25,16 +19,18 @@ from hana_ai.api.connector.endpoint_records import (
     is_temporary,
     main_deployment,
     orphans_of,
-    split_of,
     status_of,
 )
+from hana_ai.api.connector.removal import Created, Removal, add_report, poll, to_the_end
+from hana_ai.api.connector.replies import Anything, Named, Split
 from hana_ai.api.errors import (
     TogetherAIConflictError,
     TogetherAIError,
     TogetherAIInputError,
-    TogetherAIModelNotFoundError,
-    TogetherAIRequestError,
+    TogetherAIResponseError,
 )
+
+__all__ = ["Endpoints", "poll", "to_the_end"]
 
 if TYPE_CHECKING:
     from together import AsyncTogether
@@ -43,30 +39,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
 
-_SPLIT_TRIES = 5
-
-
-@dataclass
-class Created:
-    """What one call has created, so that it can be undone and named."""
-
-    price: str
-    endpoint: str | None = None
-    """Id of the endpoint, if this call created it."""
-    parent: str = ""
-    """Id of the endpoint that the deployment belongs to."""
-    requested: str | None = None
-    """Name of the requested deployment: it may exist even if the answer was lost."""
-    deployment: str | None = None
-
-
-class Endpoints:
+class Endpoints(Removal):
     """The dedicated endpoints of one account."""
-
-    def __init__(self, account: Account) -> None:
-        self._account = account
 
     # --- creating ---
 
@@ -85,16 +60,14 @@ class Endpoints:
         TogetherAIRequestError
             A step failed; what this call had created is undone, and the error's hint says so.
         """
-        created = Created(price=plan.price)
+        created = Created(price=plan.price, name=name)
         try:
             return await self._create(name, plan, deployment_name, created)
         except BaseException as exc:
             # Even if the task is cancelled: nothing that costs money may be left running.
-            report = await to_the_end(self._undo(created))
-            if isinstance(exc, TogetherAIRequestError):
-                exc.hint = f"{exc.hint} {report}" if exc.hint else report
-            elif isinstance(exc, TogetherAIError):
-                raise type(exc)(f"{exc} {report}") from exc
+            limits = self._account.limits
+            seconds = limits.undo_seconds if isinstance(exc, Exception) else limits.grace_seconds
+            add_report(exc, await to_the_end(self.undo(created, seconds), limits.grace_seconds))
             raise
 
     async def _create(self, name: str, plan: Plan, deployment_name: str, created: Created) -> tuple[str, str]:
@@ -102,10 +75,10 @@ class Endpoints:
         deployment = await self._reusable(endpoint, plan, deployment_name)
         if deployment is None:
             deployment = await self._deploy(endpoint, plan, deployment_name, created)
-        await self._route(endpoint.id, deployment.id)
+        await self._route(endpoint.id, deployment)
         if plan.wanted.wait:
-            await self.wait(endpoint.id, deployment.id, plan.wanted.timeout)
-        return endpoint.id, deployment.id
+            await self.wait(endpoint.id, deployment, plan.wanted.timeout)
+        return endpoint.id, deployment
 
     async def _endpoint(self, name: str, plan: Plan, created: Created) -> Endpoint:
         from together import omit
@@ -122,10 +95,13 @@ class Endpoints:
                 raise
             logger.info("endpoint %s already exists (%s)", name, found.id)
             return found
+        except TogetherAIResponseError:
+            created.unread = True
+            raise
         created.endpoint = endpoint.id
         return endpoint
 
-    async def _reusable(self, endpoint: Endpoint, plan: Plan, name: str) -> EndpointDeployment | None:
+    async def _reusable(self, endpoint: Endpoint, plan: Plan, name: str) -> str | None:
         """A deployment that an earlier run left and that serves the same; failed ones are deleted.
 
         A temporary endpoint never takes over a permanent one, which it would delete on exit, nor the reverse.
@@ -151,11 +127,11 @@ class Endpoints:
                     f"delete_endpoint({endpoint.id!r}) first."
                 )
             if state in ("STOPPED", "STOPPING"):
-                await self._scale(endpoint.id, one.id, plan.wanted.min_replicas, plan.wanted.most_replicas)
-            return one
+                await self.scale(endpoint.id, one.id, plan.wanted.min_replicas, plan.wanted.most_replicas)
+            return one.id
         return None
 
-    async def _deploy(self, endpoint: Endpoint, plan: Plan, name: str, created: Created) -> EndpointDeployment:
+    async def _deploy(self, endpoint: Endpoint, plan: Plan, name: str, created: Created) -> str:
         from together import omit
 
         project, wanted = self._account.project_id, plan.wanted
@@ -174,67 +150,29 @@ class Endpoints:
                 validate_only=validate_only or omit,
             )
 
-        await self._account.call(lambda sdk: create(sdk, True))
+        await self._account.call(lambda sdk: create(sdk, True), Anything)
         created.parent, created.requested = endpoint.id, name
         try:
-            deployment = await self._account.call(lambda sdk: create(sdk, False))
+            id = (await self._account.read(lambda sdk: create(sdk, False), Named)).id
         except TogetherAIConflictError:
             # The connection broke after the server had created it, and the retry found the name taken.
-            id = await self._named(endpoint.id, name)
-            if id is None:
+            found = await self.named(endpoint.id, name)
+            if found is None:
                 raise
-            deployment = await self.deployment(endpoint.id, id)
-        created.deployment = deployment.id
-        return deployment
-
-    async def _named(self, endpoint_id: str, name: str) -> str | None:
-        """The id of a deployment by its bare name."""
-        endpoint = await self.endpoint(endpoint_id)
-        ids = [one.id for one in endpoint.deployments or [] if one.name.rpartition("/")[2] == name]
-        return ids[0] if ids else None
+            id = found
+        created.deployment = id
+        return id
 
     async def _route(self, endpoint_id: str, deployment_id: str) -> None:
         """Put a deployment into the traffic split, keeping the others."""
 
-        async def change(endpoint: Endpoint) -> list[EndpointTrafficSplitEntryParam] | None:
-            split = split_of(endpoint)
+        def change(endpoint: Split) -> list[EndpointTrafficSplitEntryParam] | None:
+            split = endpoint.params
             if any(entry["deployment_id"] == deployment_id and entry["weight"] for entry in split):
                 return None
             return [*split, {"deployment_id": deployment_id, "weight": 1.0}]
 
-        await self._resplit(endpoint_id, change)
-
-    async def _resplit(
-        self,
-        endpoint_id: str,
-        change: Callable[[Endpoint], Awaitable[list[EndpointTrafficSplitEntryParam] | None]],
-    ) -> None:
-        """Change the traffic split, starting over when somebody else changes the endpoint in between."""
-        project = self._account.project_id
-        tries = 0
-        while True:
-            tries += 1
-            endpoint = await self.endpoint(endpoint_id)
-            split = await change(endpoint)
-            if split is None:
-                return
-
-            async def update(
-                sdk: AsyncTogether,
-                split: list[EndpointTrafficSplitEntryParam] = split,
-                etag: str = endpoint.etag,
-            ) -> Endpoint:
-                return await sdk.endpoints.update(
-                    endpoint_id, project_id=project, traffic_split=split, update_mask="trafficSplit", etag=etag
-                )
-
-            try:
-                await self._account.call(update)
-            except TogetherAIConflictError:
-                if tries == _SPLIT_TRIES:
-                    raise
-            else:
-                return
+        await self.resplit(endpoint_id, change)
 
     async def wait(self, endpoint_id: str, deployment_id: str, timeout: float) -> None:
         """Poll until a deployment is ready.
@@ -255,27 +193,6 @@ class Endpoints:
 
         if not await poll(ready, timeout, self._account.limits):
             raise TogetherAIError(f"Deployment {deployment_id} was not ready after {timeout:g} s.")
-
-    async def _undo(self, created: Created) -> str:
-        """Delete what was created; says what was undone and what was not."""
-        undone: list[str] = []
-        try:
-            if created.requested and created.deployment is None:
-                created.deployment = await self._named(created.parent, created.requested)
-            if created.deployment:
-                await self.remove_deployment(created.parent, created.deployment)
-                undone.append(f"deployment {created.deployment}")
-            if created.endpoint:
-                await self._delete(created.endpoint)
-                undone.append(f"endpoint {created.endpoint}")
-        except TogetherAIError as exc:
-            what = created.endpoint or created.deployment
-            left = f"endpoint {created.endpoint}"
-            if created.deployment:
-                left = f"deployment {created.deployment} ({created.price})"
-            done = f"Undone: {', '.join(undone)}. " if undone else ""
-            return f"{done}NOT undone: {left}, because {exc} Call delete_endpoint({what!r})."
-        return f"Created and undone again: {', '.join(undone)}." if undone else "This call had created nothing."
 
     # --- reading ---
 
@@ -305,19 +222,6 @@ class Endpoints:
         project = self._account.project_id
         return await self._account.pages(lambda sdk, page: sdk.endpoints.list(project_id=project, **page))
 
-    async def endpoint_of(self, deployment_id: str) -> str:
-        """The id of the endpoint that a deployment belongs to.
-
-        Raises
-        ------
-        TogetherAIModelNotFoundError
-            There is no such deployment.
-        """
-        for endpoint in await self.all():
-            if any(one.id == deployment_id for one in endpoint.deployments or []):
-                return endpoint.id
-        raise TogetherAIModelNotFoundError(f"Deployment {deployment_id} not found.", status=404)
-
     async def status(self, id: str) -> str:
         """The status of an endpoint or a deployment."""
         if id.startswith("dep_"):
@@ -340,85 +244,3 @@ class Endpoints:
         """Deployments that cost money but get no traffic, and temporary ones that are not in use."""
         prices = await self._account.hardware_prices()
         return [orphan for endpoint in await self.all() for orphan in orphans_of(endpoint, prices, in_use)]
-
-    # --- deleting ---
-
-    async def delete(self, id: str) -> bool:
-        """Delete an endpoint or a deployment in the documented order; False if there is none."""
-        try:
-            if id.startswith("dep_"):
-                await self.remove_deployment(await self.endpoint_of(id), id)
-                return True
-            endpoint = await self.endpoint(id)
-            for one in endpoint.deployments or []:
-                await self.remove_deployment(id, one.id)
-            await self._delete(id)
-        except TogetherAIModelNotFoundError:
-            return False
-        return True
-
-    async def _delete(self, id: str) -> None:
-        project = self._account.project_id
-        await self._account.call(lambda sdk: sdk.endpoints.delete(id, project_id=project))
-
-    async def remove_deployment(self, endpoint_id: str, id: str) -> None:
-        """Scale to zero, wait for STOPPED, take it out of the traffic split, delete it."""
-        project = self._account.project_id
-        await self._scale(endpoint_id, id, 0, 0)
-
-        async def stopped() -> bool:
-            return bare_state((await self.deployment(endpoint_id, id)).status.state) == "STOPPED"
-
-        limits = self._account.limits
-        if not await poll(stopped, limits.stop_seconds, limits):
-            raise TogetherAIError(f"Deployment {id} was not stopped after {limits.stop_seconds:g} s.")
-
-        async def without(endpoint: Endpoint) -> list[EndpointTrafficSplitEntryParam] | None:
-            split = split_of(endpoint)
-            left = [entry for entry in split if entry["deployment_id"] != id]
-            return None if len(left) == len(split) else left
-
-        await self._resplit(endpoint_id, without)
-        await self._account.call(
-            lambda sdk: sdk.endpoints.deployments.delete(id, project_id=project, endpoint_id=endpoint_id)
-        )
-
-    async def _scale(self, endpoint_id: str, id: str, least: int, most: int) -> None:
-        project = self._account.project_id
-        await self._account.call(
-            lambda sdk: sdk.endpoints.deployments.update(
-                id,
-                project_id=project,
-                endpoint_id=endpoint_id,
-                autoscaling={"min_replicas": least, "max_replicas": most},
-                update_mask="autoscaling",
-            )
-        )
-
-
-async def poll(condition: Callable[[], Awaitable[bool]], timeout: float, limits: Limits) -> bool:
-    """Check a condition until it holds, less and less often; False if it does not within `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    pause = limits.first_poll
-    while not await condition():
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return False
-        await asyncio.sleep(min(pause, left))
-        pause = min(pause * 1.5, limits.longest_poll)
-    return True
-
-
-async def to_the_end(work: Awaitable[_T]) -> _T:
-    """Finish work that must not be cut short; a cancellation takes effect afterwards."""
-    running = asyncio.ensure_future(work)
-    cancelled = False
-    while not running.done():
-        try:
-            await asyncio.shield(running)
-        except asyncio.CancelledError:
-            cancelled = True
-    result = running.result()
-    if cancelled:
-        raise asyncio.CancelledError
-    return result

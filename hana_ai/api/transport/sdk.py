@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import cast
 
 import httpx
@@ -18,6 +19,9 @@ from hana_ai.api.wire.headers import request_id_of
 
 BREAKAGE = (APIError, httpx.HTTPError, OSError, TimeoutError)
 """What the SDK, httpx and the system raise when an exchange fails."""
+
+last_reply: ContextVar[tuple[bytes, str | None]] = ContextVar("last_reply", default=(b"", None))
+"""Body and request id of the last good reply that this task got: the SDK's objects keep neither."""
 
 _LARGEST_ERROR = 64 * 1024
 _PLAIN = ("", "identity")
@@ -82,6 +86,8 @@ class _Bounded(httpx.AsyncBaseTransport):
         if response.is_success and (data or "json" in kind):
             # The SDK would take what is no JSON for a text.
             decode(data, model=None, request_id=request_id_of(response.headers), content_type=kind)
+        if response.is_success:
+            last_reply.set((data, request_id_of(response.headers)))
         return httpx.Response(response.status_code, headers=headers, content=data, request=request)
 
     async def aclose(self) -> None:

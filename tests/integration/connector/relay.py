@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +26,8 @@ class Relay(ThreadingHTTPServer):
         self.target = urlsplit(target)
         self.requests: list[str] = []
         """Method and path of each, with the query."""
+        self.forgets_cursors = False
+        """Whether every page of a list is its first one."""
         self._changes: list[tuple[str, Change]] = []
 
     @property
@@ -32,12 +35,12 @@ class Relay(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def change(self, path: str, change: Change) -> None:
-        """Let a function change the JSON of every successful answer from a path that ends so."""
+        """Let a function change the JSON of every successful answer from a path whose end matches a pattern."""
         self._changes.append((path, change))
 
     def changed(self, path: str, body: bytes) -> bytes:
         for end, change in self._changes:
-            if path.partition("?")[0].endswith(end):
+            if re.search(f"{end}$", path.partition("?")[0]):
                 value = json.loads(body)
                 change(value)
                 body = json.dumps(value).encode()
@@ -63,7 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append(f"{self.command} {self.path}")
         target = http.client.HTTPConnection(self.server.target.hostname or "", self.server.target.port, timeout=60)
         headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
-        target.request(self.command, self.path, body, headers)
+        path = re.sub(r"\bafter=[^&]*", "", self.path) if self.server.forgets_cursors else self.path
+        target.request(self.command, path, body, headers)
         answer = target.getresponse()
         data = answer.read()
         if answer.status == http.client.OK:
