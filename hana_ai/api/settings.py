@@ -103,8 +103,11 @@ class TogetherAISettings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as exc:
-            # `from None`: pydantic's own text would repeat what the message already says, worse.
-            raise TogetherAISettingsError(_explain(exc, values)) from None
+            wrong = _explain(exc, values)
+        else:
+            return
+        # Out here, so that pydantic's error is no context of this one: its frames hold the key of the environment.
+        raise TogetherAISettingsError(wrong)
 
     # Pickles carry no secrets that the settings of the process which loads them can give again.
 
