@@ -43,8 +43,8 @@ def vectors_from_wire(
     Raises
     ------
     TogetherAIResponseError
-        The reply is not `count` vectors of one width, one for each `index`, or a number is too large for the 32-bit
-        floats of databases and caches.
+        The reply is not `count` vectors of one width, one for each `index`, or a number is too large for 32-bit
+        floats, which databases and caches keep.
     """
 
     def wrong(what: str) -> TogetherAIResponseError:
