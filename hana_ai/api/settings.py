@@ -22,6 +22,7 @@ from hana_ai.api.addresses.checks import (
     hide,
     is_loopback,
 )
+from hana_ai.api.addresses.dot_env import explained, fault_of
 from hana_ai.api.addresses.targets import FallbackTarget, host_of, parse_fallback
 from hana_ai.api.errors import TogetherAINotEnabledError, TogetherAISettingsError
 
@@ -39,7 +40,8 @@ class TogetherAISettings(BaseSettings):
     Raises
     ------
     TogetherAISettingsError
-        A value is not allowed; the message names the variable, the value and what is allowed.
+        A value is not allowed; the message names the variable, the value and what is allowed. Or `.env` is a pipe
+        or the like, larger than 1 MiB, no UTF-8, or can't be read.
 
     Examples
     --------
@@ -100,11 +102,15 @@ class TogetherAISettings(BaseSettings):
     def __init__(self, **values: Any) -> None:
         values = {name if name[:1] == "_" else name.lower(): value for name, value in values.items()}
         hide(values, *_SECRETS)
+        _check_files(values.get("_env_file", self.model_config.get("env_file")))
         try:
             super().__init__(**values)
         except ValidationError as exc:
-            # `from None`: pydantic's own text would repeat what the message already says, worse.
-            raise TogetherAISettingsError(_explain(exc, values)) from None
+            wrong = _explain(exc, values)
+        else:
+            return
+        # Out here, so that pydantic's error is no context of this one: its frames hold the key of the environment.
+        raise TogetherAISettingsError(wrong)
 
     # Pickles carry no secrets that the settings of the process which loads them can give again.
 
@@ -209,6 +215,13 @@ class TogetherAISettings(BaseSettings):
             "There is no Together API key. Set the environment variable TOGETHER_API_KEY or pass api_key=...; "
             f"keys are made at {KEY_PAGE}."
         )
+
+
+def _check_files(given: object) -> None:
+    """Refuse files that can't be read, which pydantic would leave out, or stumble over without a name."""
+    for path in given if isinstance(given, (list, tuple)) else (given,):
+        if path is not None and (fault := fault_of(path)) is not None:
+            raise TogetherAISettingsError(explained(path, fault))
 
 
 def _explain(exc: ValidationError, given: dict[str, Any]) -> str:

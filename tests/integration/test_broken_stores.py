@@ -29,6 +29,7 @@ from hana_ai.api import (
     get_ledger,
     service,
 )
+from hana_ai.api.errors import TogetherAIResponseError
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine, Usage
 from hana_ai.api.usage.ledger import close_all as close_ledgers
 from tests.conftest import ScriptedTogether, export
@@ -320,7 +321,7 @@ def test_a_paid_answer_is_never_lost_for_the_cache(
     assert posts(priced) == 2
 
 
-def test_a_number_that_is_too_large_for_32_bits_comes_as_it_was_sent(
+def test_a_number_that_is_too_large_for_32_bits_is_refused_and_never_kept(
     priced: ScriptedTogether, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOGETHER_CACHE", str(tmp_path / "cache.db"))
@@ -332,7 +333,8 @@ def test_a_number_that_is_too_large_for_32_bits_comes_as_it_was_sent(
     )
     embeddings = TogetherAIEmbeddings(model="e")
     for _ in range(2):
-        assert embeddings.embed_query("Hello") == [1e300, 0.5]
+        with pytest.raises(TogetherAIResponseError, match=r"1e\+300 at data\[0\]\.embedding\[0\]"):
+            embeddings.embed_query("Hello")
     assert posts(priced) == 2
 
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -310,6 +310,38 @@ async def test_a_reply_with_too_few_vectors_is_an_error(
     engine.reply(of_width(256))
     with pytest.raises(TogetherAIResponseError, match="2 texts has 1 vectors"):
         await embed(embeddings, way, ["a", "b"])
+
+
+FACES: dict[str, Callable[[TogetherAIEmbeddings], object]] = {
+    "sync documents": lambda embeddings: embeddings.embed_documents(["a"]),
+    "sync query": lambda embeddings: embeddings.embed_query("a"),
+    "async documents": lambda embeddings: asyncio.run(embeddings.aembed_documents(["a"])),
+    "async query": lambda embeddings: asyncio.run(embeddings.aembed_query("a")),
+}
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize(
+    ("number", "what"),
+    [
+        ("1e300", r"1e\+300 at data\[0\]\.embedding\[1\]"),
+        ("-1e39", r"-1e\+39 at data\[0\]\.embedding\[1\]"),
+        ("1e400", "not JSON"),
+        ("NaN", "not JSON"),
+        ("-Infinity", "not JSON"),
+        ("null", "not of numbers"),
+        ('"1"', "not of numbers"),
+    ],
+)
+def test_a_number_that_no_database_can_hold_is_an_error_of_the_reply(
+    together: ScriptedTogether, embeddings: TogetherAIEmbeddings, engine: ScriptedEngine,
+    face: str, number: str, what: str,
+) -> None:  # fmt: skip
+    together.check_answers = False
+    body = f'{{"object": "list", "model": "m", "data": [{{"index": 0, "embedding": [0.5, {number}]}}]}}'
+    engine.always(Reply(body=body, content_type="application/json"))
+    with pytest.raises(TogetherAIResponseError, match=what):
+        FACES[face](embeddings)
 
 
 # --- the rest ---

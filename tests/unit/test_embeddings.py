@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import pickle
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,7 +32,7 @@ from hana_ai.api.langchain.embedding_job import (
     cut_to_words,
     describe,
 )
-from hana_ai.api.langchain.embedding_replies import refusal, vectors_from_wire
+from hana_ai.api.langchain.embedding_replies import LARGEST, refusal, vectors_from_wire
 from hana_ai.api.wire.error_bodies import error_from_body
 from tests.openapi import check_request
 
@@ -331,6 +333,22 @@ def test_integers_become_floats() -> None:
     assert {type(number) for number in vector} == {float}
 
 
+@given(st.lists(st.floats(), min_size=1, max_size=8))
+def test_a_vector_is_taken_exactly_if_32_bits_can_hold_it(numbers: list[float]) -> None:
+    reply = {"data": [entry(0, numbers)]}
+    if all(math.isfinite(number) and abs(number) <= LARGEST for number in numbers):
+        [vector] = vectors_from_wire(reply, 1)
+        assert vector == numbers
+        assert all(map(math.isfinite, struct.unpack(f"{len(vector)}f", struct.pack(f"{len(vector)}f", *vector))))
+    else:
+        with pytest.raises(TogetherAIResponseError, match=r"at data\[0\]\.embedding\["):
+            vectors_from_wire(reply, 1)
+
+
+def test_many_large_numbers_are_taken_although_their_norm_is_larger() -> None:
+    assert vectors_from_wire({"data": [entry(0, [LARGEST] * 3)]}, 1) == [[LARGEST] * 3]
+
+
 def test_an_index_may_be_written_as_a_float() -> None:
     assert vectors_from_wire({"data": [entry(1.0, [2]), entry(0.0, [1])]}, 2) == [[1.0], [2.0]]
 
@@ -354,6 +372,13 @@ def test_an_index_may_be_written_as_a_float() -> None:
         ({"data": [entry(0, [1]), entry(1, [None])]}, "not of numbers"),
         ({"data": [entry(0, [1]), entry(1, ["1"])]}, "not of numbers"),
         ({"data": [entry(0, [1]), entry(1, [10**400])]}, "not of numbers"),
+        ({"data": [entry(0, [1]), entry(float("inf"), [1])]}, "index inf"),
+        ({"data": [entry(0, [1]), entry(float("nan"), [1])]}, "index nan"),
+        ({"data": [entry(1, [1, 2]), entry(0, [1, 1e300])]}, r"1e\+300 at data\[1\]\.embedding\[1\]"),
+        ({"data": [entry(0, [-3.41e38]), entry(1, [1])]}, r"-3\.41e\+38 at data\[0\]\.embedding\[0\]"),
+        ({"data": [entry(0, [1]), entry(1, [float("nan")])]}, r"nan at data\[1\]\.embedding\[0\]"),
+        ({"data": [entry(0, [1]), entry(1, [float("-inf")])]}, r"-inf at data\[1\]\.embedding\[0\]"),
+        ({"data": [entry(0, [1]), entry(1, [10**300])]}, r"0 at data\[1\]\.embedding\[0\]"),
         ({"data": [entry(0, [1]), entry(1, [1, 2])]}, "1 and 2 numbers"),
         ({"data": [entry(0, []), entry(1, [])]}, "vectors of 0 numbers"),
     ],

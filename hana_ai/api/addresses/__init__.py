@@ -1,1 +1,1 @@
-"""What an address, a proxy and a fallback target are; no I/O."""
+"""What an address, a proxy and a fallback target are, and whether `.env` can be read."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-from hana_ai.api.addresses.checks import is_loopback
+from hana_ai.api.addresses.checks import is_http_address, is_loopback
 from hana_ai.api.errors import TogetherAISettingsError
 
 
@@ -44,13 +44,28 @@ def proxy_for(base_url: str) -> Proxy | None:
     address = proxies.get(parts.scheme) or proxies.get("all")
     if not address or urllib.request.proxy_bypass(parts.netloc):
         return None
-    url = urlsplit(address if "://" in address else f"http://{address}")
-    # The address itself stays out of the message: a proxy's password may stand in it.
-    if url.scheme not in ("http", "https") or not url.hostname:
+    proxy = _read(address)
+    # The address itself stays out of the message and of the frame: a proxy's password may stand in it.
+    del address, proxies
+    if proxy is None:
         raise TogetherAISettingsError(
             "HTTPS_PROXY or ALL_PROXY names a proxy that can't be used: its address has to begin with http:// or "
-            "https://. Correct it, or name this host in NO_PROXY."
+            "https://, and to have a host and a port that can be. Correct it, or name this host in NO_PROXY."
         )
-    credentials = f"{unquote(url.username or '')}:{unquote(url.password or '')}".encode()
-    headers = {"Proxy-Authorization": f"Basic {b64encode(credentials).decode()}"} if url.username else None
-    return Proxy(f"{url.scheme}://{url.netloc.rpartition('@')[2]}", headers)
+    return proxy
+
+
+def _read(address: str) -> Proxy | None:
+    """The proxy of an address; None if it can't be used."""
+    if not address.isprintable():
+        return None
+    try:
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        credentials = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}".encode()
+    except ValueError:
+        return None
+    url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    if not is_http_address(url):
+        return None
+    headers = {"Proxy-Authorization": f"Basic {b64encode(credentials).decode()}"} if parts.username else None
+    return Proxy(url, headers)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from hana_ai.api.addresses.checks import check_api_key, check_base_url, is_loopback
+from hana_ai.api.addresses.checks import check_api_key, check_base_url, hide, is_loopback, shown_address
 from hana_ai.api.errors import TogetherAISettingsError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class FallbackTarget:
     """A model, at the same address or at another one.
 
@@ -40,13 +40,19 @@ class FallbackTarget:
     base_url: str | None = None
     api_key: SecretStr | None = None
 
-    def __post_init__(self) -> None:
-        if not self.model or self.model != self.model.strip():
-            raise TogetherAISettingsError(f"{self.model!r} does not name a model to fall back on.")
-        if self.base_url is not None:
-            object.__setattr__(self, "base_url", check_base_url(self.base_url, "The address of a fallback"))
-        if isinstance(self.api_key, str):
-            object.__setattr__(self, "api_key", SecretStr(check_api_key(self.api_key)))
+    # Written out, since the frame of a generated one would hold the key of a target whose address is wrong.
+    def __init__(self, model: str, base_url: str | None = None, api_key: SecretStr | str | None = None) -> None:
+        given: dict[str, Any] = {"model": model, "base_url": base_url, "api_key": api_key}
+        del api_key
+        hide(given, "api_key")
+        for name, value in given.items():
+            object.__setattr__(self, name, value)
+        if not isinstance(model, str) or not model or model != model.strip():
+            raise TogetherAISettingsError(f"{model!r} does not name a model to fall back on.")
+        if base_url is not None:
+            object.__setattr__(self, "base_url", check_base_url(base_url, "The address of a fallback"))
+        if self.api_key is not None:
+            object.__setattr__(self, "api_key", SecretStr(check_api_key(self.api_key.get_secret_value())))
 
     def __reduce__(self) -> tuple[object, ...]:
         # No key: whoever loads it has the key of the settings, as for a target that is given none.
@@ -113,7 +119,7 @@ def _parse_one(entry: str, name: str) -> FallbackTarget:
     base_url, _, model = entry.rpartition("#") if "://" in entry else ("", "", entry)
     if ("://" in entry and not (base_url and model)) or any(c.isspace() for c in entry):
         raise TogetherAISettingsError(
-            f"{name}: {entry!r} is neither a model's name nor an address with a model, such as "
+            f"{name}{shown_address(entry)} is neither a model's name nor an address with a model, such as "
             "'https://llm.example.com#my-model'."
         )
     if not base_url:
@@ -127,5 +133,9 @@ def targets_of(given: str | FallbackTarget | Iterable[str | FallbackTarget]) -> 
         given = [given]
     found: list[FallbackTarget] = []
     for entry in given:
+        if not isinstance(entry, (str, FallbackTarget)):
+            raise TogetherAISettingsError(
+                f"fallback: a {type(entry).__name__} names neither a model nor an address."
+            )
         found += [entry] if isinstance(entry, FallbackTarget) else parse_fallback(entry, "fallback")
     return tuple(found)

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from hana_ai.api.addresses.checks import is_http_address, is_loopback
 from hana_ai.api.addresses.proxy import proxy_for
 from hana_ai.api.connector.account import Limits
+from hana_ai.api.connector.folder_files import FolderFile, folder_files, read_regular
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError
-from hana_ai.api.settings import is_loopback
 from hana_ai.api.transport.sdk import httpx_proxy
 from hana_ai.api.transport.tls import ssl_context
 
@@ -31,6 +32,8 @@ JOURNAL = ".together-upload.json"
 """Hidden file in the folder, which is not uploaded itself."""
 
 _READ_BYTES = 1024 * 1024
+_LONGEST_URL = 60_000
+"""Characters; httpx refuses longer ones with an error of its own."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,20 @@ class UploadProgress:
 class LocalFile:
     """A file to upload."""
 
-    source: Path
-    path: str
-    size: int
+    source: FolderFile
     part_bytes: int
     parts: tuple[str, ...]
     """Hex MD5 of each part."""
+
+    @property
+    def path(self) -> str:
+        """Relative to the folder."""
+        return self.source.path
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.source.size
 
     @property
     def hash(self) -> str:
@@ -81,23 +92,24 @@ class RemotePart(TypedDict, total=False):
 
 
 def local_files(folder: Path, part_bytes: int) -> list[LocalFile]:
-    """The files below a folder with their hashes; hidden and empty ones are left out."""
-    files = []
-    for source in sorted(folder.rglob("*")):
-        relative = source.relative_to(folder)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or not source.is_file() or not source.stat().st_size:
-            continue
-        size = source.stat().st_size
-        hashes = tuple(_hashes(source, size, part_bytes))
-        files.append(LocalFile(source, relative.as_posix(), size, part_bytes, hashes))
-    return files
+    """The files below a folder with their hashes; hidden and empty ones are left out.
+
+    Raises
+    ------
+    TogetherAIInputError
+        A link leads out of the folder, or a file can't be read.
+    """
+    return [
+        LocalFile(source, part_bytes, tuple(_hashes(source, part_bytes)))
+        for source in folder_files(folder)
+        if source.size
+    ]
 
 
-def _hashes(source: Path, size: int, part_bytes: int) -> list[str]:
+def _hashes(source: FolderFile, part_bytes: int) -> list[str]:
     hashes = []
-    with source.open("rb") as stream:
-        for _ in range(math.ceil(size / part_bytes)):
+    with source.open() as stream:
+        for _ in range(math.ceil(source.size / part_bytes)):
             digest, left = md5(usedforsecurity=False), part_bytes
             while left and (data := stream.read(min(left, _READ_BYTES))):
                 digest.update(data)
@@ -194,6 +206,9 @@ class PartSender:
     async def _put(self, file: LocalFile, number: int, remote: RemotePart) -> str:
         """Send one part until it is accepted; 429 and 5xx are retried, any other refusal is final."""
         url = remote["url"]
+        # The query is the permission, and may be long.
+        if not url.isprintable() or len(url) > _LONGEST_URL or not is_http_address(url.partition("?")[0]):
+            raise TogetherAIError(f"Together names a URL for parts of {file.path} that is no address.")
         if urlsplit(url).scheme != "https" and not is_loopback(url):
             raise TogetherAIError(f"Together names a URL for parts that is not https: {urlsplit(url).hostname}.")
         what = f"part {number} of {file.path}"
@@ -260,7 +275,7 @@ class PartSender:
 
     def _read(self) -> dict[str, dict[str, str]]:
         try:
-            journal = orjson.loads((self.folder / JOURNAL).read_bytes())
+            journal = orjson.loads(read_regular(self.folder, JOURNAL))
         except (OSError, orjson.JSONDecodeError):
             return {}
         done = journal.get("done") if isinstance(journal, dict) and journal.get("model") == self.model_id else None
@@ -270,7 +285,10 @@ class PartSender:
         journal = orjson.dumps({"model": self.model_id, "done": self._done})
         new = self.folder / f"{JOURNAL}.new"
         try:
-            new.write_bytes(journal)
+            # Made anew, since what has the name may be a link.
+            new.unlink(missing_ok=True)
+            with new.open("xb") as stream:
+                stream.write(journal)
             new.replace(self.folder / JOURNAL)
         except OSError as exc:
             logger.debug("no journal of the upload in %s: %s", self.folder, exc)
@@ -308,9 +326,9 @@ def _parts(file: LocalFile, remote: Mapping[str, object]) -> dict[int, RemotePar
     return found
 
 
-async def _read(source: Path, offset: int, size: int) -> AsyncIterator[bytes]:
+async def _read(source: FolderFile, offset: int, size: int) -> AsyncIterator[bytes]:
     """The bytes of a part in small pieces, so that no part is held in memory as a whole."""
-    with source.open("rb") as stream:
+    with await asyncio.to_thread(source.open) as stream:
         stream.seek(offset)
         while size and (data := await asyncio.to_thread(stream.read, min(size, _READ_BYTES))):
             size -= len(data)

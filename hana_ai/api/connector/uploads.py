@@ -20,6 +20,7 @@ import orjson
 from hana_ai.api.connector.account import Account
 from hana_ai.api.connector.deployment_plan import EndpointConfig, require_model
 from hana_ai.api.connector.endpoints import Endpoints, poll
+from hana_ai.api.connector.folder_files import folder_files
 from hana_ai.api.connector.upload_parts import LocalFile, PartSender, UploadProgress, local_files
 from hana_ai.api.errors import (
     TogetherAIConflictError,
@@ -96,17 +97,19 @@ def check_folder(path: str | Path, base_model: str) -> None:
     FileNotFoundError
         A file is missing or empty.
     ValueError
-        The configuration is not JSON, has no rank, or names another base model.
+        The configuration is not JSON, has no rank, or names another base model; or a link leads out of the folder.
     """
     folder = _folder(path)
-    missing = [name for name in (CONFIG, WEIGHTS) if not _filled(folder / name)]
+    files = {file.path: file for file in folder_files(folder)} if folder.is_dir() else {}
+    missing = [name for name in (CONFIG, WEIGHTS) if name not in files or not files[name].size]
     if missing:
         raise AdapterFilesNotFoundError(
             f"No adapter files found in {folder}: {' and '.join(missing)} missing or empty. "
             f"The folder of a LoRA adapter holds {CONFIG} and {WEIGHTS}."
         )
     try:
-        config = orjson.loads((folder / CONFIG).read_bytes())
+        with files[CONFIG].open() as stream:
+            config = orjson.loads(stream.read())
     except orjson.JSONDecodeError as exc:
         raise TogetherAIInputError(f"{folder / CONFIG} is not JSON: {exc}.") from exc
     rank = config.get("r") if isinstance(config, dict) else None
@@ -121,10 +124,6 @@ def check_folder(path: str | Path, base_model: str) -> None:
 
 def _folder(path: str | Path) -> Path:
     return Path(path).expanduser()
-
-
-def _filled(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
 
 
 class Uploads:

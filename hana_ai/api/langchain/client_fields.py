@@ -99,11 +99,15 @@ class ClientFields(BaseModel):
             super().__init__(**values)
         except ValidationError as exc:
             # pydantic wraps what a validator raises; the settings' own error says more, under its own class.
-            for error in exc.errors(include_url=False, include_input=False):
-                cause = error.get("ctx", {}).get("error")
-                if isinstance(cause, TogetherAISettingsError):
-                    raise cause from None
-            raise
+            causes = [
+                error.get("ctx", {}).get("error") for error in exc.errors(include_url=False, include_input=False)
+            ]
+            found = next((cause for cause in causes if isinstance(cause, TogetherAISettingsError)), None)
+            if found is None:
+                raise
+        else:
+            return
+        raise found
 
     @property
     def lc_secrets(self) -> dict[str, str]:
@@ -129,6 +133,11 @@ class ClientFields(BaseModel):
     def get_lc_namespace(cls) -> list[str]:
         """The module's path, for loading."""
         return cls.__module__.split(".")
+
+    @field_validator("base_url", mode="before")
+    @classmethod
+    def _read_base_url(cls, value: object) -> object:
+        return check_base_url(value, "base_url") if value else None
 
     @field_validator("fallback", mode="before")
     @classmethod
@@ -221,7 +230,7 @@ class ClientFields(BaseModel):
     @property
     def _address(self) -> tuple[str, SecretStr]:
         key = self.api_key if isinstance(self.api_key, SecretStr) else SecretStr(str(self.api_key))
-        return check_base_url(str(self.base_url), "base_url"), key
+        return check_base_url(self.base_url, "base_url"), key
 
     @property
     def _limit(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import hypot
 from typing import Literal
 
 from hana_ai.api.errors import TogetherAIContextOverflowError, TogetherAIRequestError, TogetherAIResponseError
@@ -10,6 +11,10 @@ from hana_ai.api.wire.shapes import shown
 
 _BATCH_WORDS = ("too large", "too many", "too big", "batch size", "batch_size", "maximum batch", "max batch")
 _TEXT_WORDS = ("too long", "context", "tokens", "sequence length", "maximum length", "max length")
+
+
+LARGEST = 3.4028234663852886e38
+"""The largest finite 32-bit float: what is larger would be infinite once it is stored."""
 
 
 def refusal(error: Exception) -> Literal["batch", "text"] | None:
@@ -38,7 +43,8 @@ def vectors_from_wire(
     Raises
     ------
     TogetherAIResponseError
-        The reply is not `count` vectors of one width, one for each `index`.
+        The reply is not `count` vectors of one width, one for each `index`, or a number is too large for 32-bit
+        floats, which databases and caches keep.
     """
 
     def wrong(what: str) -> TogetherAIResponseError:
@@ -50,9 +56,9 @@ def vectors_from_wire(
     if len(entries) != count:
         raise wrong(f"has {len(entries)} vectors")
     vectors: list[list[float] | None] = [None] * count
-    for entry in entries:
+    for position, entry in enumerate(entries):
         index = entry.get("index") if isinstance(entry, Mapping) else None
-        if not isinstance(index, (int, float)) or index != int(index) or not 0 <= index < count:
+        if not isinstance(index, (int, float)) or not 0 <= index < count or index != int(index):
             raise wrong(f"has a vector with the index {index!r}")
         if vectors[int(index)] is not None:
             raise wrong(f"has two vectors with the index {index!r}")
@@ -60,14 +66,23 @@ def vectors_from_wire(
         if not isinstance(numbers, list):
             raise wrong(f"has a {type(numbers).__name__} in the place of a vector")
         try:
-            # `sum` refuses what is no number, at next to no cost; `float` alone would read strings. What is a
-            # float already stays the same object: a copy of each would cost more than the JSON.
-            sum(numbers)
+            # `hypot` refuses what is no number, and finds what is too large, at next to no cost; `float` alone
+            # would read strings. What is a float already stays the same object: a copy of each would cost more
+            # than the JSON.
+            is_small = hypot(*numbers) <= LARGEST
             vectors[int(index)] = list(map(float, numbers))
         except (TypeError, OverflowError) as exc:
             raise wrong(f"has a vector that is not of numbers: {exc}") from exc
+        if not is_small and (place := _first_unfit(numbers)) is not None:
+            raise wrong(
+                f"has {numbers[place]!r} at data[{position}].embedding[{place}], which no 32-bit float can hold"
+            )
     found = [vector for vector in vectors if vector is not None]
     widths = sorted({len(vector) for vector in found})
     if len(widths) != 1 or widths[0] == 0:
         raise wrong(f"has vectors of {' and '.join(map(str, widths))} numbers")
     return found
+
+
+def _first_unfit(numbers: Sequence[float]) -> int | None:
+    return next((place for place, number in enumerate(numbers) if not abs(number) <= LARGEST), None)

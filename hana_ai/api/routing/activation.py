@@ -30,6 +30,7 @@ _FALSE = {"0", "false", "f", "no", "n", "off"}
 _SWITCH = "enable_together_ai"
 _MASTER = "enable_gpu_acceleration"
 _NAMES = (_SWITCH, _MASTER)
+_DOT_ENV = ".env"
 
 
 def is_active() -> bool:
@@ -136,10 +137,11 @@ def is_enabled() -> bool:
     Raises
     ------
     TogetherAISettingsError
-        A value is neither true nor false.
+        A value is neither true nor false, or `.env` can't be read.
     """
-    found = _from_dot_env()
-    found.update((name.lower(), value) for name, value in os.environ.items() if value and name.lower() in _NAMES)
+    set_here = {name.lower(): value for name, value in os.environ.items() if value and name.lower() in _NAMES}
+    # Where the environment says no, it does not matter what `.env` is.
+    found = set_here if set_here.get(_SWITCH, "").lower() in _FALSE else {**_from_dot_env(), **set_here}
     if not found.get(_SWITCH):
         return False
     switch, master = found[_SWITCH].lower(), (found.get(_MASTER) or "true").lower()
@@ -152,14 +154,21 @@ def is_enabled() -> bool:
 
 
 def _from_dot_env() -> dict[str, str]:
-    try:
-        with open(".env", "rb") as file:  # noqa: PTH123 - importing pathlib takes longer than everything else
-            text = file.read()
-    except OSError:
+    from hana_ai.api.addresses.dot_env import explained, fault_in, read
+
+    data = read(_DOT_ENV)
+    if isinstance(data, bytes) and _SWITCH.encode() not in data.lower():
         return {}
-    if _SWITCH.encode() not in text.lower():
-        return {}
+    fault = data if isinstance(data, str) else fault_in(data)
+    if isinstance(data, str) or fault is not None:
+        del data
+        from hana_ai.api.errors import TogetherAISettingsError
+
+        raise TogetherAISettingsError(explained(_DOT_ENV, str(fault)))
+    from io import StringIO
+
     from dotenv import dotenv_values
 
-    values = dotenv_values(".env", encoding="utf-8")
+    # From here, since the file may be a pipe by now.
+    values = dotenv_values(stream=StringIO(data.decode()))
     return {name.lower(): value for name, value in values.items() if value and name.lower() in _NAMES}

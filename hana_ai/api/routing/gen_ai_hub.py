@@ -72,6 +72,7 @@ def init_llm(
             top_p=top_p, init_func=init_func, model_id=model_id, **kwargs,
         )  # fmt: skip
         return made
+    _hide_the_key(kwargs)
     parameters = {"temperature": temperature, "max_tokens": max_tokens, "top_k": top_k, "top_p": top_p}
     return _llm(args, {**parameters, "model_id": model_id, **kwargs})
 
@@ -101,10 +102,17 @@ def init_embedding_model(
             *args, proxy_client=proxy_client, init_func=init_func, model_id=model_id, **kwargs
         )
         return made
+    _hide_the_key(kwargs)
     fields = _embedding_fields(args, {**kwargs, "model_id": model_id})
     found = models.embeddings(asked_model(args, kwargs), required=True, fields=fields)
     assert found is not None
     return found
+
+
+def _hide_the_key(given: dict[str, Any]) -> None:
+    from hana_ai.api.addresses.checks import hide
+
+    hide(given, "api_key", "together_api_key")
 
 
 def _llm(args: Sequence[object], given: Mapping[str, Any]) -> BaseLanguageModel[Any]:

@@ -74,12 +74,12 @@ def current_settings(api_key: object = None, base_url: object = None) -> Togethe
     from hana_ai.api.settings import TogetherAISettings
 
     tenant = scopes.current().tenant
+    given: dict[str, Any] = {}
+    if api_key := api_key or (tenant and tenant.api_key):
+        given["together_api_key"] = api_key if isinstance(api_key, SecretStr) else SecretStr(str(api_key))
+    del api_key  # some tools print a traceback with its variables
     if tenant is not None:
         base_url = base_url or tenant.base_url
-        api_key = api_key or tenant.api_key
-    given: dict[str, Any] = {}
-    if api_key:
-        given["together_api_key"] = api_key if isinstance(api_key, SecretStr) else SecretStr(str(api_key))
     if base_url:
         given["together_base_url"] = str(base_url)
     return TogetherAISettings(**given)

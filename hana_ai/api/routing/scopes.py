@@ -3,7 +3,7 @@
 Both are context variables, so a block holds for its own thread or coroutine, and for what copies their context:
 tasks, `asyncio.to_thread`, `contextvars.copy_context().run`. An object remembers the blocks that it was made in.
 
-This module imports nothing but the standard library: it runs in processes that never use Together.
+Loading this module loads nothing but the standard library: it runs in processes that never use Together.
 """
 
 from __future__ import annotations
@@ -80,13 +80,25 @@ def tenant(api_key: str, base_url: str | None = None) -> Iterator[None]:
     base_url : str, optional
         In place of TOGETHER_BASE_URL.
 
+    Raises
+    ------
+    TogetherAISettingsError
+        `base_url` is not an address.
+
     Examples
     --------
     >>> from hana_ai.api import routing
     >>> with routing.tenant(api_key=customer.key):
     ...     llm = init_llm("gpt-4o")
     """
-    with within(replace(_current.get(), tenant=Tenant(api_key, base_url))):
+    chosen = Tenant(api_key, base_url)
+    # Some tools print a traceback with its variables.
+    del api_key
+    if base_url:
+        from hana_ai.api.addresses.checks import check_base_url
+
+        check_base_url(base_url, "base_url")
+    with within(replace(_current.get(), tenant=chosen)):
         yield
 
 
