@@ -36,7 +36,7 @@ from tests.conftest import ScriptedTogether, export
 
 CHAT = "priced/chat"
 COST = Decimal("0.0091")
-TIMEOUT = 2.0
+TIMEOUT = 4.0
 
 
 @pytest.fixture

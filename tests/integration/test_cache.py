@@ -780,6 +780,7 @@ def test_the_command_shows_the_hit_rate_if_there_are_hits(
     monkeypatch.setenv("TOGETHER_USAGE_DB", str(tmp_path / "usage.db"))
     monkeypatch.setenv("COLUMNS", "120")
     _chat().invoke("Hello")
+    get_ledger().flush()  # the command is for ledgers of other processes, which have been written
     assert run(["usage"]) == 0
     assert "Answered" not in capsys.readouterr().out
     for _ in range(3):
