@@ -452,7 +452,6 @@ def _shapes() -> Iterator[Fault]:
         with_body(lambda body: body, content_type="text/plain"),
         ANSWER,
         no_stream,
-        STRANGE,
     )
     yield Fault("answers missing", reshaped(without_list), STRANGE, _MAYBE, skip=NOT_ACCOUNT)
     nested: Any = "deep"
