@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -67,9 +68,10 @@ class _Handler(BaseHTTPRequestHandler):
         target = http.client.HTTPConnection(self.server.target.hostname or "", self.server.target.port, timeout=60)
         headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
         path = re.sub(r"\bafter=[^&]*", "", self.path) if self.server.forgets_cursors else self.path
-        target.request(self.command, path, body, headers)
-        answer = target.getresponse()
-        data = answer.read()
+        with closing(target):
+            target.request(self.command, path, body, headers)
+            answer = target.getresponse()
+            data = answer.read()
         if answer.status == http.client.OK:
             data = self.server.changed(self.path, data)
         self.send_response(answer.status)
@@ -77,9 +79,10 @@ class _Handler(BaseHTTPRequestHandler):
             if name.lower() not in _OF_ONE_HOP:
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-        target.close()
+        # Whoever gave up waiting is no fault of the relay's.
+        with suppress(ConnectionError):
+            self.end_headers()
+            self.wfile.write(data)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on
 
