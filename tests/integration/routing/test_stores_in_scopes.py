@@ -9,16 +9,24 @@ import pytest
 
 from hana_ai.api import routing
 from hana_ai.api.local.hana import LocalHana
-from hana_ai.api.local.together import LocalTogether, ScriptedEngine
+from hana_ai.api.local.together import LocalModel, LocalTogether, ScriptedEngine
 from tests.conftest import export
 from tests.secrets_watch import MARK
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
+ANOTHER = "local/another-embedding"
+
 
 @pytest.fixture
 def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    engine = ScriptedEngine()
+    engine = ScriptedEngine(
+        models=[
+            LocalModel(ScriptedEngine.CHAT, "chat", 8192),
+            LocalModel(ScriptedEngine.EMBEDDING, "embedding", 8192, dimensions=8),
+            LocalModel(ANOTHER, "embedding", 8192, dimensions=8),
+        ]
+    )
     with LocalTogether(engine, api_key=None) as server, LocalHana() as hana:
         export(
             monkeypatch,
@@ -111,3 +119,24 @@ def test_a_store_that_two_tenants_use_sends_the_key_of_each(stack: Any) -> None:
             made.add_texts(["a"])
             made.similarity_search("a")
         assert keys(engine) == {name}
+
+
+def test_a_knowledge_table_of_another_model_is_embedded_for_with_the_key_of_each(
+    monkeypatch: pytest.MonkeyPatch, stack: Any
+) -> None:
+    engine, cc = stack
+    from hana_ai.vectorstore.hana_vector_engine import HANAMLinVectorEngine
+
+    knowledge = {"id": ["1"], "description": ["Counting rows"], "example": ["count()"]}
+    monkeypatch.setenv("TOGETHER_DEFAULT_EMBEDDING_MODEL", ANOTHER)
+    HANAMLinVectorEngine(cc, "KNOWN").upsert_knowledge(knowledge)
+    monkeypatch.setenv("TOGETHER_DEFAULT_EMBEDDING_MODEL", ScriptedEngine.EMBEDDING)
+    for name in ("one", "two"):
+        engine.requests.clear()
+        with routing.tenant(f"{MARK}-{name}"):
+            opened = HANAMLinVectorEngine(cc, "KNOWN")
+            opened.upsert_knowledge({**knowledge, "id": ["2"]})
+            assert "count()" in str(opened.query("How many rows?"))
+        assert keys(engine) == {name}
+        asked = [request.body["model"] for request in engine.requests if request.path == "/v1/embeddings"]
+        assert set(asked) == {ANOTHER}
