@@ -7,13 +7,14 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from hana_ai.api.local.together import LocalTogether, ScriptedEngine
+from hana_ai.api.local.together import LocalModel, LocalTogether, Reply, ScriptedEngine, Usage
 from tests.openapi import check_exchange, check_request
 from tests.secrets_watch import MARK
 
@@ -90,6 +91,21 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
         module = sys.modules.get(name)
         if module is not None:
             module.close_all()
+
+
+PRICED = "priced/chat"
+"""A model whose calls cost `PRICED_CALL`."""
+PRICED_CALL = Decimal("0.0091")
+
+
+@pytest.fixture
+def priced(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedTogether]:
+    """A server of `PRICED`, with the environment pointing at it."""
+    engine = ScriptedEngine(models=[LocalModel(PRICED, "chat", 8192, price_input=100.0, price_output=1000.0)])
+    engine.always(Reply(text="a", usage=Usage(1, 9)))
+    with ScriptedTogether(engine) as server:
+        export(monkeypatch, server.environment())
+        yield server
 
 
 @pytest.fixture

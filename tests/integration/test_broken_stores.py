@@ -13,7 +13,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -30,22 +29,16 @@ from hana_ai.api import (
     service,
 )
 from hana_ai.api.errors import TogetherAIResponseError
-from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine, Usage
+from hana_ai.api.local.together import Reply
 from hana_ai.api.usage.ledger import close_all as close_ledgers
-from tests.conftest import ScriptedTogether, export
+from tests.conftest import PRICED, PRICED_CALL, ScriptedTogether
 
-CHAT = "priced/chat"
-COST = Decimal("0.0091")
 TIMEOUT = 4.0
 
 
-@pytest.fixture
-def priced(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedTogether]:
-    engine = ScriptedEngine(models=[LocalModel(CHAT, "chat", 8192, price_input=100.0, price_output=1000.0)])
-    engine.always(Reply(text="a", usage=Usage(1, 9)))
-    with ScriptedTogether(engine) as server:
-        export(monkeypatch, {**server.environment(), "TOGETHER_TIMEOUT": str(TIMEOUT)})
-        yield server
+@pytest.fixture(autouse=True)
+def short_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOGETHER_TIMEOUT", str(TIMEOUT))
 
 
 @pytest.fixture
@@ -86,7 +79,7 @@ def end() -> None:
 
 def fill(path: Path) -> None:
     """A ledger of one call."""
-    ChatTogetherAI(model=CHAT).invoke("Hello")
+    ChatTogetherAI(model=PRICED).invoke("Hello")
     end()
     assert path.exists()
 
@@ -102,7 +95,7 @@ def test_a_locked_store_holds_up_no_call_beyond_its_deadline(
     path = tmp_path / "store.db"
     monkeypatch.setenv(what, str(path))
     monkeypatch.setenv("TOGETHER_BUDGET_USD", "1")
-    chat = ChatTogetherAI(model=CHAT)
+    chat = ChatTogetherAI(model=PRICED)
     with locked(path):
         for _ in range(3):
             started = time.monotonic()
@@ -116,7 +109,7 @@ def test_a_locked_ledger_refuses_calls_where_that_is_set(
     priced: ScriptedTogether, ledger_path: Path, monkeypatch: pytest.MonkeyPatch, face: str
 ) -> None:
     monkeypatch.setenv("TOGETHER_USAGE_UNAVAILABLE", "refuse")
-    chat = ChatTogetherAI(model=CHAT)
+    chat = ChatTogetherAI(model=PRICED)
     with locked(ledger_path):
         started = time.monotonic()
         with pytest.raises(TogetherAIError, match=r"usage\.db .*TOGETHER_USAGE_UNAVAILABLE=refuse"):
@@ -128,15 +121,15 @@ def test_a_locked_ledger_refuses_calls_where_that_is_set(
 def test_calls_of_a_locked_ledger_are_written_when_it_is_free(
     priced: ScriptedTogether, ledger_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TOGETHER_BUDGET_USD", str(3 * COST))
-    chat = ChatTogetherAI(model=CHAT)
+    monkeypatch.setenv("TOGETHER_BUDGET_USD", str(3 * PRICED_CALL))
+    chat = ChatTogetherAI(model=PRICED)
     with locked(ledger_path):
         with pytest.raises(TogetherAIBudgetExceededError):
             for _ in range(10):
                 chat.invoke("Hello")
         assert posts(priced) == 3
     totals = get_ledger().totals()
-    assert (totals["total_requests"], totals["total_cost_usd"]) == (3, 3 * COST)
+    assert (totals["total_requests"], totals["total_cost_usd"]) == (3, 3 * PRICED_CALL)
 
 
 # --- damaged, foreign, newer ---
@@ -245,10 +238,10 @@ def test_a_budget_holds_on_a_ledger_that_is_wrong(
     broken: str,
     face: str,
 ) -> None:
-    monkeypatch.setenv("TOGETHER_BUDGET_USD", str(3 * COST))
+    monkeypatch.setenv("TOGETHER_BUDGET_USD", str(3 * PRICED_CALL))
     fill(ledger_path)
     SPENT[broken](ledger_path)
-    chat = ChatTogetherAI(model=CHAT)
+    chat = ChatTogetherAI(model=PRICED)
     before = posts(priced)
     with pytest.raises(TogetherAIBudgetExceededError):
         for _ in range(10):
@@ -261,7 +254,7 @@ def test_a_budget_holds_on_a_ledger_that_is_wrong(
     end()
     monkeypatch.setenv("TOGETHER_USAGE_UNAVAILABLE", "refuse")
     with pytest.raises(TogetherAIError, match=r"TOGETHER_USAGE_UNAVAILABLE=refuse"):
-        FACES[face](ChatTogetherAI(model=CHAT))
+        FACES[face](ChatTogetherAI(model=PRICED))
     assert posts(priced) - before == 3
 
 
@@ -269,15 +262,15 @@ def test_what_was_spent_is_added_up_where_an_older_ledger_has_no_such_table(
     priced: ScriptedTogether, ledger_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(3):
-        ChatTogetherAI(model=CHAT).invoke("Hello")
+        ChatTogetherAI(model=PRICED).invoke("Hello")
     end()
     _execute(ledger_path, "DROP TABLE TOGETHER_USAGE_ABOUT", "DROP TABLE TOGETHER_USAGE_SPENT")
-    monkeypatch.setenv("TOGETHER_BUDGET_USD", str(4 * COST))
-    chat = ChatTogetherAI(model=CHAT)
+    monkeypatch.setenv("TOGETHER_BUDGET_USD", str(4 * PRICED_CALL))
+    chat = ChatTogetherAI(model=PRICED)
     chat.invoke("Hello")
     with pytest.raises(TogetherAIBudgetExceededError):
         chat.invoke("Hello")
-    assert get_ledger().totals()["total_cost_usd"] == 4 * COST
+    assert get_ledger().totals()["total_cost_usd"] == 4 * PRICED_CALL
 
 
 @pytest.mark.parametrize("face", FACES)
@@ -294,7 +287,7 @@ def test_a_cache_that_is_wrong_is_gone_without(
     first.update("before", "llm", [Generation(text="kept")])
     first.close()
     broken(path)
-    chat = ChatTogetherAI(model=CHAT, cache=TogetherAICache(path))
+    chat = ChatTogetherAI(model=PRICED, cache=TogetherAICache(path))
     for _ in range(2):
         FACES[face](chat)
     assert posts(priced) == 2
@@ -311,10 +304,14 @@ def test_a_paid_answer_is_never_lost_for_the_cache(
     message = {"role": "assistant", "content": "paid"}
     priced.engine.always(
         Reply(
-            body={"id": "1", "model": CHAT, "choices": [{"index": 0, "message": message, "finish_reason": reason}]}
+            body={
+                "id": "1",
+                "model": PRICED,
+                "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+            }
         )
     )
-    chat = ChatTogetherAI(model=CHAT, cache=TogetherAICache(tmp_path / "cache.db"))
+    chat = ChatTogetherAI(model=PRICED, cache=TogetherAICache(tmp_path / "cache.db"))
     answer = FACES[face](chat)
     assert getattr(answer, "content", None) == "paid"
     FACES[face](chat)
@@ -352,26 +349,25 @@ def full_disk(path: Path) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("face", ["async"])
 def test_on_a_full_disk_calls_go_on_and_are_written_later(
-    priced: ScriptedTogether, ledger_path: Path, monkeypatch: pytest.MonkeyPatch, face: str
+    priced: ScriptedTogether, ledger_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TOGETHER_BUDGET_USD", str(20 * COST))
+    monkeypatch.setenv("TOGETHER_BUDGET_USD", str(20 * PRICED_CALL))
     monkeypatch.setenv("TOGETHER_CACHE", str(ledger_path.with_name("cache.db")))
     fill(ledger_path)
-    chat = ChatTogetherAI(model=CHAT)
+    chat = ChatTogetherAI(model=PRICED)
     with full_disk(ledger_path):
         for _ in range(3):
             started = time.monotonic()
-            FACES[face](chat)
+            FACES["async"](chat)
             assert time.monotonic() - started < TIMEOUT
         get_ledger().flush()
     assert get_ledger().totals()["total_requests"] == 4
-    assert get_ledger().totals()["total_cost_usd"] == posts(priced) * COST
+    assert get_ledger().totals()["total_cost_usd"] == posts(priced) * PRICED_CALL
 
 
 def test_a_folder_that_vanishes_takes_no_call_with_it(priced: ScriptedTogether, ledger_path: Path) -> None:
-    chat = ChatTogetherAI(model=CHAT)
+    chat = ChatTogetherAI(model=PRICED)
     chat.invoke("Hello")
     get_ledger().flush()
     kept = ledger_path.parent.with_name("elsewhere")
@@ -384,7 +380,7 @@ def test_a_folder_that_vanishes_takes_no_call_with_it(priced: ScriptedTogether, 
 
 
 def test_a_file_that_was_deleted_is_made_again(priced: ScriptedTogether, ledger_path: Path) -> None:
-    chat = ChatTogetherAI(model=CHAT)
+    chat = ChatTogetherAI(model=PRICED)
     chat.invoke("Hello")
     get_ledger().flush()
     for path in ledger_path.parent.iterdir():

@@ -16,24 +16,18 @@ import pytest
 
 from hana_ai.api import ChatTogetherAI, TogetherAIBudgetExceededError, get_ledger
 from hana_ai.api.local.hana import LocalHana
-from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine, Usage
 from hana_ai.api.usage.ledger import close_all as close_ledgers
-from tests.conftest import ScriptedTogether, export
+from tests.conftest import PRICED, ScriptedTogether, export
 
 DAY = 86_400.0
 ROOT = Path(__file__).parents[2]
-CHAT = "priced/chat"
 # A call costs $0.0091, so that ten of them reach this budget.
 BUDGET, ALLOWED = Decimal("0.091"), 10
 
 
-@pytest.fixture
-def priced(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedTogether]:
-    engine = ScriptedEngine(models=[LocalModel(CHAT, "chat", 8192, price_input=100.0, price_output=1000.0)])
-    engine.always(Reply(text="a", usage=Usage(1, 9)))
-    with ScriptedTogether(engine) as server:
-        export(monkeypatch, {**server.environment(), "TOGETHER_BUDGET_USD": str(BUDGET)})
-        yield server
+@pytest.fixture(autouse=True)
+def budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOGETHER_BUDGET_USD", str(BUDGET))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +60,7 @@ async def test_a_clock_that_jumps_does_not_fool_the_budget(
     jumps = random.Random(seed)
     machine, moved = time.time, [0.0]
     monkeypatch.setattr(time, "time", lambda: machine() + moved[0])
-    chat = ChatTogetherAI(model=CHAT)
+    chat = ChatTogetherAI(model=PRICED)
     refused = 0
     for number in range(30):
         moved[0] = jumps.uniform(-40, 40) * DAY if seed else (-1) ** number * 40 * DAY
@@ -134,7 +128,7 @@ def test_a_process_whose_clock_is_behind_spends_on_no_day_that_is_over(
     priced: ScriptedTogether, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOGETHER_USAGE_DB", str(tmp_path / "usage.db"))
-    ChatTogetherAI(model=CHAT).invoke("Hello")
+    ChatTogetherAI(model=PRICED).invoke("Hello")
     get_ledger().flush()
     behind = (
         "import time\nmachine = time.time\ntime.time = lambda: machine() - 40 * 86_400\n"
@@ -143,7 +137,7 @@ def test_a_process_whose_clock_is_behind_spends_on_no_day_that_is_over(
     )
     subprocess.run([sys.executable, "-c", START + behind], timeout=120, check=True)
     with pytest.raises(TogetherAIBudgetExceededError):
-        ChatTogetherAI(model=CHAT).invoke("Hello")
+        ChatTogetherAI(model=PRICED).invoke("Hello")
     assert posts(priced) == ALLOWED
 
 

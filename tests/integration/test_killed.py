@@ -15,7 +15,7 @@ import pytest
 
 from hana_ai.api import TogetherAISettings, get_ledger
 from hana_ai.api.local.together import LocalModel, LocalTogether, Reply, ScriptedEngine, Usage
-from hana_ai.api.usage.ledger import Limits
+from hana_ai.api.usage.limits import Limits
 
 ROOT = Path(__file__).parents[2]
 MODELS = (

@@ -34,8 +34,8 @@ from hana_ai.api import (
     usage_tags,
 )
 from hana_ai.api.local.together import LocalModel, LocalTogether, Received, Reply, ScriptedEngine, Usage
-from hana_ai.api.usage.ledger import Limits
 from hana_ai.api.usage.ledger import close_all as close_ledgers
+from hana_ai.api.usage.limits import Limits
 from tests.conftest import ScriptedTogether, cancel_once, eventually, export
 
 LIMITS = Limits()

@@ -30,7 +30,8 @@ from hana_ai.api.transport.call import Call
 from hana_ai.api.transport.watching import OK, Ended
 from hana_ai.api.usage.budget import Budget, BudgetWarning
 from hana_ai.api.usage.key import IN_MEMORY, UsageKey, usage_key
-from hana_ai.api.usage.ledger import Ledger, Limits
+from hana_ai.api.usage.ledger import Ledger
+from hana_ai.api.usage.limits import Limits
 from hana_ai.api.usage.meter import Meter
 from hana_ai.api.usage.record import UsageRecord
 from hana_ai.api.usage.store import SETTING, Store, open_store
@@ -470,7 +471,6 @@ class UnreliableStore(Store):
 def ended(path: str = "/v1/chat/completions", **fields: Any) -> Ended:
     call = Call(path, model="m", tags=fields.pop("tags", ()))
     values: dict[str, Any] = {
-        "called_at": time.time(),
         "seconds": 0.25,
         "first_chunk": None,
         "status": OK,

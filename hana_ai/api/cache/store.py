@@ -16,10 +16,10 @@ from hana_ai.api.cache.values import chunks
 from hana_ai.api.errors import TogetherAISettingsError
 from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.storage.address import HanaAddress, hana_address
-from hana_ai.api.storage.database import Database, StoreError
+from hana_ai.api.storage.database import Database
 from hana_ai.api.storage.drivers import Cursor, Driver, open_driver
 from hana_ai.api.storage.outage import Outage
-from hana_ai.api.storage.schema import Schema, Table
+from hana_ai.api.storage.schema import Schema, StoreError, Table
 
 logger = logging.getLogger(__name__)
 

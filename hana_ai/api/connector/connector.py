@@ -30,8 +30,9 @@ from hana_ai.api.connector.answers import (
 from hana_ai.api.connector.billing import UsageStats, usage_stats
 from hana_ai.api.connector.deployment_plan import EndpointConfig, make_plan, require_model
 from hana_ai.api.connector.endpoint_records import KEPT, TEMPORARY, EndpointRecord, Orphan
-from hana_ai.api.connector.endpoints import Endpoints, to_the_end
+from hana_ai.api.connector.endpoints import Endpoints
 from hana_ai.api.connector.names import ModelNames
+from hana_ai.api.connector.removal import to_the_end
 from hana_ai.api.connector.uploads import OnProgress, Uploads, is_uploaded
 from hana_ai.api.errors import (
     TogetherAIAuthenticationError,

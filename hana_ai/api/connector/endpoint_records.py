@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from together.types import Endpoint, EndpointDeploymentSummary
-    from together.types.endpoint_traffic_split_entry_param import EndpointTrafficSplitEntryParam
 
 KEPT = "main"
 """Name of the deployment that `create_endpoint` makes."""
@@ -131,7 +130,7 @@ def endpoint_record(endpoint: Endpoint, model_name: str, url: str, prices: dict[
 def orphans_of(endpoint: Endpoint, prices: dict[str, Decimal], in_use: set[str]) -> list[Orphan]:
     """The deployments of an endpoint that cost money unnoticed, except those in use."""
     found: list[Orphan] = []
-    routed = {entry["deployment_id"] for entry in split_of(endpoint) if entry["weight"]}
+    routed = _routed(endpoint)
     for one in endpoint.deployments or []:
         if bare_state(one.state) == "STOPPED" or one.id in in_use or endpoint.id in in_use:
             continue
@@ -155,11 +154,9 @@ def orphans_of(endpoint: Endpoint, prices: dict[str, Decimal], in_use: set[str])
     return found
 
 
-def split_of(endpoint: Endpoint) -> list[EndpointTrafficSplitEntryParam]:
-    """The traffic split as the SDK takes it."""
-    return [
-        {"deployment_id": entry.deployment_id, "weight": entry.weight} for entry in endpoint.traffic_split or []
-    ]
+def _routed(endpoint: Endpoint) -> set[str]:
+    """Ids of the deployments that get traffic."""
+    return {entry.deployment_id for entry in endpoint.traffic_split or [] if entry.weight}
 
 
 def main_deployment(endpoint: Endpoint) -> EndpointDeploymentSummary | None:
@@ -174,7 +171,7 @@ def main_deployment(endpoint: Endpoint) -> EndpointDeploymentSummary | None:
 
 def endpoint_status(endpoint: Endpoint) -> str:
     """The best status among the deployments that get traffic; without any, the endpoint is stopped."""
-    routed = {entry["deployment_id"] for entry in split_of(endpoint) if entry["weight"]}
+    routed = _routed(endpoint)
     statuses = {status_of(one.state) for one in endpoint.deployments or [] if one.id in routed}
     return next((one for one in ("ready", "creating", "failed") if one in statuses), "stopped")
 

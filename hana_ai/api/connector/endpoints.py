@@ -30,8 +30,6 @@ from hana_ai.api.errors import (
     TogetherAIResponseError,
 )
 
-__all__ = ["Endpoints", "poll", "to_the_end"]
-
 if TYPE_CHECKING:
     from together import AsyncTogether
     from together.types import Endpoint, EndpointDeployment

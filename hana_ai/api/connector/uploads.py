@@ -19,8 +19,9 @@ import orjson
 
 from hana_ai.api.connector.account import Account
 from hana_ai.api.connector.deployment_plan import EndpointConfig, require_model
-from hana_ai.api.connector.endpoints import Endpoints, poll
+from hana_ai.api.connector.endpoints import Endpoints
 from hana_ai.api.connector.folder_files import folder_files
+from hana_ai.api.connector.removal import poll
 from hana_ai.api.connector.upload_parts import LocalFile, PartSender, UploadProgress, local_files
 from hana_ai.api.errors import (
     TogetherAIConflictError,

@@ -18,9 +18,7 @@ from typing import TypeVar
 from hana_ai.api.process import RenewableLock, on_fork
 from hana_ai.api.storage.drivers import Connection, Cursor, Driver, Row
 from hana_ai.api.storage.pool import Pool
-from hana_ai.api.storage.schema import Schema, StoreError, UnfitStoreError
-
-__all__ = ["Database", "StoreError", "UnfitStoreError"]
+from hana_ai.api.storage.schema import Schema, StoreError
 
 logger = logging.getLogger(__name__)
 

@@ -32,8 +32,6 @@ class Ended:
 
     call: Call
     """Its `model` is the one that was asked last."""
-    called_at: float
-    """Seconds since 1970, when the call began."""
     seconds: float
     """Until the end, retries included."""
     first_chunk: float | None
@@ -176,7 +174,6 @@ class Watched:
         status, http_status = (OK, None) if whole else _status(exc)
         ended = Ended(
             call=self._call,
-            called_at=time.time() - seconds,
             seconds=seconds,
             first_chunk=self._first_chunk,
             status=status,

@@ -10,15 +10,15 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from hana_ai.api.storage.database import StoreError
 from hana_ai.api.storage.outage import Outage
+from hana_ai.api.storage.schema import StoreError
 from hana_ai.api.usage.book import Book
 from hana_ai.api.usage.budget import Budget, utc_day
 from hana_ai.api.usage.clock import now
+from hana_ai.api.usage.limits import Limits
 from hana_ai.api.usage.pricing import PriceList, Prices
 from hana_ai.api.usage.store import Store
 from hana_ai.api.usage.turns import Turns
@@ -27,39 +27,6 @@ logger = logging.getLogger(__name__)
 
 _LEAST_SHARE = 0.1
 """Of the time to wait: what is left for the database where prices took it all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long calls wait in memory until they are written, and how many are kept there."""
-
-    flush_rows: int = 256
-    """Calls after which the buffer is written."""
-    flush_seconds: float = 1.0
-    """Seconds after which the buffer is written, however few calls are in it."""
-    most_pending: int = 1024
-    """Calls in the buffer at which a caller writes it itself, since the thread can't keep up."""
-    most_kept: int = 100_000
-    """Calls in the buffer while the database is away; of more, the oldest are lost."""
-    away_seconds: float = 10.0
-    """How long calls do without a database that failed, or are refused for it."""
-    exchange_seconds: float = 5.0
-    """How long a database that is locked is waited for before a call, by a thread that calls may leave earlier."""
-    most_waited_in_a_call: float = 0.5
-    """Seconds that a call waits after its end, where it has to write the buffer."""
-    write_seconds: float = 10.0
-    """How long a database that is locked is waited for by the thread that writes, and by questions."""
-    most_unpriced: int = 100_000
-    """Calls that wait for a price."""
-    retry_prices_seconds: float = 600.0
-    """Until a catalogue that couldn't be read is asked for again."""
-    newest_in_memory: int = 1_000
-    """Calls that a ledger in memory keeps one by one."""
-    batch_in_memory: int = 256
-    """Calls that a ledger in memory collects before it looks at them."""
-
-
-LIMITS = Limits()
 
 
 class Admission:

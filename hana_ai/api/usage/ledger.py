@@ -22,14 +22,15 @@ from typing import Literal
 
 from hana_ai.api.process import RenewableLock, Stage, close_each, on_exit, on_fork
 from hana_ai.api.settings import TogetherAISettings
-from hana_ai.api.storage.database import StoreError
 from hana_ai.api.storage.outage import Outage
-from hana_ai.api.usage.admission import LIMITS, Admission, Limits
+from hana_ai.api.storage.schema import StoreError
+from hana_ai.api.usage.admission import Admission
 from hana_ai.api.usage.book import Book
 from hana_ai.api.usage.budget import Budget, BudgetWarning, OnBudget, utc_day
 from hana_ai.api.usage.clock import now
 from hana_ai.api.usage.events import UsageEvent, UsageTotals, no_calls, time_range
 from hana_ai.api.usage.key import UsageKey, usage_key
+from hana_ai.api.usage.limits import LIMITS, Limits
 from hana_ai.api.usage.pricing import CatalogFor, Priced, Prices
 from hana_ai.api.usage.record import UsageRecord
 from hana_ai.api.usage.store import Store, open_store

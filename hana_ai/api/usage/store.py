@@ -14,9 +14,9 @@ from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 from hana_ai.api.catalog.money import EXACT, plain
-from hana_ai.api.storage.database import Database, StoreError, UnfitStoreError
+from hana_ai.api.storage.database import Database
 from hana_ai.api.storage.drivers import Cursor, Driver, Row, open_driver
-from hana_ai.api.storage.schema import Schema, Table
+from hana_ai.api.storage.schema import Schema, StoreError, Table, UnfitStoreError
 from hana_ai.api.usage.key import UsageKey
 from hana_ai.api.usage.values import read_day, read_tags, read_usd
 
