@@ -24,6 +24,7 @@ from hana_ai.api.addresses.proxy import Proxy, proxy_for
 from hana_ai.api.transport.body import ACCEPTED
 from hana_ai.api.transport.breaker import BreakerPolicy, CircuitBreaker
 from hana_ai.api.transport.limiter import Limiter, Rate
+from hana_ai.api.transport.native_threads import handshake_seconds
 from hana_ai.api.transport.tls import look_up, ssl_context
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ class Destination:
         if session is None:
             session = self._session = self._open()
         proxy = self._proxy
+        # Later than the time-out of the connection, which is what the caller is told.
+        handshake_seconds.set(connect_timeout + 1.0)
         return await session.request(
             method,
             url,

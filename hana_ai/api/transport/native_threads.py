@@ -11,8 +11,9 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from _thread import LockType
@@ -45,14 +46,45 @@ def allocate_lock() -> LockType:
     return made
 
 
+handshake_seconds: ContextVar[float] = ContextVar("handshake_seconds", default=10.0)
+"""How long a TLS handshake may take, for the connections that a task opens."""
+
+
+class _BoundedHandshakes(asyncio.BaseEventLoop):
+    """Gives up a TLS handshake in the time of its task, where asyncio takes 60 s.
+
+    The time-out around a connection is not enough: if it passes before the handshake has begun, asyncio can no
+    longer stop it (closing a TLS transport that is not wrapped yet does nothing), and the socket stays open.
+    """
+
+    async def create_connection(self, protocol_factory: Any, *args: Any, **options: Any) -> Any:
+        """Open a connection; parameters as of asyncio's."""
+        if options.get("ssl"):
+            options.setdefault("ssl_handshake_timeout", handshake_seconds.get())
+        return await super().create_connection(protocol_factory, *args, **options)
+
+
+class _SelectorEventLoop(_BoundedHandshakes, asyncio.SelectorEventLoop):
+    pass
+
+
+if sys.platform == "win32":
+
+    class _EventLoop(_BoundedHandshakes, asyncio.ProactorEventLoop):
+        pass
+
+else:
+    _EventLoop = _SelectorEventLoop
+
+
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Make an event loop for such a thread."""
+    """Make an event loop for such a thread: asyncio's own, whatever policy the process has set."""
     monkey = _gevent("selectors") or _gevent("select")
     if monkey is None:
-        return asyncio.new_event_loop()
+        return _EventLoop()
     for name in ("EpollSelector", "KqueueSelector", "SelectSelector"):
         try:
-            return asyncio.SelectorEventLoop(monkey.get_original("selectors", name)())
+            return _SelectorEventLoop(monkey.get_original("selectors", name)())
         except AttributeError:
             continue
     raise RuntimeError("gevent has left no selector of the system's; start the process without its patches")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from pydantic import SecretStr
@@ -25,7 +26,10 @@ from hana_ai.api.transport import RetryPolicy, Transport
 from hana_ai.api.transport.call import Call
 from hana_ai.api.transport.destinations import destinations_of
 from hana_ai.api.transport.engine import get_engine
+from hana_ai.api.transport.native_threads import handshake_seconds, new_event_loop
+from hana_ai.api.transport.tls import ssl_context
 from tests.conftest import ScriptedTogether, eventually
+from tests.faults.server import silent_port
 
 MODEL = ScriptedEngine.CHAT
 PATH = "/v1/chat/completions"
@@ -254,6 +258,18 @@ def test_after_closing_a_call_is_refused(transport: Transport) -> None:
         transport.request(call())
     with pytest.raises(TogetherAIConnectionError, match="closed"):
         asyncio.run(transport.arequest(call()))
+
+
+def test_a_tls_handshake_is_given_up_in_the_time_of_its_task() -> None:
+    async def shake_hands(host: str, port: int) -> None:
+        handshake_seconds.set(0.1)
+        await asyncio.get_running_loop().create_connection(asyncio.Protocol, host, port, ssl=ssl_context())
+
+    with silent_port("https") as address, asyncio.Runner(loop_factory=new_event_loop) as runner:
+        port = urlsplit(address).port
+        assert port is not None
+        with pytest.raises(ConnectionAbortedError, match=r"0\.1"):
+            runner.run(shake_hands("127.0.0.1", port))
 
 
 # --- many ways to leave, in any order ---
