@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -343,45 +342,6 @@ def test_without_the_packages_of_the_loopback_database_the_demo_keeps_its_vector
     monkeypatch.setitem(sys.modules, "duckdb", None)
     assert run(["demo", str(pumps), "--question", "What is cleaned?"]) == 0
     assert "LangChain's in-memory store" in said(capsys)
-
-
-# --- serve ---
-
-
-def test_serve_hana_passes_its_arguments_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    seen: list[list[str]] = []
-    monkeypatch.setattr("hana_ai.api.local.hana.__main__.main", lambda arguments: seen.append(arguments) or 0)
-    assert run(["serve", "hana", "--port", "30015", "--db", str(tmp_path / "data.duckdb")]) == 0
-    assert seen == [["--address", "127.0.0.1", "--port", "30015", "--db", str(tmp_path / "data.duckdb")]]
-
-
-@pytest.mark.parametrize("server", ["together", "hana"])
-def test_serve_says_what_to_install(
-    server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, f"hana_ai.api.local.{server}.__main__", None)
-    assert run(["serve", server]) == 1
-    assert "pip install 'hana-ai-together[local]'" in capsys.readouterr().err
-
-
-def test_serve_passes_its_arguments_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    seen: list[list[str]] = []
-    monkeypatch.setattr("hana_ai.api.local.together.__main__.main", lambda arguments: seen.append(arguments) or 0)
-    assert run(["serve", "together", "--port", "8123", "--gguf", str(tmp_path / "m.gguf")]) == 0
-    assert seen == [
-        ["--host", "127.0.0.1", "--port", "8123", "--engine", "llama", "--gguf", str(tmp_path / "m.gguf")]
-    ]
-
-
-def test_a_taken_port_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        port = listener.getsockname()[1]
-        assert run(["serve", "together", "--engine", "scripted", "--port", str(port)]) == 1
-    assert "Address already in use" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 # --- usage ---

@@ -14,6 +14,7 @@ from hana_ai.api import __version__
 from hana_ai.api.errors import TogetherAIError
 
 from .console import Problem
+from .serve import serve
 
 app = App(
     name="hana-ai-together",
@@ -22,7 +23,6 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-serve = App(name="serve", help="Run a loopback server: a small local stand-in for Together AI or SAP HANA.")
 app.command(serve)
 tables = App(
     name="tables", help="The vector tables in SAP HANA: which model made each, and moving one to another model."
@@ -139,46 +139,6 @@ def autoload(action: Literal["enable", "disable", "status"], /) -> int:
     from . import routing
 
     return routing.autoload(action)
-
-
-_Host = Annotated[str, Parameter(help="127.0.0.1, ::1 or localhost.")]
-_Port = Annotated[int, Parameter(help="0 picks a free port.")]
-
-
-@serve.command
-def together(
-    *,
-    host: _Host = "127.0.0.1",
-    port: _Port = 0,
-    engine: Literal["llama", "scripted"] = "llama",
-    gguf: Path | None = None,
-) -> int:
-    """Serve Together's HTTP API until Ctrl-C; prints the variables to set for your program.
-
-    Parameters
-    ----------
-    engine
-        llama: a small real model. scripted: echoes, for tests.
-    gguf
-        Your own model file for llama.
-    """
-    from .servers import serve_together
-
-    return serve_together(host=host, port=port, engine=engine, gguf=gguf)
-
-
-@serve.command
-def hana(*, host: _Host = "127.0.0.1", port: _Port = 0, db: Path | None = None) -> int:
-    """Serve SAP HANA's wire protocol over DuckDB until Ctrl-C; prints the variables to set for your program.
-
-    Parameters
-    ----------
-    db
-        A DuckDB file that keeps the data; default: in memory, lost at the end.
-    """
-    from .servers import serve_hana
-
-    return serve_hana(host=host, port=port, db=db)
 
 
 _Schema = Annotated[str | None, Parameter(help="Default: HANA_SCHEMA, else the user's own.")]
@@ -347,4 +307,7 @@ def run(arguments: list[str]) -> int:
     if arguments[:2] == ["run", "--"]:
         # Everything else belongs to the program, options included.
         return _guarded(lambda: run_program(*arguments[2:]), debug=False)
+    if arguments[:1] == ["serve"] and "--" in arguments:
+        # `_launch` takes one for itself.
+        arguments.insert(arguments.index("--"), "--")
     return int(app.meta(arguments, result_action="return_value") or 0)

@@ -1,4 +1,4 @@
-"""`hana-ai-together serve ...`, and the stand-ins that the demo starts itself."""
+"""The stand-ins that the demo starts itself, and the weights of their models."""
 
 from __future__ import annotations
 
@@ -13,28 +13,6 @@ if TYPE_CHECKING:
     from hana_ai.api.local.together import LocalTogether
 
 _EXTRA = "pip install 'hana-ai-together[local]'"
-
-
-def serve_together(*, host: str, port: int, engine: str, gguf: Path | None) -> int:
-    """Run the loopback Together server until it is stopped."""
-    try:
-        from hana_ai.api.local.together.__main__ import main
-    except ModuleNotFoundError as exc:
-        raise _missing(exc) from exc
-    arguments = ["--host", host, "--port", str(port), "--engine", engine]
-    if gguf is not None:
-        arguments += ["--gguf", str(gguf)]
-    return main(arguments)
-
-
-def serve_hana(*, host: str, port: int, db: Path | None) -> int:
-    """Run the loopback HANA server until it is stopped."""
-    try:
-        from hana_ai.api.local.hana.__main__ import main
-
-        return main(["--address", host, "--port", str(port), *(["--db", str(db)] if db is not None else [])])
-    except ModuleNotFoundError as exc:
-        raise _missing(exc) from exc
 
 
 def fetch_weights(folder: Path | None) -> int:
@@ -59,12 +37,13 @@ def local_together() -> LocalTogether:
 
         return LocalTogether(LlamaCppEngine(), WordLlamaEngine())
     except ModuleNotFoundError as exc:
-        raise _missing(exc) from exc
+        raise missing_package(exc) from exc
     except FileNotFoundError as exc:
         raise Problem(f"{exc} (or set TOGETHER_API_KEY to use Together AI)") from exc
 
 
-def _missing(exc: ModuleNotFoundError) -> Problem:
+def missing_package(exc: ModuleNotFoundError) -> Problem:
+    """What to say where a package of the extra is missing."""
     return Problem(
         f"The local stand-ins need the package {exc.name}. Run: {_EXTRA} && {COMMAND} "
         "(or set TOGETHER_API_KEY to use Together AI)"

@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from types import FrameType
 
 from hana_ai.api.local.hana.process import DEFAULT_USER, PASSWORD_VARIABLE, environment, new_password
@@ -29,6 +30,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.until_stdin_closes:
         threading.Thread(target=_wait_for_end_of_input, args=(done,), daemon=True).start()
 
+    given = options.password or os.environ.get(PASSWORD_VARIABLE)
+    try:
+        with served(
+            options.address,
+            options.port,
+            db=options.db,
+            user=options.user,
+            password=given,
+            certificate=options.certificate,
+            key=options.key,
+        ) as lines:
+            _announce({name: value for name, value in lines.items() if given is None or name != "HANA_PASSWORD"})
+            done.wait()
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"the loopback HANA cannot start: {error}\n")
+        return 1
+    return 0
+
+
+@contextmanager
+def served(
+    address: str,
+    port: int,
+    *,
+    db: str | Path | None = None,
+    user: str = DEFAULT_USER,
+    password: str | None = None,
+    certificate: str | Path | None = None,
+    key: str | Path | None = None,
+) -> Iterator[dict[str, str]]:
+    """Run a server in this process; yields the environment variables that point programs at it.
+
+    Parameters
+    ----------
+    password
+        The administrator's; else that of LOCAL_HANA_PASSWORD, else a random one.
+
+    Raises
+    ------
+    OSError
+        The port is taken, or a file cannot be read.
+    ValueError
+        An option is wrong, or the database file cannot be used.
+    """
     # Import heavy modules late, so that --help and usage errors are instant.
     import duckdb
 
@@ -38,23 +83,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from hana_ai.api.local.hana.protocol.auth import canonical_user
     from hana_ai.api.local.hana.protocol.server import HanaServer, server_context
 
-    given = options.password or os.environ.get(PASSWORD_VARIABLE)
-    password = given or new_password()
-    user = canonical_user(options.user)
-    try:
-        tls = server_context(options.certificate, options.key) if options.certificate else None
-        with closing(DuckDBEngine(options.db)) as engine:
-            engine.ensure_user(user, derive(password), admin=True)
-            with HanaServer(engine, options.address, options.port, tls=tls) as server:
-                lines = environment(server.address, server.port, user, password, tls is not None)
-                if given is not None:
-                    del lines["HANA_PASSWORD"]
-                _announce(lines)
-                done.wait()
-    except (OSError, ValueError, HanaError, duckdb.Error) as error:
-        sys.stderr.write(f"the loopback HANA cannot start: {error}\n")
-        return 1
-    return 0
+    password = password or os.environ.get(PASSWORD_VARIABLE) or new_password()
+    with ExitStack() as stack:
+        try:
+            admin = canonical_user(user)
+            tls = server_context(str(certificate), str(key) if key else None) if certificate else None
+            engine = stack.enter_context(closing(DuckDBEngine(None if db is None else str(db))))
+            engine.ensure_user(admin, derive(password), admin=True)
+        except (HanaError, duckdb.Error) as error:
+            raise ValueError(" ".join(str(error).split())) from error
+        server = stack.enter_context(HanaServer(engine, address, port, tls=tls))
+        yield environment(server.address, server.port, admin, password, tls is not None)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,7 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return reply(vars(server.statistics))
 
     server = LocalTogether(
-        *_engines(options),
+        *engines(
+            options.engine,
+            gguf=options.gguf,
+            max_tokens=options.max_tokens,
+            latency=options.latency,
+            chunk_delay=options.chunk_delay,
+            dimensions=options.dimensions,
+        ),
         api_key=os.environ.get(KEY_VARIABLE) or RANDOM_KEY,
         host=options.host,
         port=options.port,
@@ -73,22 +81,30 @@ def _set_at_end_of_input(done: threading.Event) -> None:
     done.set()
 
 
-def _engines(options: argparse.Namespace) -> list[Engine]:
-    if options.engine == "scripted":
+def engines(
+    kind: str,
+    *,
+    gguf: str | Path | None = None,
+    max_tokens: int | None = None,
+    latency: float = 0.0,
+    chunk_delay: float = 0.0,
+    dimensions: int = 256,
+) -> list[Engine]:
+    """The engines of a kind, "llama" or "scripted"; parameters as of the options of the same names.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        The model file is missing, or is none; the message says what to do.
+    """
+    if kind == "scripted":
         # The first call of each tail imports numpy or makes the tail: no benchmark should see that.
-        hashed_json([str(number) for number in range(4096)], options.dimensions)
-        return [
-            ScriptedEngine(
-                dimensions=options.dimensions,
-                latency=options.latency,
-                chunk_delay=options.chunk_delay,
-                keep=0,
-            )
-        ]
-    from .engines.llama import LlamaCppEngine
+        hashed_json([str(number) for number in range(4096)], dimensions)
+        return [ScriptedEngine(dimensions=dimensions, latency=latency, chunk_delay=chunk_delay, keep=0)]
+    from .engines.llama import MAX_TOKENS, LlamaCppEngine
     from .engines.wordllama_engine import WordLlamaEngine
 
-    return [LlamaCppEngine(options.gguf), WordLlamaEngine()]
+    return [LlamaCppEngine(gguf, max_tokens=max_tokens or MAX_TOKENS), WordLlamaEngine()]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--gguf", help="model file for llama; else TOGETHER_LOCAL_GGUF, else SmolLM2-135M-Instruct"
     )
+    parser.add_argument("--max-tokens", type=int, help="llama: of an answer whose request sets no bound; else 512")
     parser.add_argument("--latency", type=float, default=0.0, help="scripted: seconds before every answer")
     parser.add_argument("--chunk-delay", type=float, default=0.0, help="scripted: seconds between chunks")
     parser.add_argument("--dimensions", type=int, default=256, help="scripted: length of an embedding")

@@ -6,10 +6,10 @@ API ignores it. `parse` turns what is wrong into Together's error shape.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from .refusal import Refusal
 
@@ -171,6 +171,7 @@ ResponseFormat = Annotated[
 class _Sampling(_Body):
     model: Annotated[str, Field(min_length=1)]
     max_tokens: Annotated[int | None, Field(ge=1)] = None
+    max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
     stop: list[str] | None = None
     temperature: Annotated[float | None, Field(ge=0)] = None
     top_p: Annotated[float | None, Field(ge=0, le=1)] = None
@@ -186,6 +187,13 @@ class _Sampling(_Body):
     echo: bool | None = None
     stream: bool | None = None
     safety_model: str | None = None
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
+        """OpenAI's newer name of `max_tokens`, which clients of both send; the older one wins."""
+        if self.max_tokens is None:
+            self.max_tokens = self.max_completion_tokens
+        return self
 
 
 class ChatBody(_Sampling):
@@ -308,6 +316,9 @@ def _check_tools(body: ChatBody) -> None:
     if isinstance(body.tool_choice, NamedTool) and not body.callable_tools():
         name = body.tool_choice.function.name
         raise Refusal(400, f"tool_choice names the function {name!r}, which is not in tools.", param="tool_choice")
+    if body.tools and body.response_format is not None and not isinstance(body.response_format, TextFormat):
+        # Together's guide to structured output says not to; what the service answers is not known.
+        raise Refusal(400, "response_format cannot be used with tools in one request.", param="response_format")
     if body.tool_choice == "required" and not body.tools:
         raise Refusal(400, "tool_choice is 'required', but there are no tools.", param="tool_choice")
 

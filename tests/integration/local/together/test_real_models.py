@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 from together import Together
 
 from hana_ai.api.local.together import LlamaCppEngine, LocalTogether, WordLlamaEngine
-from hana_ai.api.local.together.engines.llama import find_gguf
+from hana_ai.api.local.together.engines.model_file import model_file
 from tests.integration.local.together.conftest import user, wait_until
 
 CHAT = LlamaCppEngine.CHAT
@@ -258,14 +258,46 @@ def test_an_engine_that_is_closed_at_once_ends() -> None:
 
 
 def test_the_model_file_is_found_or_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert find_gguf().suffix == ".gguf"
+    assert model_file().suffix == ".gguf"
     monkeypatch.setenv("TOGETHER_LOCAL_GGUF", str(tmp_path / "none.gguf"))
     with pytest.raises(FileNotFoundError, match="TOGETHER_LOCAL_GGUF"):
-        find_gguf()
-    (tmp_path / "none.gguf").touch()
-    assert find_gguf() == tmp_path / "none.gguf"
+        model_file()
+    (tmp_path / "none.gguf").write_bytes(b"GGUF\x03")
+    assert model_file() == tmp_path / "none.gguf"
     with pytest.raises(FileNotFoundError, match="No such model file"):
         LlamaCppEngine(tmp_path / "other.gguf")
+    (tmp_path / "app.py").write_text("print()")
+    with pytest.raises(ValueError, match=r"app\.py is not a model file in GGUF form"):
+        LlamaCppEngine(tmp_path / "app.py")
+
+
+def test_an_answer_without_a_bound_ends() -> None:
+    engine = LlamaCppEngine(model="local/bounded", max_tokens=12, parallel=1)
+    with (
+        LocalTogether(engine) as server,
+        Together(base_url=server.base_url, api_key=server.api_key, max_retries=0) as sdk,
+    ):
+        story: Any = {"model": "local/bounded", "messages": user("Tell me a long story."), "temperature": 0}
+        shape = {"type": "array", "items": {"type": "integer"}, "minItems": 50}
+        wanted: Any = {"type": "json_schema", "json_schema": {"name": "numbers", "schema": shape}}
+        answers = {
+            "nothing": sdk.chat.completions.create(**story),
+            "JSON": sdk.chat.completions.create(**story, response_format=wanted),
+            "by the newer name": sdk.chat.completions.create(**story, extra_body={"max_completion_tokens": 5}),
+            "by both names": sdk.chat.completions.create(
+                **story, max_tokens=7, extra_body={"max_completion_tokens": 5}
+            ),
+        }
+        completion = sdk.completions.create(model="local/bounded", prompt="Once upon a time", temperature=0)
+    counts = {how: (one.choices[0].finish_reason, one.usage.completion_tokens) for how, one in answers.items()}
+    assert counts == {
+        "nothing": ("length", 12),
+        "JSON": ("length", 12),
+        "by the newer name": ("length", 5),
+        "by both names": ("length", 7),
+    }
+    assert completion.usage is not None
+    assert (completion.choices[0].finish_reason, completion.usage.completion_tokens) == ("length", 12)
 
 
 def test_a_model_of_one_s_own_chooses_its_tools_itself() -> None:

