@@ -1,17 +1,20 @@
 """The models that an address serves: prices, context, capabilities, retirement.
 
 Read from `/v2/supported-models` (which tells what is serverless), else from `/v1/models` (which does not), and
-kept for an hour. Names and prices are never in the code: models retire every month.
+kept for an hour, on disk for other processes, too. Names and prices are never in the code: models retire every
+month.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
 from typing import Protocol
 
 from hana_ai.api.catalog.choosing import default_of, with_alternatives
+from hana_ai.api.catalog.kept import PAUSE_SECONDS, KeptCatalog
 from hana_ai.api.catalog.model_info import ModelInfo, read_model
 from hana_ai.api.catalog.retiring import follow, warn_of_defaults
 from hana_ai.api.errors import (
@@ -52,11 +55,22 @@ class Sender(Protocol):
 
 
 class Catalog:
-    """The catalogue of one address. Thread-safe; read when first asked for, and again after an hour."""
+    """The catalogue of one address. Thread-safe; read when first asked for, and again after its lifetime.
 
-    def __init__(self, sender: Sender, lifetime: float = LIFETIME) -> None:
+    Parameters
+    ----------
+    sender : Sender
+        Sends its requests.
+    lifetime : float
+        Seconds for which it counts as fresh.
+    kept : KeptCatalog, optional
+        Where it is kept for other processes, which must have the same lifetime; without one, in memory alone.
+    """
+
+    def __init__(self, sender: Sender, lifetime: float = LIFETIME, kept: KeptCatalog | None = None) -> None:
         self._sender = sender
         self._lifetime = lifetime
+        self._kept = kept
         # One object, so that its two halves are always of the same reading.
         self._last: tuple[dict[str, ModelInfo], float] | None = None
         follow(self)
@@ -84,27 +98,28 @@ class Catalog:
         TogetherAIRequestError
             Neither list can be read.
         """
-        if self.fresh and not refresh:
+        if not refresh and (self.fresh or self._found()):
             return self.cached or {}
-        reading = _Reading()
-        while (call := reading.next_call()) is not None:
-            try:
-                reading.take(self._sender.request(call))
-            except TogetherAIRequestError as exc:
-                reading.refused(exc)
-        return self._keep(reading)
+        if self._kept is None or refresh:
+            return self._read()
+        with self._kept.turn() as turn:
+            while not turn.come():
+                time.sleep(PAUSE_SECONDS)
+            # Whoever had the turn before has probably written what is wanted here.
+            return (self.cached or {}) if self._found() else self._read()
 
     async def amodels(self, *, refresh: bool = False) -> Mapping[str, ModelInfo]:
         """Return all models by name, from a coroutine; raises the same errors as `models`."""
-        if self.fresh and not refresh:
+        if not refresh and self.fresh:
             return self.cached or {}
-        reading = _Reading()
-        while (call := reading.next_call()) is not None:
-            try:
-                reading.take(await self._sender.arequest(call))
-            except TogetherAIRequestError as exc:
-                reading.refused(exc)
-        return self._keep(reading)
+        if self._kept is None or refresh:
+            return await self._aread()
+        if await asyncio.to_thread(self._found):
+            return self.cached or {}
+        with self._kept.turn() as turn:
+            while not await asyncio.to_thread(turn.come):  # noqa: ASYNC110 - what is waited for is another process
+                await asyncio.sleep(PAUSE_SECONDS)
+            return (self.cached or {}) if await asyncio.to_thread(self._found) else await self._aread()
 
     def default(self, kind: str) -> str:
         """Pick an available model of a kind: a recommended one, else the first that is not deprecated.
@@ -136,9 +151,43 @@ class Catalog:
             logger.debug("no suggestions for %s: %s", error.model, exc)
         return with_alternatives(error, (self.cached or {}).values(), kind)
 
-    def _keep(self, reading: _Reading) -> Mapping[str, ModelInfo]:
-        models = {model.id: model for model in reading.models}
-        self._last = models, time.monotonic()
+    def _found(self) -> bool:
+        """Whether another process has left a catalogue on disk that is fresh; if so, it is this one's now."""
+        found = None if self._kept is None else self._kept.read()
+        if found is None:
+            return False
+        entries, age = found
+        self._take([read_model(entry) for entry in entries], age)
+        return True
+
+    def _read(self) -> Mapping[str, ModelInfo]:
+        reading = _Reading()
+        while (call := reading.next_call()) is not None:
+            try:
+                reading.take(self._sender.request(call))
+            except TogetherAIRequestError as exc:
+                reading.refused(exc)
+        self._keep(reading)
+        return self._take(reading.models)
+
+    async def _aread(self) -> Mapping[str, ModelInfo]:
+        reading = _Reading()
+        while (call := reading.next_call()) is not None:
+            try:
+                reading.take(await self._sender.arequest(call))
+            except TogetherAIRequestError as exc:
+                reading.refused(exc)
+        if self._kept is not None:
+            await asyncio.to_thread(self._keep, reading)
+        return self._take(reading.models)
+
+    def _keep(self, reading: _Reading) -> None:
+        if self._kept is not None:
+            self._kept.write([model.raw for model in reading.models])
+
+    def _take(self, listed: list[ModelInfo], age: float = 0.0) -> Mapping[str, ModelInfo]:
+        models = {model.id: model for model in listed}
+        self._last = models, time.monotonic() - age
         warn_of_defaults(self.base_url, models)
         return models
 
