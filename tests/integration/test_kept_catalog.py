@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import logging
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -13,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.runnables import ConfigurableField
 from pydantic import SecretStr
 
-from hana_ai.api import ChatTogetherAI, TogetherAISettings
+from hana_ai.api import ChatTogetherAI, TogetherAIModelNotFoundError, TogetherAISettings
 from hana_ai.api.catalog.kept import KeptCatalog
 from hana_ai.api.catalog.profiles import DEFAULT_MAX_INPUT_TOKENS
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
@@ -236,6 +239,40 @@ def test_a_server_that_lists_nothing_is_asked_again(together: ScriptedTogether, 
     assert read(together)
 
 
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_model_that_is_listed_but_gone_is_asked_about_once(
+    together: ScriptedTogether, folder: Path, way: str
+) -> None:
+    read(together)
+    kept = json.loads(kept_file(folder).read_text())
+    gone = {**kept["models"][0], "name": "was/here", "serverlessEndpoint": "was/here"}
+    kept_file(folder).write_text(
+        json.dumps({**kept, "models": [gone, *kept["models"]], "read_at": time.time() - 100})
+    )
+    close_all()
+    chat = ChatTogetherAI(model="was/here", **together.client)
+    for _ in range(2):
+        with pytest.raises(TogetherAIModelNotFoundError) as caught:
+            chat.invoke("Hello") if way == "sync" else asyncio.run(chat.ainvoke("Hello"))
+        assert caught.value.alternatives == (ScriptedEngine.CHAT,)
+    assert readings(together) == 2
+    assert "was/here" not in read(together)
+    assert readings(together) == 2
+
+
+def test_what_is_older_than_any_lifetime_is_removed(together: ScriptedTogether, folder: Path) -> None:
+    folder.mkdir()
+    old = [folder / f"catalogue-{name}" for name in ("a.json", "a.lock", "b-x1.tmp", "c.json")]
+    for path in (*old, folder / "catalogue-d.json", folder / "mine.json"):
+        path.write_text("{}")
+    for path in (*old, folder / "mine.json"):
+        os.utime(path, (time.time() - 700_000,) * 2)
+    read(together)
+    assert not [path for path in old if path.exists()]
+    assert (folder / "catalogue-d.json").exists()
+    assert (folder / "mine.json").exists()
+
+
 def test_nothing_else_is_left_in_the_folder(together: ScriptedTogether, folder: Path) -> None:
     for _ in range(3):
         read(together, refresh=True)
@@ -285,6 +322,19 @@ def test_a_profile_follows_the_model(together: ScriptedTogether, monkeypatch: py
         assert chosen.profile["max_input_tokens"] == 1000
         given: Any = {"max_input_tokens": 7}
         assert ChatTogetherAI(model="a/small", profile=given, **server.client).profile == given
+
+
+def test_a_profile_goes_with_copies_and_other_configurations(together_environment: ScriptedTogether) -> None:
+    chat = ChatTogetherAI(model=together_environment.model("chat"))
+    assert chat.profile is not None
+    wanted = dict(chat.profile)
+    for other in (copy.copy(chat), copy.deepcopy(chat), pickle.loads(pickle.dumps(chat)), chat.model_copy()):
+        assert (other, other.profile) == (chat, wanted)
+    assert pickle.loads(pickle.dumps(chat.profile)) == copy.deepcopy(chat.profile) == wanted
+    with_model = chat.configurable_fields(model=ConfigurableField("model"))
+    prepared, _ = with_model.prepare({"configurable": {"model": "me/endpoint"}})
+    assert prepared.profile["max_input_tokens"] == DEFAULT_MAX_INPUT_TOKENS
+    assert "name" not in prepared.profile
 
 
 def _tell_the_status(together: ScriptedTogether) -> dict[str, str]:

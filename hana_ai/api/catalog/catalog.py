@@ -40,6 +40,7 @@ _PAGE = 500
 _MOST_PAGES = 50
 _SECONDS = 20.0
 """How long reading one of the lists may take, all its pages together."""
+_JUST_NOW_SECONDS = 60.0
 
 
 class Sender(Protocol):
@@ -88,7 +89,7 @@ class Catalog:
     @property
     def fresh(self) -> bool:
         """Whether the catalogue has been read and is not older than its lifetime."""
-        return self._last is not None and time.monotonic() - self._last[1] < self._lifetime
+        return self._age() < self._lifetime
 
     def models(self, *, refresh: bool = False) -> Mapping[str, ModelInfo]:
         """Return all models by name.
@@ -139,6 +140,8 @@ class Catalog:
         """Add the names of available models to an error about a missing one."""
         try:
             self.models()
+            if self._is_doubtful(error.model):
+                self.models(refresh=True)
         except TogetherAIError as exc:
             logger.debug("no suggestions for %s: %s", error.model, exc)
         return with_alternatives(error, (self.cached or {}).values(), kind)
@@ -147,9 +150,18 @@ class Catalog:
         """Add the names of available models to an error, from a coroutine; see `suggest`."""
         try:
             await self.amodels()
+            if self._is_doubtful(error.model):
+                await self.amodels(refresh=True)
         except TogetherAIError as exc:
             logger.debug("no suggestions for %s: %s", error.model, exc)
         return with_alternatives(error, (self.cached or {}).values(), kind)
+
+    def _is_doubtful(self, missing: str | None) -> bool:
+        """Whether a missing model is listed, and that was not read just now: who is next must not choose it."""
+        return self._last is not None and missing in self._last[0] and self._age() > _JUST_NOW_SECONDS
+
+    def _age(self) -> float:
+        return float("inf") if self._last is None else time.monotonic() - self._last[1]
 
     def _found(self) -> bool:
         """Whether another process has left a catalogue on disk that is fresh; if so, it is this one's now."""

@@ -29,6 +29,8 @@ PAUSE_SECONDS = 0.02
 """How long to wait before it is looked again whether another process has read the catalogue."""
 
 _VERSION = 1
+_OLDEST_SECONDS = 604_800.0
+"""The longest lifetime that the settings allow: what is older counts for nobody."""
 _LARGEST_FILE = 64 * 1024 * 1024
 _PATIENCE_SECONDS = 10.0
 _CLOCK_TOLERANCE_SECONDS = 60.0
@@ -104,6 +106,7 @@ class KeptCatalog:
             data = orjson.dumps(kept)
             _make_folder(self._path.parent)
             _replace(self._path, data)
+            _tidy(self._path.parent)
         except (OSError, TypeError) as exc:
             logger.debug("the catalogue of %s is not kept in %s: %s", self._base_url, self._path.parent, exc)
 
@@ -219,3 +222,12 @@ def _replace(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def _tidy(folder: Path) -> None:
+    """Remove the files of addresses and keys that nobody uses any more, and what killed processes left."""
+    for path in folder.glob("catalogue-*"):
+        with contextlib.suppress(OSError):
+            if path.suffix != ".lock" and time.time() - path.stat().st_mtime > _OLDEST_SECONDS:
+                path.unlink()
+                path.with_suffix(".lock").unlink(missing_ok=True)
