@@ -5,8 +5,6 @@ The only module that knows the transport, the ledger, telemetry and the catalogu
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import SecretStr
 
 from hana_ai.api.catalog.catalog import LIFETIME, Catalog
@@ -79,7 +77,7 @@ def catalog_for(base_url: str, api_key: SecretStr, settings: TogetherAISettings 
     if catalog is None:
         settings = settings if settings is not None else TogetherAISettings()
         lifetime, folder = settings.together_catalog_lifetime, settings.together_catalog_dir
-        kept = KeptCatalog(base_url, api_key, lifetime=lifetime, folder=Path(folder) if folder else None)
+        kept = KeptCatalog(base_url, api_key, lifetime=lifetime, folder=folder)
         with _lock:
             catalog = _catalogs.get(key)
             if catalog is None:

@@ -39,18 +39,23 @@ _CLOCK_TOLERANCE_SECONDS = 60.0
 Entries = Sequence[Mapping[str, object]]
 
 
-def cache_folder() -> Path | None:
-    """This package's folder below the one that the platform has for caches; None where a user has no home."""
-    try:
-        if sys.platform == "win32":
-            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-        elif sys.platform == "darwin":
-            base = Path.home() / "Library" / "Caches"
-        else:
-            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
-        return None
-    return base / "hana-ai-together" if base.is_absolute() else None
+def cache_folder() -> Path:
+    """This package's folder below the one that the platform has for caches.
+
+    Raises
+    ------
+    RuntimeError
+        The user has no home.
+    """
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        # The specification says that a relative path is to be ignored.
+        base = named if named.is_absolute() else Path.home() / ".cache"
+    return base / "hana-ai-together"
 
 
 class KeptCatalog:
@@ -64,15 +69,17 @@ class KeptCatalog:
         Whose catalogue it is; the file's name has a one-way mark of it.
     lifetime : float
         Seconds for which a file counts; 0 keeps nothing on disk.
-    folder : Path, optional
-        Where it is; default: the platform's folder for caches.
+    folder : str or Path, optional
+        Where it is, with or without ``~``; default: the platform's folder for caches.
     """
 
-    def __init__(self, base_url: str, api_key: SecretStr, *, lifetime: float, folder: Path | None = None) -> None:
+    def __init__(
+        self, base_url: str, api_key: SecretStr, *, lifetime: float, folder: str | Path | None = None
+    ) -> None:
         self._base_url = base_url
         self._lifetime = lifetime
-        folder = (folder or cache_folder()) if lifetime > 0 else None
-        self._path = None if folder is None else folder / f"catalogue-{_mark(base_url, api_key)}.json"
+        found = _folder(folder) if lifetime > 0 else None
+        self._path = None if found is None else found / f"catalogue-{_mark(base_url, api_key)}.json"
 
     def read(self) -> tuple[Entries, float] | None:
         """The entries and their age in seconds; None where there is no file that counts."""
@@ -177,6 +184,15 @@ else:
         # Not left to the end of the file: a child forked in the meantime has it open, too.
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _folder(given: str | Path | None) -> Path | None:
+    """Where to keep it; None where a user has no home."""
+    try:
+        return Path(given).expanduser() if given else cache_folder()
+    except RuntimeError as exc:
+        logger.debug("the catalogue is kept in memory alone: %s", exc)
+        return None
 
 
 def _mark(base_url: str, api_key: SecretStr) -> str:

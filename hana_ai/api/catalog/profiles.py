@@ -54,7 +54,8 @@ def profile_of(catalog: Catalog, model: str | None, kind: str) -> ModelProfile:
         models = _models(catalog, model)
         name = model or default_of(models.values(), kind, catalog.base_url)
     except TogetherAIError as exc:
-        return _default(catalog.base_url, None, f"The catalogue of {catalog.base_url} can't be read ({exc})")
+        reason = f"The catalogue of {catalog.base_url} gives no profile ({str(exc).rstrip('.')})"
+        return _default(catalog.base_url, None, reason)
     info = models.get(name)
     if info is None or info.context_length is None:
         known = {} if info is None else info.profile()
