@@ -14,21 +14,34 @@ import time
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core.runnables import ConfigurableField
 from pydantic import SecretStr
 
-from hana_ai.api import ChatTogetherAI, TogetherAIModelNotFoundError, TogetherAISettings
+from hana_ai.api import ChatTogetherAI, TogetherAIModelNotFoundError, TogetherAIServerError, TogetherAISettings
 from hana_ai.api.catalog.kept import KeptCatalog
 from hana_ai.api.catalog.profiles import DEFAULT_MAX_INPUT_TOKENS
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
 from hana_ai.api.service import catalog_for, catalog_of, close_all
 from tests import upstream
-from tests.conftest import ScriptedTogether, export
+from tests.conftest import ScriptedTogether, cancel, export
 
 CHECKOUT = Path(__file__).parents[2]
 SECOND = "/v2/supported-models"
 FIRST = "/v1/models"
+NAMES = st.sampled_from(["version", "base_url", "read_at", "models", "name"])
+JSON = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | NAMES
+    | st.just(1)
+    | st.just("http://127.0.0.1:1")
+)
 BOTH = pytest.mark.parametrize("way", ["sync", "async"])
 
 
@@ -229,6 +242,52 @@ def test_a_folder_that_cannot_be_used_fails_nothing(
     monkeypatch.setenv("TOGETHER_CATALOG_DIR", str(tmp_path / "file" / "kept"))
     assert read(together, way) == read(together, way)
     assert readings(together) == 2
+
+
+@given(st.binary(max_size=200) | st.recursive(JSON, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner)))
+def test_no_content_of_the_file_raises_anything(tmp_path_factory: pytest.TempPathFactory, content: Any) -> None:
+    folder = tmp_path_factory.mktemp("kept")
+    kept = KeptCatalog("http://127.0.0.1:1", SecretStr("key"), lifetime=1e18, folder=folder)
+    kept.write([{"name": "a/model"}])
+    assert kept.read() is not None
+    kept_file(folder).write_bytes(content if isinstance(content, bytes) else orjson.dumps(content))
+    found = kept.read()
+    assert found is None or all(isinstance(entry, dict) for entry in found[0])
+
+
+@BOTH
+async def test_who_waits_for_a_reading_that_fails_does_not_repeat_it(together: ScriptedTogether, way: str) -> None:
+    together.engine.latency = 0.5
+    out_of_order(together)
+    catalog = catalog_for(together.base_url, SecretStr(str(together.api_key)))
+    if way == "sync":
+        waiting = [asyncio.to_thread(catalog.models) for _ in range(4)]
+    else:
+        waiting = [catalog.amodels() for _ in range(4)]
+    errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {(type(error), getattr(error, "status", None)) for error in errors} == {(TogetherAIServerError, 500)}
+    assert len({id(error) for error in errors}) == 4
+    assert readings(together) == 2
+    # The next one tries.
+    with pytest.raises(TogetherAIServerError):
+        await catalog.amodels()
+    assert readings(together) == 4
+
+
+async def test_who_is_cancelled_while_waiting_leaves_the_line(together: ScriptedTogether, folder: Path) -> None:
+    key = SecretStr(str(together.api_key))
+    catalog = catalog_for(together.base_url, key)
+    kept = KeptCatalog(together.base_url, key, lifetime=60, folder=folder)
+    with kept.turn() as mine:
+        assert mine.come()
+        tasks = [asyncio.ensure_future(catalog.amodels()) for _ in range(8)]
+        for moments, task in enumerate(tasks):
+            await asyncio.sleep(0.002 * moments)
+            await cancel(task)
+    with kept.turn() as free:
+        assert free.come()
+    assert await catalog.amodels()
+    assert readings(together) == 1
 
 
 def test_a_server_that_lists_nothing_is_asked_again(together: ScriptedTogether, folder: Path) -> None:

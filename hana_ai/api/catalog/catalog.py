@@ -8,9 +8,11 @@ month.
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
 from hana_ai.api.catalog.choosing import default_of, with_alternatives
@@ -74,6 +76,7 @@ class Catalog:
         self._kept = kept
         # One object, so that its two halves are always of the same reading.
         self._last: tuple[dict[str, ModelInfo], float] | None = None
+        self._failed: tuple[TogetherAIError, float] | None = None
         follow(self)
 
     @property
@@ -103,11 +106,15 @@ class Catalog:
             return self.cached or {}
         if self._kept is None or refresh:
             return self._read()
+        began = time.monotonic()
         with self._kept.turn() as turn:
             while not turn.come():
                 time.sleep(PAUSE_SECONDS)
             # Whoever had the turn before has probably written what is wanted here.
-            return (self.cached or {}) if self._found() else self._read()
+            if self._found():
+                return self.cached or {}
+            self._check_failed_since(began)
+            return self._read()
 
     async def amodels(self, *, refresh: bool = False) -> Mapping[str, ModelInfo]:
         """Return all models by name, from a coroutine; raises the same errors as `models`."""
@@ -117,10 +124,14 @@ class Catalog:
             return await self._aread()
         if await asyncio.to_thread(self._found):
             return self.cached or {}
+        began = time.monotonic()
         with self._kept.turn() as turn:
             while not await asyncio.to_thread(turn.come):  # noqa: ASYNC110 - what is waited for is another process
                 await asyncio.sleep(PAUSE_SECONDS)
-            return (self.cached or {}) if await asyncio.to_thread(self._found) else await self._aread()
+            if await asyncio.to_thread(self._found):
+                return self.cached or {}
+            self._check_failed_since(began)
+            return await self._aread()
 
     def default(self, kind: str) -> str:
         """Pick an available model of a kind: a recommended one, else the first that is not deprecated.
@@ -172,23 +183,36 @@ class Catalog:
         self._take([read_model(entry) for entry in entries], age)
         return True
 
+    def _check_failed_since(self, began: float) -> None:
+        """Give the error of whoever had the turn in the meantime to all who waited for it in this process."""
+        if self._failed is not None and self._failed[1] >= began:
+            raise copy.copy(self._failed[0])
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[_Reading]:
+        try:
+            yield _Reading()
+        except TogetherAIError as exc:
+            self._failed = copy.copy(exc), time.monotonic()
+            raise
+
     def _read(self) -> Mapping[str, ModelInfo]:
-        reading = _Reading()
-        while (call := reading.next_call()) is not None:
-            try:
-                reading.take(self._sender.request(call))
-            except TogetherAIRequestError as exc:
-                reading.refused(exc)
+        with self._noting_failure() as reading:
+            while (call := reading.next_call()) is not None:
+                try:
+                    reading.take(self._sender.request(call))
+                except TogetherAIRequestError as exc:
+                    reading.refused(exc)
         self._keep(reading)
         return self._take(reading.models)
 
     async def _aread(self) -> Mapping[str, ModelInfo]:
-        reading = _Reading()
-        while (call := reading.next_call()) is not None:
-            try:
-                reading.take(await self._sender.arequest(call))
-            except TogetherAIRequestError as exc:
-                reading.refused(exc)
+        with self._noting_failure() as reading:
+            while (call := reading.next_call()) is not None:
+                try:
+                    reading.take(await self._sender.arequest(call))
+                except TogetherAIRequestError as exc:
+                    reading.refused(exc)
         if self._kept is not None:
             await asyncio.to_thread(self._keep, reading)
         return self._take(reading.models)

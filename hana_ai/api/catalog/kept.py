@@ -14,6 +14,7 @@ import os
 import stat
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
@@ -32,7 +33,7 @@ _VERSION = 1
 _OLDEST_SECONDS = 604_800.0
 """The longest lifetime that the settings allow: what is older counts for nobody."""
 _LARGEST_FILE = 64 * 1024 * 1024
-_PATIENCE_SECONDS = 10.0
+_PATIENCE_SECONDS = 5.0
 _CLOCK_TOLERANCE_SECONDS = 60.0
 """How far in the future a file may be: clocks are set, and those of a network's machines differ."""
 
@@ -125,35 +126,41 @@ class KeptCatalog:
 class Turn:
     """Who asks the server now: one at a time, of all threads and processes, so that the others find the file.
 
-    Nobody waits for long: where turns can't be taken, and after ten seconds, it is everybody's turn.
+    Nobody waits for long: where turns can't be taken, and after five seconds, it is everybody's turn.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._lock: int | None = None
+        self._ended = False
+        # A task that is cancelled leaves while its thread still looks.
+        self._guard = threading.Lock()
         self._until = time.monotonic() + _PATIENCE_SECONDS
 
     def come(self) -> bool:
         """Whether the turn has come; returns at once."""
-        if self._path is None or time.monotonic() > self._until:
-            return True
-        try:
-            if self._lock is None:
-                _make_folder(self._path.parent)
-                self._lock = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-            return _locked(self._lock)
-        except OSError as exc:
-            logger.debug("no turns are taken in %s: %s", self._path.parent, exc)
-            return True
+        with self._guard:
+            if self._path is None or self._ended or time.monotonic() > self._until:
+                return True
+            try:
+                if self._lock is None:
+                    _make_folder(self._path.parent)
+                    self._lock = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+                return _locked(self._lock)
+            except OSError as exc:
+                logger.debug("no turns are taken in %s: %s", self._path.parent, exc)
+                return True
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._lock is not None:
-            _unlock(self._lock)
-            os.close(self._lock)
-            self._lock = None
+        with self._guard:
+            self._ended = True
+            if self._lock is not None:
+                _unlock(self._lock)
+                os.close(self._lock)
+                self._lock = None
 
 
 if sys.platform == "win32":
