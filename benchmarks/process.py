@@ -59,6 +59,8 @@ def environment() -> dict[str, str]:
     left_out = ("TOGETHER_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_", "HANA_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    # What one run reads of the catalogue must not save the next one a request.
+    kept["TOGETHER_CATALOG_LIFETIME"] = "0"
     # litellm fetches its table of prices from the internet unless it is told to use the one that it brings.
     kept["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     return kept

@@ -76,12 +76,23 @@ def export(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> Non
         monkeypatch.setenv(name, value)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_kept_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let what is begun outside a test, too, keep its catalogues apart from those of the machine."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("TOGETHER_CATALOG_DIR", str(tmp_path_factory.mktemp("catalogues")))
+        yield
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Let no variable and no `.env` of the machine reach a test, and no connection of a test the next one."""
+def clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Let no variable, `.env` or catalogue of the machine reach a test, and no connection of one the next."""
     for name in os.environ:
         if name.upper().startswith(_OURS):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("TOGETHER_CATALOG_DIR", str(tmp_path_factory.getbasetemp() / f"catalogue-{tmp_path.name}"))
     monkeypatch.chdir(tmp_path)
     yield
     preflight = sys.modules.get("hana_ai.api.catalog.preflight")

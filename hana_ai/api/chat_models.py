@@ -13,7 +13,13 @@ from pydantic import ConfigDict
 from hana_ai.api.cache.hits import OURS, asking, has_cache, tags_of_run
 from hana_ai.api.langchain.client_fields import Kind
 from hana_ai.api.langchain.generation_fields import GenerationFields
-from hana_ai.api.langchain.messages import chat_result, messages_to_wire, tool_choice_to_wire
+from hana_ai.api.langchain.messages import (
+    chat_result,
+    check_shape,
+    messages_to_wire,
+    settle_tools,
+    tool_choice_to_wire,
+)
 from hana_ai.api.wire.schemas import PROVIDER
 
 if TYPE_CHECKING:
@@ -107,18 +113,28 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         params["ls_provider"] = PROVIDER
         return params
 
+    # --- the profile ---
+
     def _fill_own(self, settings: TogetherAISettings) -> None:
         super()._fill_own(settings)
-        # LangChain resolves the profile before the settings are read, when address and model may be missing.
-        if self.profile is None:
-            self.profile = self._resolve_model_profile()
+        if self.__dict__.get("profile") is None:
+            # What is no attribute is asked of `__getattr__`, each time, so that it follows address, key and model.
+            self.__dict__.pop("profile", None)
 
-    def _resolve_model_profile(self) -> ModelProfile | None:
-        if self.model is None or self.base_url is None or self.api_key is None:
-            return None
-        # Only what is known already: making an object asks no server.
-        info = (self._catalog.cached or {}).get(self.model)
-        return info.profile() if info is not None else None
+    if not TYPE_CHECKING:
+        # Type checkers would take it for leave to use any name.
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "profile":
+                from hana_ai.api.catalog.profiles import lazy_profile
+
+                return lazy_profile(self._read_profile)
+            return super().__getattr__(name)
+
+    def _read_profile(self) -> ModelProfile:
+        from hana_ai.api.catalog.profiles import profile_of
+
+        return profile_of(self._catalog, self.model, self.kind)
 
     # --- requests ---
 
@@ -127,7 +143,9 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
     ) -> JSONObject:
         """The request's body, but for the model's name where that must be asked for."""
         own = {"model": self.model, "messages": messages_to_wire(messages)}
-        return self._merged(own, stop, kwargs, stream)
+        body = self._merged(own, stop, kwargs, stream)
+        settle_tools(body)
+        return body
 
     def _generate_with_cache(
         self, messages: list[BaseMessage], stop: Stop = None, run_manager: SyncRun = None, **kwargs: Any
@@ -204,9 +222,10 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         Raises
         ------
         TogetherAIInputError
-            `tool_choice` names a tool that is not among `tools`.
+            `tool_choice` names a tool that is not among `tools`, or there is a `response_format`, too.
         """
         formatted = [convert_to_openai_tool(cast("BaseTool", tool), strict=strict) for tool in tools]
+        check_shape(formatted, kwargs.get("response_format"))
         names = [tool["function"]["name"] for tool in formatted if "function" in tool]
         choice = tool_choice_to_wire(tool_choice, names)
         if choice is not None:
@@ -219,7 +238,7 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         self,
         schema: Schema | None = None,
         *,
-        method: Method | None = None,
+        method: Method | None = "function_calling",
         include_raw: bool = False,
         strict: bool | None = None,
         tools: Sequence[Tool] | None = None,
@@ -232,10 +251,10 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         schema
             A Pydantic class (the answer is an object of it), or a TypedDict, JSON schema or OpenAI tool (the
             answer is a dict). Optional for ``json_mode``.
-        method : {"function_calling", "json_schema", "json_mode"}, optional
-            Default: ``json_schema`` where the catalogue, if it has been read, says that the model can do it,
-            else ``function_calling``. Together advises to describe the shape in the prompt as well; with
-            ``json_mode`` that is the only description.
+        method : {"function_calling", "json_schema", "json_mode"}
+            How to ask for it. The default is the same for every model, so that the same code sends the same
+            request. Together advises to describe the shape in the prompt as well; with ``json_mode`` that is the
+            only description.
         include_raw : bool
             Return ``{"raw": AIMessage, "parsed": ..., "parsing_error": ...}`` and raise nothing.
         strict : bool, optional
@@ -245,18 +264,17 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
 
         Raises
         ------
+        TogetherAIInputError
+            `method` is not one of these, lacks a schema, or does not go together with `tools`.
         TogetherAIStructuredOutputError
             When called: the answer does not have the shape; the message has the finish reason.
         """
         from hana_ai.api.langchain.structured_output import structured
 
-        if method is None:
-            profile: ModelProfile = self.profile or self._resolve_model_profile() or {}
-            method = "json_schema" if profile.get("structured_output") else "function_calling"
         return structured(
             self,
             schema,
-            method=method,
+            method=method or "function_calling",
             include_raw=include_raw,
             strict=strict,
             tools=tools,

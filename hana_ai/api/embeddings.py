@@ -75,11 +75,12 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
     before anything is sent; ``blank`` sends a single space in its place, so that rows keep their vector."""
     on_too_long: OnTooLong = "error"
     """What to do with a text that has more tokens than the model takes: ``error`` raises with its position,
-    ``truncate`` keeps its beginning. A text with more words than `context_length` is known to be too long before
-    it is sent, since a token never reaches over white space; anything else is too long when the server says so,
-    and is then shortened by a quarter until it is taken. Some models cut silently what the server lets pass."""
+    ``truncate`` keeps its beginning. A text with more words than `context_length`, where that is given, is known
+    to be too long before it is sent, since a token never reaches over white space; anything else is too long when
+    the server says so, and is then shortened by a quarter until it is taken. Some models cut silently what the
+    server lets pass."""
     context_length: int | None = Field(default=None, ge=1)
-    """Tokens that the model takes. Default: what the catalogue says, if it has been read already."""
+    """Tokens that the model takes; `TogetherAIClient.get_available_models` tells. Default: the server decides."""
     show_progress: bool = False
     """Show a progress bar on stderr."""
     on_usage: OnUsage | None = Field(default=None, exclude=True)
@@ -225,14 +226,13 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
         return self.cache if isinstance(self.cache, VectorCache) else None
 
     def _job(self, texts: list[str], model: str, options: _Options) -> EmbeddingJob:
-        known = (self._catalog.cached or {}).get(model)
         rules = EmbeddingRules(
             model=model,
             batch_size=self.batch_size or 1,
             prefix=options.get("prefix", self.document_prefix),
             dimensions=self.dimensions,
             on_too_long=self.on_too_long,
-            context_length=self.context_length or (None if known is None else known.context_length),
+            context_length=self.context_length,
             parameters=merged_body({"dimensions": self.dimensions}, self.model_kwargs, self.extra_body),
         )
         return EmbeddingJob(

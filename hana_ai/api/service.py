@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from hana_ai.api.catalog.catalog import Catalog
+from hana_ai.api.catalog.catalog import LIFETIME, Catalog
+from hana_ai.api.catalog.kept import KeptCatalog
 from hana_ai.api.errors import TogetherAIModelNotFoundError
 from hana_ai.api.process import RenewableLock, Stage, on_exit, on_fork
 from hana_ai.api.settings import TogetherAISettings
@@ -63,15 +64,24 @@ def get_transport(
     return transport
 
 
-def catalog_for(base_url: str, api_key: SecretStr) -> Catalog:
-    """Return the process's catalogue of an address, for a key."""
+def catalog_for(base_url: str, api_key: SecretStr, settings: TogetherAISettings | None = None) -> Catalog:
+    """Return the process's catalogue of an address, for a key; who asks first says how long it is kept, and where.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        There are no settings, and those of the environment have a value that is not allowed.
+    """
     key = (base_url, api_key)
     catalog = _catalogs.get(key)
     if catalog is None:
+        settings = settings if settings is not None else TogetherAISettings()
+        lifetime, folder = settings.together_catalog_lifetime, settings.together_catalog_dir
+        kept = KeptCatalog(base_url, api_key, lifetime=lifetime, folder=folder)
         with _lock:
             catalog = _catalogs.get(key)
             if catalog is None:
-                catalog = _catalogs[key] = Catalog(_Sender(base_url, api_key))
+                catalog = _catalogs[key] = Catalog(_Sender(base_url, api_key), lifetime or LIFETIME, kept)
     return catalog
 
 
@@ -83,7 +93,7 @@ def catalog_of(settings: TogetherAISettings) -> Catalog:
     TogetherAISettingsError
         There is no key, and the address is not on this machine.
     """
-    return catalog_for(settings.together_base_url, SecretStr(settings.require_api_key()))
+    return catalog_for(settings.together_base_url, SecretStr(settings.require_api_key()), settings)
 
 
 def ledger_for(usage: UsageKey) -> Ledger:

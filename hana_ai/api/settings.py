@@ -66,6 +66,10 @@ class TogetherAISettings(BaseSettings):
     together_default_model: str | None = Field(None, description="chat and completions; else from the catalogue")
     together_default_embedding_model: str | None = Field(None, description="embeddings; else from the catalogue")
     together_default_rerank_model: str | None = Field(None, description="reranking; else from the catalogue")
+    together_catalog_lifetime: float = Field(
+        3600.0, ge=0, le=604_800, description="the catalogue on disk, seconds; 0 = in memory, for an hour"
+    )
+    together_catalog_dir: str | None = Field(None, description="its folder; else the platform's for caches")
     together_timeout: float = Field(60.0, gt=0, le=86_400, description="whole call, seconds")
     together_connect_timeout: float = Field(5.0, gt=0, le=600, description="seconds")
     together_stream_idle_timeout: float = Field(60.0, gt=0, le=86_400, description="between chunks, seconds")

@@ -222,10 +222,12 @@ def test_a_profile_says_what_the_catalogue_says_and_no_more() -> None:
     )
     profile = info.profile()
     assert profile["max_input_tokens"] == 4096
-    assert (profile["structured_output"], profile["tool_calling"]) == (True, False)
+    assert (profile["reasoning_output"], profile["tool_calling"]) == (False, False)
     assert (profile["image_inputs"], profile["audio_inputs"]) == (True, False)
     assert profile["status"] == "deprecated"
-    assert set(read_model({"id": "m"}).profile()) == {"name", "text_inputs", "text_outputs"}
+    # Whatever the model can: agents would send a response format beside tools.
+    assert profile["structured_output"] is False
+    assert set(read_model({"id": "m"}).profile()) == {"name", "text_inputs", "text_outputs", "structured_output"}
 
 
 # --- default models that retire ---

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pytest
 from langchain_core.messages import AIMessage
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ValidationError
 from typing_extensions import TypedDict
 
 from hana_ai.api.chat_models import ChatTogetherAI
-from hana_ai.api.errors import TogetherAIStructuredOutputError
+from hana_ai.api.errors import TogetherAIInputError, TogetherAIStructuredOutputError
 from hana_ai.api.local.together import Call, LlamaCppEngine, LocalTogether, Reply, ScriptedEngine
 from hana_ai.api.service import catalog_for
+from hana_ai.api.together_ai import TogetherAIClient
 from tests.conftest import ScriptedTogether
 
 
@@ -187,15 +190,136 @@ def test_json_mode_without_a_schema_gives_whatever_it_is(chat: ChatTogetherAI) -
     assert chat.with_structured_output(None, method="json_mode").invoke("yes") == {"answer": "yes"}
 
 
-async def test_once_the_catalogue_is_read_the_method_follows_it(
+async def test_the_request_is_the_same_once_the_catalogue_is_read(
     together: ScriptedTogether, engine: ScriptedEngine
 ) -> None:
     chat = ChatTogetherAI(model=together.model("chat"), **together.client)
     chat.with_structured_output(City).invoke(TEXT)
-    assert "tools" in engine.posts[-1].body
     await catalog_for(chat.transport.base_url, chat.transport.api_key).amodels()
     chat.with_structured_output(City).invoke(TEXT)
-    assert engine.posts[-1].body["response_format"]["type"] == "json_schema"
+    before, after = engine.posts
+    assert before.body == after.body
+    assert "tools" in after.body
+
+
+# --- tools and a response format ---
+
+
+def weather(place: str) -> str:
+    """The weather of a place."""
+    return place
+
+
+FORMATS: dict[str, Any] = {
+    "json_schema": {"type": "json_schema", "json_schema": {"name": "City", "schema": JSON_SCHEMA}},
+    "json_object": {"type": "json_object"},
+    "regex": {"type": "regex", "pattern": "yes|no"},
+}
+
+
+def _by_field(chat: ChatTogetherAI, wanted: Any) -> Any:
+    return chat.model_copy(update={"response_format": wanted}).bind_tools([weather])
+
+
+def _by_model_kwargs(chat: ChatTogetherAI, wanted: Any) -> Any:
+    return chat.model_copy(update={"model_kwargs": {"response_format": wanted}}).bind_tools([weather])
+
+
+def _by_extra_body(chat: ChatTogetherAI, wanted: Any) -> Any:
+    return chat.bind_tools([weather], extra_body={"response_format": wanted}, tool_choice="none")
+
+
+def _by_binding(chat: ChatTogetherAI, wanted: Any) -> Any:
+    return chat.bind_tools([weather]).bind(response_format=wanted)
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream", "batch", "abatch"])
+@pytest.mark.parametrize("bound", [_by_field, _by_model_kwargs, _by_extra_body, _by_binding])
+@pytest.mark.parametrize("wanted", FORMATS.values(), ids=FORMATS)
+async def test_tools_and_a_response_format_never_leave_the_process(
+    chat: ChatTogetherAI, engine: ScriptedEngine, way: str, bound: Any, wanted: Any
+) -> None:
+    chain = bound(chat, wanted)
+    with pytest.raises(TogetherAIInputError, match=r"not both.*ToolStrategy\(schema\).*ask twice"):
+        if way == "batch":
+            await asyncio.to_thread(chain.batch, [TEXT, TEXT])
+        elif way == "abatch":
+            await chain.abatch([TEXT, TEXT])
+        else:
+            await ask(chain, way)
+    assert engine.requests == deque()
+
+
+def test_who_binds_both_learns_it_at_once(chat: ChatTogetherAI) -> None:
+    with pytest.raises(TogetherAIInputError, match="not both"):
+        chat.bind_tools([weather], response_format=FORMATS["json_object"])
+
+
+async def test_the_client_refuses_both_too(together_environment: ScriptedTogether) -> None:
+    client = TogetherAIClient()
+    both: dict[str, Any] = {
+        "tools": [convert_to_openai_tool(weather)],
+        "response_format": FORMATS["json_object"],
+        "model": together_environment.model("chat"),
+    }
+    with pytest.raises(TogetherAIInputError, match="not both"):
+        client.generate_chat_completion(TEXT, **both)
+    with pytest.raises(TogetherAIInputError, match="not both"):
+        await client.agenerate_chat_completion(TEXT, **both)
+    assert together_environment.engine.posts == []
+
+
+@four
+@pytest.mark.parametrize("nothing", [None, {"type": "text"}])
+async def test_a_format_that_asks_for_no_shape_goes_with_tools(
+    chat: ChatTogetherAI, engine: ScriptedEngine, way: str, nothing: Any
+) -> None:
+    await ask(chat.bind_tools([weather], response_format=nothing), way)
+    [request] = engine.posts
+    assert request.body["tools"]
+    assert request.body.get("response_format") == nothing
+
+
+@four
+@pytest.mark.parametrize("tools", [[], None])
+async def test_no_tools_are_left_out(chat: ChatTogetherAI, engine: ScriptedEngine, way: str, tools: Any) -> None:
+    chain = chat.bind(tools=tools, tool_choice="auto", response_format=FORMATS["json_object"])
+    if tools is not None:
+        await ask(chain, way)
+        [request] = engine.posts
+        assert not {"tools", "tool_choice"} & set(request.body)
+        assert request.body["response_format"] == FORMATS["json_object"]
+    await ask(chat.bind(tools=tools), way)
+    assert "tools" not in engine.posts[-1].body
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+@pytest.mark.parametrize("tools", [[weather], []])
+async def test_an_agent_makes_the_shape_a_tool(
+    chat: ChatTogetherAI, engine: ScriptedEngine, way: str, tools: Any
+) -> None:
+    agents = pytest.importorskip("langchain.agents")
+    engine.reply(Reply(tool_calls=[Call("City", {"name": "Walldorf", "people": 15000})]))
+    agent = agents.create_agent(chat, tools, response_format=City)
+    answer = await ask(agent, way, {"messages": [("user", TEXT)]})
+    assert answer["structured_response"] == City(name="Walldorf", people=15000)
+    # It needed no catalogue for that.
+    [request] = engine.requests
+    assert "response_format" not in request.body
+    names = [tool["function"]["name"] for tool in request.body["tools"]]
+    assert names == [*(tool.__name__ for tool in tools), "City"]
+
+
+def test_an_agent_that_insists_on_both_is_told_what_to_do(chat: ChatTogetherAI, engine: ScriptedEngine) -> None:
+    agents = pytest.importorskip("langchain.agents")
+    strategy = pytest.importorskip("langchain.agents.structured_output").ProviderStrategy(City)
+    with pytest.raises(TogetherAIInputError, match=r"ToolStrategy\(schema\)"):
+        agents.create_agent(chat, [weather], response_format=strategy).invoke({"messages": [("user", TEXT)]})
+    assert engine.requests == deque()
+    agents.create_agent(chat, [], response_format=strategy).invoke({"messages": [("user", TEXT)]})
+    [request] = engine.posts
+    assert "tools" not in request.body
+    assert request.body["response_format"]["type"] == "json_schema"
 
 
 @pytest.fixture(scope="module")

@@ -79,12 +79,10 @@ def test_a_finished_response_format_is_taken_as_it_is(ready: dict[str, Any]) -> 
     assert response_format(ready) == ready
 
 
-def test_the_method_follows_the_profile() -> None:
-    assert "tools" in bound(chat().with_structured_output(City))
-    able: Any = {"structured_output": True}
-    assert bound(chat(profile=able).with_structured_output(City))["response_format"]["type"] == "json_schema"
-    unable: Any = {"structured_output": False}
-    assert "tools" in bound(chat(profile=unable).with_structured_output(City))
+@pytest.mark.parametrize("profile", [None, {"structured_output": True}, {"structured_output": False}])
+def test_the_method_is_the_same_for_every_model(profile: Any) -> None:
+    assert "tools" in bound(chat(profile=profile).with_structured_output(City))
+    assert "tools" in bound(chat(profile=profile).with_structured_output(City, method=None))
 
 
 @pytest.mark.parametrize("method", ["function_calling", "json_schema"])

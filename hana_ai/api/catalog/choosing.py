@@ -45,7 +45,8 @@ def default_of(models: Iterable[ModelInfo], kind: str, base_url: str) -> str:
 
 def close_names(models: Iterable[ModelInfo], kind: str, asked: str) -> list[str]:
     """Up to three available models of a kind: those with similar names, else the recommended ones."""
-    available = _available(models, kind)
+    # A catalogue that was read before the model went still lists it.
+    available = [model for model in _available(models, kind) if model.id != asked]
     by_name = {model.id.lower(): model.id for model in available}
     close = difflib.get_close_matches(asked.lower(), by_name, n=3, cutoff=0.4)
     return [by_name[name] for name in close] or [

@@ -80,15 +80,23 @@ class ModelInfo:
         return EXACT.divide(millionths, _MILLION)
 
     def profile(self) -> ModelProfile:
-        """The model's capabilities in LangChain's terms; what the catalogue does not say is left out."""
-        profile: dict[str, object] = {"name": self.name, "text_inputs": True, "text_outputs": True}
+        """The model's capabilities in LangChain's terms; what the catalogue does not say is left out.
+
+        `structured_output` is False for every model; whether one keeps to a schema stands in `features`.
+        """
+        profile: dict[str, object] = {
+            "name": self.name,
+            "text_inputs": True,
+            "text_outputs": True,
+            # Agents read it as leave to send a response format beside tools, which Together does not take.
+            "structured_output": False,
+        }
         if self.context_length is not None:
             profile["max_input_tokens"] = self.context_length
         if self.status:
             profile["status"] = "deprecated" if self.deprecated else "active"
         if self.features:
             profile["tool_calling"] = profile["tool_choice"] = "TOOL_CALLING" in self.features
-            profile["structured_output"] = "STRUCTURED_OUTPUT" in self.features
             profile["reasoning_output"] = "REASONING" in self.features
         if self.modalities:
             for name in ("image", "audio", "video"):

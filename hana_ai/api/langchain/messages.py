@@ -206,6 +206,47 @@ def tool_choice_to_wire(
     return {"type": "function", "function": {"name": name}}
 
 
+def check_shape(tools: object, response_format: object) -> None:
+    """Refuse tools beside a response format, which Together does not take in one request.
+
+    Parameters
+    ----------
+    tools
+        A request's tools; none, or an empty list, go with every format.
+    response_format
+        A request's response format; None and ``{"type": "text"}`` ask for no shape.
+
+    Raises
+    ------
+    TogetherAIInputError
+        There are both; the message says what to do.
+    """
+    if not tools or response_format is None:
+        return
+    if isinstance(response_format, Mapping) and response_format.get("type") == "text":
+        return
+    raise TogetherAIInputError(
+        "Together takes either tools or a response format in one request, not both. Make the shape a tool: "
+        "with_structured_output(schema, tools=[...]), or response_format=ToolStrategy(schema) in create_agent. Or "
+        "ask twice: first with the tools, then with the response format alone."
+    )
+
+
+def settle_tools(body: JSONObject) -> None:
+    """Leave an empty list of tools out of a body, with what is said about it, and refuse what `check_shape` does.
+
+    Raises
+    ------
+    TogetherAIInputError
+        There are tools and a response format.
+    """
+    if body.get("tools"):
+        check_shape(body["tools"], body.get("response_format"))
+    elif "tools" in body:
+        for name in ("tools", "tool_choice", "parallel_tool_calls"):
+            body.pop(name, None)
+
+
 # --- wire -> LangChain ---
 
 

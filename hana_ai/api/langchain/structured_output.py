@@ -26,6 +26,7 @@ from pydantic import BaseModel, SkipValidation, ValidationError
 from pydantic.v1 import ValidationError as ValidationErrorV1
 
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIStructuredOutputError
+from hana_ai.api.langchain.messages import check_shape
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput
@@ -186,11 +187,8 @@ def structured(
     kwargs: JSONObject,
 ) -> Runnable[LanguageModelInput, Any]:
     """Bind a schema to a chat model; see `ChatTogetherAI.with_structured_output`."""
-    if tools and method in ("json_schema", "json_mode"):
-        raise TogetherAIInputError(
-            "Together takes either tools or a response format in one call, not both; use "
-            "method='function_calling', or ask twice."
-        )
+    if method in ("json_schema", "json_mode"):
+        check_shape(tools, method)
     traced: JSONObject = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
     bound: Runnable[LanguageModelInput, AIMessage]
     if method == "json_mode":

@@ -49,7 +49,8 @@ class Stack:
             for name, value in os.environ.items()
             if not name.startswith(("TOGETHER_", "HANA_", "ENABLE_", "PYTHONPATH", "COV_CORE", "COVERAGE"))
         }
-        return {**clean, **QUIET, **self.together.environment(), **self.hana.environment(), **more}
+        kept = {"TOGETHER_CATALOG_DIR": os.environ["TOGETHER_CATALOG_DIR"]}
+        return {**clean, **kept, **QUIET, **self.together.environment(), **self.hana.environment(), **more}
 
     def run(
         self,
