@@ -83,8 +83,10 @@ def test_what_one_process_has_read_the_next_one_does_not_ask_for(together: Scrip
     assert readings(together) == 2
 
 
-EIGHT = """
+EIGHT = f"""
 import os, sys
+import hana_ai
+hana_ai.__path__ = [{str(CHECKOUT / "hana_ai")!r}, *hana_ai.__path__]
 from hana_ai.api import ChatTogetherAI
 chat = ChatTogetherAI(model=sys.argv[1])
 children = [os.fork()]
