@@ -107,6 +107,50 @@ def test_an_orm_round_trip(tables: sa.Engine) -> None:
         assert session.scalar(sa.select(sa.func.count()).select_from(Book)) == 0
 
 
+def test_nested_transactions(tables: sa.Engine) -> None:
+    with orm.Session(tables) as session:
+        session.add(Author(name="kept"))
+        with session.begin_nested():
+            session.add(Author(name="kept, too"))
+            with pytest.raises(exc.IntegrityError), session.begin_nested():
+                session.add(Author(name="kept"))
+                session.flush()
+        with session.begin_nested() as inner:
+            session.add(Author(name="lost"))
+            session.flush()
+            inner.rollback()
+        session.commit()
+        assert sorted(session.scalars(sa.select(Author.name))) == ["kept", "kept, too"]
+
+
+def test_a_test_of_ones_own_leaves_nothing(tables: sa.Engine) -> None:
+    # The recipe by which suites run each test inside one transaction that is rolled back.
+    with tables.connect() as connection, connection.begin() as outer:
+        with orm.Session(connection, join_transaction_mode="create_savepoint") as session:
+            session.add(Author(name="a test's"))
+            session.commit()
+            session.add(Author(name="another"))
+            session.rollback()
+            assert session.scalars(sa.select(Author.name)).all() == ["a test's"]
+        outer.rollback()
+    with orm.Session(tables) as session:
+        assert session.scalars(sa.select(Author.name)).all() == []
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+def test_isolation_levels(tables: sa.Engine, level: str) -> None:
+    with tables.connect().execution_options(isolation_level=level) as connection:
+        assert connection.get_isolation_level() == level
+        count = sa.select(sa.func.count()).select_from(Author)
+        before = connection.scalar(count)
+        with orm.Session(tables) as session:
+            session.add(Author(name="meanwhile"))
+            session.commit()
+        assert (connection.scalar(count) == before) == (level != "READ COMMITTED")
+    with tables.connect() as connection:
+        assert connection.get_isolation_level() == "READ COMMITTED"
+
+
 def test_queries(tables: sa.Engine) -> None:
     with orm.Session(tables) as session:
         for number in range(1, 11):

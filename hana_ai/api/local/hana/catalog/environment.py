@@ -30,6 +30,12 @@ class SessionState:
     last_identity: int | None = None
     sequences_used: set[str] = field(default_factory=set)
     temporary_version: int = 0
+    isolation: str = "READ COMMITTED"
+
+    @property
+    def reads_one_snapshot(self) -> bool:
+        """Whether a transaction reads the same all the time."""
+        return self.isolation in {"REPEATABLE READ", "SERIALIZABLE"}
 
     def context(self, key: str) -> str | None:
         """SESSION_CONTEXT(key)."""

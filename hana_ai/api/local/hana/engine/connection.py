@@ -19,7 +19,7 @@ from hana_ai.api.local.hana.engine.journal import Effect, Transaction
 from hana_ai.api.local.hana.engine.planning import CompiledChange, CompiledQuery, Plan
 from hana_ai.api.local.hana.engine.reading import OpenResult
 from hana_ai.api.local.hana.engine.table_locks import TableLocks
-from hana_ai.api.local.hana.engine.work import Execution, RowNumbers, Work
+from hana_ai.api.local.hana.engine.work import Creation, Execution, RowNumbers, Work
 from hana_ai.api.local.hana.errors import from_duckdb, is_conflict
 from hana_ai.api.local.hana.interface import FunctionCode, HanaError, Prepared, Result, Value
 from hana_ai.api.local.hana.language import syntax
@@ -85,7 +85,8 @@ class DuckDBSession:
         self.state.now = datetime.now(UTC).replace(tzinfo=None)
         converted = self._converted(plan, rows)
         for table in plan.temporary:
-            self.work.ensure_temporary(table)
+            if self.work.ensure_temporary(table) and self.transaction.active:
+                self.transaction.record(Effect(table.sql, creation=Creation(self.work, table)))
         if plan.query is not None:
             return self._query(plan, plan.query, converted[0])
         if plan.change is not None:
@@ -167,6 +168,8 @@ class DuckDBSession:
     def _query(self, plan: Plan, query: CompiledQuery, row: Sequence[object]) -> Result:
         if query.lock is not None:
             self._change(plan, query.lock, [list(row)])
+        if self.state.reads_one_snapshot:
+            self.transaction.begin()
         if self.transaction.active:
             self.transaction.prepare_for_failure()
         query.executions += 1
@@ -209,6 +212,9 @@ class DuckDBSession:
             try:
                 return self._attempt(plan, change, rows)
             except duckdb.Error as exc:
+                if self.state.reads_one_snapshot and is_conflict(exc):
+                    self.rollback()
+                    raise HanaError(138, f"transaction serialization failure: rolled back, {exc}") from exc
                 self._undo()
                 if not is_conflict(exc):
                     error = from_duckdb(exc)
@@ -311,6 +317,14 @@ class DuckDBSession:
                 return Result(FunctionCode.COMMIT)
             self.rollback()
             return Result(FunctionCode.ROLLBACK)
+        elif isinstance(statement, syntax.Savepoint):
+            try:
+                _SAVEPOINTS[statement.action](self.transaction, statement.name)
+            finally:
+                if not self.transaction.active:
+                    self.engine.transaction_ended(self)
+        elif isinstance(statement, syntax.SetIsolation):
+            self.state.isolation = statement.level
         elif isinstance(statement, syntax.LockTable):
             self._lock_table(statement)
         elif not isinstance(statement, syntax.SetNothing):
@@ -338,6 +352,13 @@ class DuckDBSession:
             for action in running.after:
                 action()
         return Result(FunctionCode.DDL, rows_affected=[rows] if rows else [])
+
+
+_SAVEPOINTS: dict[str, Callable[[Transaction, str], None]] = {
+    "set": Transaction.set_savepoint,
+    "release": Transaction.release_savepoint,
+    "return": Transaction.return_to_savepoint,
+}
 
 
 def _by_name(row: Sequence[object]) -> dict[str, object]:

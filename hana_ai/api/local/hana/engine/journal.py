@@ -1,9 +1,9 @@
 """A transaction that can undo one statement, over a database that cannot.
 
-Any error ends a DuckDB transaction, and it has no savepoints; HANA undoes only the failing statement. So the
-transaction remembers its effects: which rows it removed and which it added, by the hidden row number that every
-table has. After an error it is rolled back and the remembered rows are put back, as rows: SQL that gives another
-answer the second time (RAND, sequences, the clock) is never run twice.
+Any error ends a DuckDB transaction, and it has no savepoints; HANA undoes only the failing statement, and only what
+came after a savepoint. So the transaction remembers its effects: which rows it removed and which it added, by the
+hidden row number that every table has. It is rolled back then, and the remembered rows are put back, as rows: SQL
+that gives another answer the second time (RAND, sequences, the clock) is never run twice.
 
 Rows are copied aside only when another statement follows, so a transaction of one statement, the usual case under
 autocommit, pays nothing.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import duckdb
 
@@ -24,6 +25,16 @@ from hana_ai.api.local.hana.translation.fragments import Sql
 
 _SMALL = 64
 """Up to this many rows are kept in memory; more are spilled to a file."""
+
+
+class Creation(Protocol):
+    """A table that was made inside the transaction."""
+
+    def undo(self) -> None:
+        """It went with a rollback."""
+
+    def repeat(self) -> None:
+        """Make it again."""
 
 
 @dataclass(slots=True)
@@ -37,6 +48,8 @@ class Effect:
     """A condition that finds the added rows until the next statement; ``$rids`` are those of `removed`."""
     everything: bool = False
     """All rows were removed (TRUNCATE)."""
+    creation: Creation | None = None
+    """The table itself is new."""
     rows: list[tuple[object, ...]] | None = None
     file: Path | None = None
     before: tuple[object, ...] | None = None
@@ -56,6 +69,8 @@ class Transaction:
         self._connection = connection
         self._effects: list[Effect] = []
         self._captured = 0
+        self._savepoints: dict[str, int] = {}
+        """How many effects came before each, oldest first."""
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.active = False
 
@@ -94,6 +109,42 @@ class Transaction:
         effect.file = Path(self._folder.name) / f"{len(self._effects)}-{id(effect)}.parquet"
         self._connection.execute(f"COPY ({query}) TO {literal(str(effect.file))} (FORMAT parquet)", values)
 
+    def set_savepoint(self, name: str) -> None:
+        """Remember this moment; a savepoint of the same name moves here."""
+        self.begin()
+        self.prepare_for_failure()
+        self._savepoints.pop(name, None)
+        self._savepoints[name] = len(self._effects)
+
+    def release_savepoint(self, name: str) -> None:
+        """Forget a savepoint and those set after it; what was done stays.
+
+        Raises
+        ------
+        HanaError
+            128, when there is none of this name.
+        """
+        names = list(self._savepoints)
+        if name not in names:
+            raise HanaError(128, f"transaction error: unknown savepoint: {name}")
+        for later in names[names.index(name) :]:
+            del self._savepoints[later]
+
+    def return_to_savepoint(self, name: str) -> None:
+        """Undo what was done since a savepoint, which stays; those set after it are forgotten.
+
+        Raises
+        ------
+        HanaError
+            128, when there is none of this name; 138 as of `undo_statement`.
+        """
+        done = self._savepoints.get(name, 0)
+        self.release_savepoint(name)
+        if done < len(self._effects):
+            self._captured = done
+            self.undo_statement()
+        self.set_savepoint(name)
+
     def undo_statement(self) -> None:
         """Bring back the state before the statement that failed.
 
@@ -104,7 +155,7 @@ class Transaction:
         """
         effects = self._effects[: self._captured]
         self._rollback()
-        if not effects:
+        if not effects and not self._savepoints:
             self._forget()
             return
         self._effects = effects
@@ -126,6 +177,8 @@ class Transaction:
             raise HanaError(138, "transaction serialization failure: rolled back, its rows have changed")
 
     def _replay(self, effect: Effect) -> None:
+        if effect.creation is not None:
+            effect.creation.repeat()
         if effect.everything:
             self._connection.execute(f"DELETE FROM {effect.table}")
         elif effect.removed:
@@ -171,6 +224,9 @@ class Transaction:
     def _rollback(self) -> None:
         if self.active:
             self.active = False
+            for effect in self._effects:
+                if effect.creation is not None:
+                    effect.creation.undo()
             try:
                 self._connection.execute("ROLLBACK")
             except duckdb.TransactionException:
@@ -180,6 +236,7 @@ class Transaction:
     def _forget(self) -> None:
         self._effects = []
         self._captured = 0
+        self._savepoints = {}
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None

@@ -63,11 +63,29 @@ class Work:
                 found[name] = value(self.state) if callable(value) else value
         return found
 
-    def ensure_temporary(self, table: TableInfo) -> None:
-        """Make this connection's part of a global temporary table on first use."""
-        if table.temporary == "GLOBAL" and table.physical not in self.state.global_temporary:
-            create_physical(self.connection, table, self.environment())
-            self.state.global_temporary.add(table.physical)
+    def ensure_temporary(self, table: TableInfo) -> bool:
+        """Make this connection's part of a global temporary table on first use; False if it is there."""
+        if table.temporary != "GLOBAL" or table.physical in self.state.global_temporary:
+            return False
+        create_physical(self.connection, table, self.environment())
+        self.state.global_temporary.add(table.physical)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """The first use of a global temporary table, inside a transaction."""
+
+    work: Work
+    table: TableInfo
+
+    def undo(self) -> None:
+        """The table went with a rollback."""
+        self.work.state.global_temporary.discard(self.table.physical)
+
+    def repeat(self) -> None:
+        """Make it again."""
+        self.work.ensure_temporary(self.table)
 
 
 @dataclass(frozen=True, slots=True)

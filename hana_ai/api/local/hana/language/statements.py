@@ -15,6 +15,9 @@ from hana_ai.api.local.hana.language.statements_change import ChangeParser
 from hana_ai.api.local.hana.language.statements_ddl import DdlParser
 from hana_ai.api.local.hana.language.unsupported import REFUSED_STATEMENTS
 
+ISOLATION_LEVELS = ("READ COMMITTED", "READ UNCOMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+"""HANA reads nothing uncommitted, whatever the level."""
+
 
 class StatementParser(DdlParser, ChangeParser):
     """One statement."""
@@ -43,7 +46,10 @@ class StatementParser(DdlParser, ChangeParser):
                     raise unsupported("SET TRANSACTION AUTOCOMMIT DDL OFF")
                 self.advance()
                 return ast.SetNothing()
-            self.rest()
+            if self.take_words("ISOLATION", "LEVEL"):
+                return ast.SetIsolation(self._isolation_level())
+            if not self.take_words("READ", "ONLY") and not self.take_words("READ", "WRITE"):
+                raise self.wrong_token()
             return ast.SetNothing()
         self.take_words("SESSION")
         if self.ahead(TokenType.STRING):
@@ -54,6 +60,21 @@ class StatementParser(DdlParser, ChangeParser):
             self.advance()
             return ast.SetVariable(name, value)
         raise self.wrong_token()
+
+    def _isolation_level(self) -> str:
+        for level in ISOLATION_LEVELS:
+            if self.take_words(*level.split()):
+                return level
+        raise self.wrong_token()
+
+    def statement_savepoint(self) -> ast.Statement:
+        """SAVEPOINT s."""
+        return ast.Savepoint(self.parse_identifier(), "set")
+
+    def statement_release(self) -> ast.Statement:
+        """RELEASE SAVEPOINT s."""
+        self.expect_word("SAVEPOINT")
+        return ast.Savepoint(self.parse_identifier(), "release")
 
     def statement_unset(self) -> ast.Statement:
         """UNSET 'variable'."""
@@ -71,7 +92,8 @@ class StatementParser(DdlParser, ChangeParser):
         """ROLLBACK as SQL text."""
         self.take_words("WORK")
         if self.take_words("TO"):
-            raise unsupported("savepoints", self.previous.start + 1)
+            self.expect_word("SAVEPOINT")
+            return ast.Savepoint(self.parse_identifier(), "return")
         return ast.EndTransaction(False)
 
     def statement_lock(self) -> ast.Statement:
@@ -137,10 +159,12 @@ _STATEMENTS: dict[str, Callable[[StatementParser], ast.Statement]] = {
     "INSERT": StatementParser.statement_insert,
     "LOCK": StatementParser.statement_lock,
     "MERGE": StatementParser.statement_merge,
+    "RELEASE": StatementParser.statement_release,
     "RENAME": StatementParser.statement_rename,
     "REPLACE": StatementParser.statement_replace,
     "REVOKE": StatementParser.statement_revoke,
     "ROLLBACK": StatementParser.statement_rollback,
+    "SAVEPOINT": StatementParser.statement_savepoint,
     "SET": StatementParser.statement_set,
     "TRUNCATE": StatementParser.statement_truncate,
     "UNSET": StatementParser.statement_unset,

@@ -7,6 +7,7 @@ clauses that sqlglot's own nodes have no place for.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from sqlglot import exp
 
@@ -364,6 +365,21 @@ class EndTransaction(Statement):
     """COMMIT or ROLLBACK as SQL text."""
 
     commit: bool
+
+
+@dataclass(slots=True)
+class Savepoint(Statement):
+    """SAVEPOINT, ROLLBACK TO SAVEPOINT or RELEASE SAVEPOINT."""
+
+    name: str
+    action: Literal["set", "return", "release"]
+
+
+@dataclass(slots=True)
+class SetIsolation(Statement):
+    """SET TRANSACTION ISOLATION LEVEL."""
+
+    level: str
 
 
 @dataclass(slots=True)

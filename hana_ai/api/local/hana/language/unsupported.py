@@ -16,8 +16,6 @@ REFUSED_STATEMENTS: dict[str, str] = {
     "IMPORT": "EXPORT and IMPORT",
     "LOAD": "LOAD and UNLOAD",
     "UNLOAD": "LOAD and UNLOAD",
-    "SAVEPOINT": "savepoints",
-    "RELEASE": "savepoints",
     "BACKUP": "backups",
     "RECOVER": "backups",
     "CONNECT": "CONNECT as a statement",
@@ -99,4 +97,5 @@ OTHER_LIMITS: tuple[str, ...] = (
     "dates before 1582-10-15 are kept as written, but counted in the Gregorian calendar (DAYS_BETWEEN, ADD_DAYS)",
     "FOR UPDATE holds the rows of one table, without NOWAIT and IGNORE LOCKED; LOCK TABLE holds back no DDL",
     "after its first change a transaction reads the snapshot of that moment (HANA: of each statement)",
+    "at REPEATABLE READ and SERIALIZABLE a failed statement or a return to a savepoint begins another snapshot",
 )

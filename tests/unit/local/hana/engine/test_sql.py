@@ -200,7 +200,6 @@ def test_expressions(sql: Sql, expression: str, expected: Any) -> None:
         ("CREATE FUNCTION F() RETURNS INT AS BEGIN RETURN 1; END", 7),
         ("CREATE TABLE T (P ST_POINT)", 7),
         ("CREATE VIRTUAL TABLE T AT X", 7),
-        ("SAVEPOINT A", 7),
         ("SELECT * FROM SPARQL_TABLE('x')", 7),
         ("WITH RECURSIVE R AS (SELECT 1 AS A FROM DUMMY) SELECT * FROM R", 7),
     ],

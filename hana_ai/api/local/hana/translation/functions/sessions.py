@@ -10,7 +10,7 @@ from hana_ai.api.local.hana.catalog.environment import SessionState
 from hana_ai.api.local.hana.errors import unsupported
 from hana_ai.api.local.hana.interface import SqlType
 from hana_ai.api.local.hana.translation.binding import Binding, Handler
-from hana_ai.api.local.hana.translation.fragments import Sql, cast_to
+from hana_ai.api.local.hana.translation.fragments import cast_to
 from hana_ai.api.local.hana.translation.functions.signatures import bind_arguments
 from hana_ai.api.local.hana.translation.scope import Bound, Scope
 from hana_ai.api.local.hana.types import BIGINT, INTEGER, nvarchar
@@ -21,10 +21,6 @@ def _told(value: Callable[[SessionState], object], stored: str, kind: SqlType, n
         return Bound(cast_to(binder.parameters.hide(value), stored), kind, nullable, exact=True)
 
     return handler
-
-
-def _isolation(binder: Binding, nodes: Sequence[exp.Expr], scope: Scope) -> Bound:
-    return Bound(Sql("'READ COMMITTED'"), nvarchar(30), False, exact=True)
 
 
 def _session_context(binder: Binding, nodes: Sequence[exp.Expr], scope: Scope) -> Bound:
@@ -38,11 +34,12 @@ def _session_context(binder: Binding, nodes: Sequence[exp.Expr], scope: Scope) -
 
 _USER = _told(lambda state: state.user, "VARCHAR", nvarchar(256))
 _SCHEMA = _told(lambda state: state.schema, "VARCHAR", nvarchar(256))
+_ISOLATION = _told(lambda state: state.isolation, "VARCHAR", nvarchar(30))
 _CONNECTION = _told(lambda state: state.connection_id, "INTEGER", INTEGER)
 
 FUNCTIONS: dict[str, Handler] = {
     "CURRENT_CONNECTION": _CONNECTION,
-    "CURRENT_TRANSACTION_ISOLATION_LEVEL": _isolation,
+    "CURRENT_TRANSACTION_ISOLATION_LEVEL": _ISOLATION,
     "CURRENT_IDENTITY_VALUE": _told(lambda state: state.last_identity, "BIGINT", BIGINT, nullable=True),
     "CURRENT_OBJECT_SCHEMA": _SCHEMA,
     "SESSION_CONTEXT": _session_context,
@@ -52,5 +49,5 @@ NILADIC: dict[str, Handler] = {
     "SESSION_USER": _USER,
     "CURRENT_SCHEMA": _SCHEMA,
     "CURRENT_CONNECTION": _CONNECTION,
-    "CURRENT_TRANSACTION_ISOLATION_LEVEL": _isolation,
+    "CURRENT_TRANSACTION_ISOLATION_LEVEL": _ISOLATION,
 }
