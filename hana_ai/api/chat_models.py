@@ -71,6 +71,13 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         "reasoning_effort",
         "chat_template_kwargs",
     )
+    request_fields: ClassVar[frozenset[str]] = GenerationFields.request_fields | {
+        "messages",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "function_call",
+    }
     not_sent: ClassVar[frozenset[str]] = GenerationFields.not_sent | {
         "ls_structured_output_format",
         "structured_output_format",

@@ -49,6 +49,7 @@ class TogetherAI(GenerationFields, BaseLLM):
 
     kind: ClassVar[Kind] = "language"
     path: ClassVar[str] = "/v1/completions"
+    request_fields: ClassVar[frozenset[str]] = GenerationFields.request_fields | {"prompt"}
 
     _body_of_call: JSONObject | None = PrivateAttr(default=None)
 

@@ -5,6 +5,8 @@ The only module that knows the transport, the ledger, telemetry and the catalogu
 
 from __future__ import annotations
 
+import weakref
+
 from pydantic import SecretStr
 
 from hana_ai.api.catalog.catalog import LIFETIME, Catalog
@@ -20,11 +22,13 @@ from hana_ai.api.usage.ledger import Ledger
 from hana_ai.api.usage.meter import Meter
 from hana_ai.api.usage.telemetry import Telemetry
 
-__all__ = ["catalog_for", "catalog_of", "close_all", "get_transport", "ledger_for"]
+__all__ = ["catalog_for", "catalog_of", "close_all", "get_transport", "ledger_for", "left_by", "used_by"]
 
 _lock = RenewableLock()
 _transports: dict[tuple[str, SecretStr, int, UsageKey], Transport] = {}
 _catalogs: dict[tuple[str, SecretStr], Catalog] = {}
+_users: weakref.WeakKeyDictionary[Transport, dict[int, weakref.ref[object]]] = weakref.WeakKeyDictionary()
+"""The objects that have asked through a transport, by their ids; they can't be hashed."""
 
 
 def get_transport(
@@ -62,6 +66,22 @@ def get_transport(
                     adviser=_Adviser(base_url, api_key),
                 )
     return transport
+
+
+def used_by(transport: Transport, user: object) -> Transport:
+    """Note who uses a transport, and return it."""
+    users = _users.get(transport)
+    if users is None:
+        users = _users.setdefault(transport, {})
+    if (key := id(user)) not in users:
+        users[key] = weakref.ref(user, lambda _: users.pop(key, None))
+    return transport
+
+
+def left_by(user: object) -> list[Transport]:
+    """Forget that somebody uses transports; returns those that nobody uses any more."""
+    left = [(transport, users) for transport, users in list(_users.items()) if users.pop(id(user), None)]
+    return [transport for transport, users in left if not users and not transport.closed]
 
 
 def catalog_for(base_url: str, api_key: SecretStr, settings: TogetherAISettings | None = None) -> Catalog:
@@ -155,6 +175,7 @@ def _begin_anew() -> None:
     # A forked child must not speak through its parent's sockets.
     _transports.clear()
     _catalogs.clear()
+    _users.clear()
 
 
 on_fork(in_child=_begin_anew)

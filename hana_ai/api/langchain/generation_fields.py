@@ -6,10 +6,12 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import aclosing, closing, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIStreamError
+from hana_ai.api.langchain.arguments import of_call
 from hana_ai.api.langchain.client_fields import ClientFields, Run, merged_body
+from hana_ai.api.langchain.ranges import RANGES, check_body, check_field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,19 +62,20 @@ class GenerationFields(ClientFields):
         "safety_model",
     )  # fmt: skip
     """The fields that are sent under their own names, beside `stop`."""
+    request_fields: ClassVar[frozenset[str]] = frozenset({"model", "stop", "stream_options"})
     not_sent: ClassVar[frozenset[str]] = frozenset({"stream", "stream_usage"})
     """Arguments of a call that are for this package or for LangChain."""
 
     temperature: float | None = None
-    """0 always takes the likeliest token; larger is more random."""
+    """0 to 2; 0 always takes the likeliest token, larger is more random."""
     top_p: float | None = None
-    """Sample from the likeliest tokens whose probabilities add up to this."""
+    """0 to 1: sample from the likeliest tokens whose probabilities add up to this."""
     top_k: int | None = None
-    """Sample from this many likeliest tokens."""
+    """Sample from this many likeliest tokens; -1 from all."""
     min_p: float | None = None
-    """Sample from tokens at least this likely, relative to the likeliest."""
+    """0 to 1: sample from tokens at least this likely, relative to the likeliest."""
     max_tokens: int | None = Field(
-        default=None, ge=1, validation_alias=AliasChoices("max_tokens", "max_completion_tokens")
+        default=None, validation_alias=AliasChoices("max_tokens", "max_completion_tokens")
     )
     """Most tokens to generate, reasoning included."""
     repetition_penalty: float | None = None
@@ -85,11 +88,11 @@ class GenerationFields(ClientFields):
     """Token ids and what is added to their logits."""
     seed: int | None = None
     """For reproducible answers, as far as the server can."""
-    n: int | None = Field(default=None, ge=1, le=128)
-    """How many answers to generate for a prompt; streams have one."""
+    n: int | None = None
+    """How many answers to generate for a prompt, 1 to 128; streams have one."""
     stop: list[str] | str | None = Field(default=None, validation_alias=AliasChoices("stop", "stop_sequences"))
     """Where to stop generating; a string counts as a list of one."""
-    logprobs: int | None = Field(default=None, ge=0, le=20)
+    logprobs: int | None = None
     """How many log probabilities to return per token, 0 to 20. They are in a message's
     ``response_metadata["logprobs"]``, and in a completion's ``generation_info["logprobs"]``."""
     echo: bool | None = None
@@ -101,11 +104,17 @@ class GenerationFields(ClientFields):
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Further fields of the request."""
     extra_body: dict[str, Any] | None = None
-    """Further fields of the request that win over all others."""
+    """Further fields of the request that win over all others, and are sent as they are, without any check."""
 
     if TYPE_CHECKING:
         # A field of LangChain's own base, which stands beside this one.
         cache: BaseCache | bool | None
+
+    @field_validator(*RANGES)
+    @classmethod
+    def _in_range(cls, value: object, info: ValidationInfo) -> object:
+        check_field(str(info.field_name), value)
+        return value
 
     def _fill_own(self, settings: TogetherAISettings) -> None:
         if self.cache is None and settings.together_cache is not None:
@@ -125,11 +134,14 @@ class GenerationFields(ClientFields):
 
     def _merged(self, own: JSONObject, stop: Stop, kwargs: Mapping[str, Any], stream: bool) -> JSONObject:
         """Put a body together from what the class itself sends, the fields, and the arguments of one call."""
-        given = {name: value for name, value in kwargs.items() if name not in self.not_sent}
+        given = of_call(type(self), kwargs) if kwargs else {}
         extra = given.pop("extra_body", None)
+        given = {name: value for name, value in given.items() if name not in self.not_sent}
         if stop is not None:
             given["stop"] = stop
-        body = merged_body(own, self._parameters(), self.model_kwargs, given, self.extra_body, extra)
+        body = merged_body(own, self._parameters(), self.model_kwargs, given)
+        check_body(body)
+        body = merged_body(body, self.extra_body, extra)
         if "stop" in body and (stops := stop_list(body.pop("stop"))):
             # An empty list asks for nothing and takes the object's own stops away.
             body["stop"] = stops
