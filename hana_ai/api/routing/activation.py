@@ -123,10 +123,18 @@ def status() -> RoutingStatus:
 
 
 def _seams() -> Sequence[Seam]:
-    from hana_ai.api.routing import gen_ai_hub, hub_classes, toolkit, vector_tables, workarounds, workers
+    from hana_ai.api.routing import (
+        gen_ai_hub,
+        hub_classes,
+        langchain_init,
+        toolkit,
+        vector_tables,
+        workarounds,
+        workers,
+    )
 
-    hub = (*gen_ai_hub.SEAMS, *hub_classes.SEAMS)
-    return (*toolkit.SEAMS, *vector_tables.SEAMS, *hub, *workers.SEAMS, *workarounds.SEAMS)
+    others = (*gen_ai_hub.SEAMS, *hub_classes.SEAMS, *langchain_init.SEAMS)
+    return (*toolkit.SEAMS, *vector_tables.SEAMS, *others, *workers.SEAMS, *workarounds.SEAMS)
 
 
 def is_enabled() -> bool:
