@@ -87,7 +87,8 @@ class Habits(BaseModel):
         # What an object has learned of its server meanwhile makes it no other one.
         if type(self) is not type(other):
             return NotImplemented
-        return self.__dict__ == other.__dict__
+        # Not all of __dict__: LangChain caches things there, too.
+        return all(self.__dict__[name] == other.__dict__[name] for name in type(self).model_fields)
 
     __hash__ = None  # type: ignore[assignment]
 
