@@ -27,8 +27,6 @@ __all__ = ["catalog_for", "catalog_of", "close_all", "get_transport", "ledger_fo
 _lock = RenewableLock()
 _transports: dict[tuple[str, SecretStr, int, UsageKey], Transport] = {}
 _catalogs: dict[tuple[str, SecretStr], Catalog] = {}
-_users: weakref.WeakKeyDictionary[Transport, dict[int, weakref.ref[object]]] = weakref.WeakKeyDictionary()
-"""The objects that have asked through a transport, by their ids; they can't be hashed."""
 
 
 def get_transport(
@@ -70,9 +68,7 @@ def get_transport(
 
 def used_by(transport: Transport, user: object) -> Transport:
     """Note who uses a transport, and return it."""
-    users = _users.get(transport)
-    if users is None:
-        users = _users.setdefault(transport, {})
+    users = transport.users
     if (key := id(user)) not in users:
         users[key] = weakref.ref(user, lambda _: users.pop(key, None))
     return transport
@@ -80,8 +76,9 @@ def used_by(transport: Transport, user: object) -> Transport:
 
 def left_by(user: object) -> list[Transport]:
     """Forget that somebody uses transports; returns those that nobody uses any more."""
-    left = [(transport, users) for transport, users in list(_users.items()) if users.pop(id(user), None)]
-    return [transport for transport, users in left if not users and not transport.closed]
+    transports = list(_transports.values())
+    left = [transport for transport in transports if transport.users.pop(id(user), None) is not None]
+    return [transport for transport in left if not transport.users and not transport.closed]
 
 
 def catalog_for(base_url: str, api_key: SecretStr, settings: TogetherAISettings | None = None) -> Catalog:
@@ -175,7 +172,6 @@ def _begin_anew() -> None:
     # A forked child must not speak through its parent's sockets.
     _transports.clear()
     _catalogs.clear()
-    _users.clear()
 
 
 on_fork(in_child=_begin_anew)

@@ -10,8 +10,8 @@ import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from pydantic import AliasChoices, BaseModel
 
@@ -44,21 +44,12 @@ class Taken:
     """The parameters of a call that have another name in the request."""
 
 
-_taken: WeakKeyDictionary[type[BaseModel], Taken] = WeakKeyDictionary()
-
-
+@lru_cache(maxsize=64)
 def taken_by(kind: type[BaseModel]) -> Taken:
     """The names that one of the LangChain classes here takes, computed once.
 
     Its class variables `parameters`, `request_fields` and `not_sent` say what a call takes.
     """
-    found = _taken.get(kind)
-    if found is None:
-        found = _taken[kind] = _read(kind)
-    return found
-
-
-def _read(kind: type[BaseModel]) -> Taken:
     fields = {name: name for name in kind.model_fields}
     for name, field in kind.model_fields.items():
         fields.update(dict.fromkeys(_aliases(field), name))
@@ -129,8 +120,8 @@ def of_call(kind: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
         One is close to a name that a call takes, is a field that only the object has, or looks like a secret.
     """
     taken = taken_by(kind)
-    unknown = given.keys() - taken.call
-    if unknown:
+    if not taken.call.issuperset(given):
+        unknown = given.keys() - taken.call
         for name in sorted(unknown & taken.own):
             raise TogetherAIInputError(
                 f"{name} is no part of a request: give it to the object, {kind.__name__}({name}=...)."
@@ -138,6 +129,8 @@ def of_call(kind: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
         wrong = list(_refused(f"A request of {kind.__name__}", sorted(unknown), taken.known))
         if wrong:
             raise TogetherAIInputError(f"{' '.join(wrong)} {_AS_IT_IS}")
+    if taken.renamed.keys().isdisjoint(given):
+        return dict(given)
     return {taken.renamed.get(name, name): value for name, value in given.items()}
 
 

@@ -196,12 +196,14 @@ class GenerationFields(ClientFields):
         """Put a body together from what the class itself sends, the fields, and the arguments of one call."""
         given = of_call(type(self), kwargs) if kwargs else {}
         extra = given.pop("extra_body", None)
-        given = {name: value for name, value in given.items() if name not in self.not_sent}
+        for name in self.not_sent & given.keys():
+            del given[name]
         if stop is not None:
             given["stop"] = stop
         body = merged_body(own, self._parameters(), self.model_kwargs, given)
         check_body(body)
-        body = merged_body(body, self.extra_body, extra)
+        if self.extra_body or extra:
+            body = merged_body(body, self.extra_body, extra)
         if "stop" in body and (stops := stop_list(body.pop("stop"))):
             # An empty list asks for nothing and takes the object's own stops away.
             body["stop"] = stops

@@ -36,6 +36,10 @@ class Habits(BaseModel):
         """The field `api_key`."""
         return self.api_key
 
+    @together_api_key.setter
+    def together_api_key(self, value: SecretStr | str | None) -> None:
+        self.api_key = SecretStr(value) if isinstance(value, str) else value
+
     @property
     def together_api_base(self) -> str | None:
         """The field `base_url`."""
