@@ -241,7 +241,7 @@ def _check_files(given: object) -> None:
         if isinstance(data, str) or fault is not None:
             del data
             raise TogetherAISettingsError(explained(path, str(fault)))
-        warn_of_slips(names_in(data), str(path), _variables())
+        warn_of_slips(names_in(data), os.path.abspath(path), _variables())  # noqa: PTH100 - quick, for each object
 
 
 @cache

@@ -189,8 +189,9 @@ def test_a_valid_name_is_never_taken_for_another(name: str, together: ScriptedTo
     for field in sorted(documented(name) - names_of(CLASSES[name])):
         with pytest.warns(UserWarning, match="transferred to model_kwargs"):
             CLASSES[name](model="m", **{field: None}, **together.client)
-    with pytest.warns(UserWarning, match="min_tokens was transferred"):
-        CLASSES[name](model="m", min_tokens=2, **together.client)
+    for other in ("min_tokens", "prompt_cache_key", "eos_token"):
+        with pytest.warns(UserWarning, match=f"{other} was transferred"):
+            CLASSES[name](model="m", **{other: 2}, **together.client)
 
 
 @every_class
@@ -449,6 +450,22 @@ def test_a_value_out_of_its_range_is_refused_by_name_before_anything_is_sent(
         with pytest.raises(TogetherAIInputError, match=said):
             calls(together)[call][1](**{name: value})
     assert not together.engine.requests
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "span"),
+    [
+        (ChatTogetherAI, "timeout", -1, "greater than 0"),
+        (ChatTogetherAI, "max_retries", -1, "greater than or equal to 0"),
+        (TogetherAIEmbeddings, "dimensions", 0, "greater than or equal to 1"),
+        (TogetherAIRerank, "top_n", 0, "greater than or equal to 1"),
+    ],
+)
+def test_the_other_fields_say_their_value_and_what_is_allowed(
+    kind: type[Any], name: str, value: int, span: str, together: ScriptedTogether
+) -> None:
+    with pytest.raises(TogetherAISettingsError, match=rf"{name} is {value}; it should be {span}\."):
+        kind(model="m", **{name: value}, **together.client)
 
 
 def test_the_bounds_of_the_document_are_those_of_the_code() -> None:

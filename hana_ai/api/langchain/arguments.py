@@ -22,7 +22,11 @@ from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-_SECRET = re.compile(r"(^|_)(key|token|secret|password|passwd|credentials?)$", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(^|_)((api|access|secret|private|subscription)_?key|secret|password|passwd|credentials?"
+    r"|(api|access|auth|bearer|hf|hub|refresh|session)_?token)$|^(key|token)$",
+    re.IGNORECASE,
+)
 _AS_IT_IS = "What is meant as it stands goes into extra_body."
 _ELSEWHERE = frozenset({"min_tokens", "top_a"})
 """Parameters of compatible servers that are close to one of Together's, and no slip."""
@@ -92,12 +96,12 @@ def sort_out(kind: type[BaseModel], values: dict[str, Any]) -> None:
     further: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
     if not unknown and not further:
         return
-    wrong = list(_refused(kind.__name__, unknown, taken.known))
+    wrong = list(_refused(kind.__name__, unknown, taken.known, _AS_IT_IS))
     wrong += [f"{name} is given by itself and in model_kwargs." for name in unknown if name in further]
     if wrong:
         # The values may be keys, and tools print a traceback with its variables.
         hide(values, *unknown)
-        raise TogetherAISettingsError(f"{' '.join(wrong)} {_AS_IT_IS}")
+        raise TogetherAISettingsError(" ".join(wrong))
     for name, near in _slips(further, taken.known):
         warnings.warn(f"model_kwargs has {name}; {question(near)} {_AS_IT_IS}", stacklevel=3)
     for name in unknown:
@@ -126,9 +130,9 @@ def of_call(kind: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
             raise TogetherAIInputError(
                 f"{name} is no part of a request: give it to the object, {kind.__name__}({name}=...)."
             )
-        wrong = list(_refused(f"A request of {kind.__name__}", sorted(unknown), taken.known))
+        wrong = list(_refused(f"A request of {kind.__name__}", sorted(unknown), taken.known, _AS_IT_IS))
         if wrong:
-            raise TogetherAIInputError(f"{' '.join(wrong)} {_AS_IT_IS}")
+            raise TogetherAIInputError(" ".join(wrong))
     if taken.renamed.keys().isdisjoint(given):
         return dict(given)
     return {taken.renamed.get(name, name): value for name, value in given.items()}
@@ -147,13 +151,13 @@ def check_names(owner: str, names: Iterable[str], known: Collection[str]) -> Non
         raise TogetherAIInputError(" ".join(wrong))
 
 
-def _refused(owner: str, names: Iterable[str], known: Collection[str]) -> Iterator[str]:
+def _refused(owner: str, names: Iterable[str], known: Collection[str], advice: str = "") -> Iterator[str]:
     """What is said of names that must not pass."""
     names = [name for name in names if name not in known]
     slips = dict(_slips(names, known))
     for name in names:
         if name in slips:
-            yield f"{owner} has no argument {name}; {question(slips[name])}"
+            yield f"{owner} has no argument {name}; {question(slips[name])} {advice}".rstrip()
         elif _SECRET.search(name):
             yield f"{owner} has no argument {name}, and what looks like a secret is not sent."
 

@@ -103,11 +103,7 @@ class ClientFields(Habits):
         try:
             super().__init__(**values)
         except ValidationError as exc:
-            # pydantic wraps what a validator raises; the settings' own error says more, under its own class.
-            causes = [
-                error.get("ctx", {}).get("error") for error in exc.errors(include_url=False, include_input=False)
-            ]
-            found = next((cause for cause in causes if isinstance(cause, TogetherAISettingsError)), None)
+            found = _explained(exc)
             if found is None:
                 raise
         else:
@@ -282,6 +278,21 @@ class ClientFields(Habits):
             async for position, reply in replies:
                 each.take(position, reply)
         return each.results()
+
+
+def _explained(exc: ValidationError) -> TogetherAISettingsError | None:
+    """The error that says more than pydantic's, if there is one."""
+    errors = exc.errors(include_url=False)
+    for error in errors:
+        # pydantic wraps what a validator raises.
+        cause = error.get("ctx", {}).get("error")
+        if isinstance(cause, TogetherAISettingsError):
+            return cause
+    if not all(error["type"].startswith(("greater_than", "less_than")) for error in errors):
+        return None
+    # pydantic is told to hide inputs; a number is no key.
+    said = [f"{error['loc'][0]} is {error['input']!r}; {error['msg'].lower()}." for error in errors]
+    return TogetherAISettingsError(" ".join(said).replace("; input should", "; it should"))
 
 
 class _Each(Generic[_Result]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from hana_ai.api.addresses.spelling import question, similar
 from hana_ai.api.errors import TogetherAISettingsError
@@ -14,6 +14,8 @@ from hana_ai.api.langchain.arguments import taken_by
 
 class Habits(BaseModel):
     """Goes without fields of its own; see `ClientFields`, which has them."""
+
+    model_config = ConfigDict(defer_build=True)
 
     if TYPE_CHECKING:
         model: str | None

@@ -167,7 +167,8 @@ def _warn_of_slips() -> None:
     from hana_ai.api.addresses.dot_env import names_in, read
 
     data = read(_DOT_ENV)
-    places = {"the environment": list(os.environ), _DOT_ENV: names_in(data) if isinstance(data, bytes) else []}
+    file = os.path.abspath(_DOT_ENV)  # noqa: PTH100 - importing pathlib takes longer than everything else
+    places = {"the environment": list(os.environ), file: names_in(data) if isinstance(data, bytes) else []}
     for place, names in places.items():
         # What is one edit away from one of them has one of these; most processes have no such variable.
         near = [name for name in names if any(part in name.upper() for part in ("ENABL", "OGETHER_A", "_ACCEL"))]
