@@ -47,6 +47,55 @@ if TYPE_CHECKING:
     from hana_ai.api.transport.call import RetryEvent
     from hana_ai.api.usage.ledger import BudgetWarning, Ledger, UsageEvent, get_ledger, usage_tags
 
+    # The names for a type checker; in a program, those that can be imported, see `__getattr__`.
+    __all__ = [
+        "BudgetWarning",
+        "CacheStats",
+        "ChatTogetherAI",
+        "FallbackTarget",
+        "Ledger",
+        "RetryEvent",
+        "TogetherAI",
+        "TogetherAIAuthenticationError",
+        "TogetherAIBudgetExceededError",
+        "TogetherAICache",
+        "TogetherAIClient",
+        "TogetherAIConflictError",
+        "TogetherAIConnectionError",
+        "TogetherAIConnector",
+        "TogetherAIContextOverflowError",
+        "TogetherAIEmbeddingCache",
+        "TogetherAIEmbeddings",
+        "TogetherAIError",
+        "TogetherAIInputError",
+        "TogetherAIInvalidRequestError",
+        "TogetherAIModelNotFoundError",
+        "TogetherAINotEnabledError",
+        "TogetherAIPaymentRequiredError",
+        "TogetherAIPermissionDeniedError",
+        "TogetherAIRateLimitError",
+        "TogetherAIRequestError",
+        "TogetherAIRerank",
+        "TogetherAIResponseError",
+        "TogetherAIServerError",
+        "TogetherAISettings",
+        "TogetherAISettingsError",
+        "TogetherAIStatusError",
+        "TogetherAIStreamError",
+        "TogetherAIStructuredOutputError",
+        "TogetherAITimeoutError",
+        "TogetherHanaDB",
+        "TogetherVectorEngine",
+        "UsageEvent",
+        "activate",
+        "deactivate",
+        "get_ledger",
+        "get_together_ai_client",
+        "init_embedding_model",
+        "init_llm",
+        "usage_tags",
+    ]
+
 __version__ = "0.1.0"
 
 _MODULES = {
@@ -97,54 +146,6 @@ _MODULES = {
     "usage_tags": "usage",
 }
 
-__all__ = [
-    "BudgetWarning",
-    "CacheStats",
-    "ChatTogetherAI",
-    "FallbackTarget",
-    "Ledger",
-    "RetryEvent",
-    "TogetherAI",
-    "TogetherAIAuthenticationError",
-    "TogetherAIBudgetExceededError",
-    "TogetherAICache",
-    "TogetherAIClient",
-    "TogetherAIConflictError",
-    "TogetherAIConnectionError",
-    "TogetherAIConnector",
-    "TogetherAIContextOverflowError",
-    "TogetherAIEmbeddingCache",
-    "TogetherAIEmbeddings",
-    "TogetherAIError",
-    "TogetherAIInputError",
-    "TogetherAIInvalidRequestError",
-    "TogetherAIModelNotFoundError",
-    "TogetherAINotEnabledError",
-    "TogetherAIPaymentRequiredError",
-    "TogetherAIPermissionDeniedError",
-    "TogetherAIRateLimitError",
-    "TogetherAIRequestError",
-    "TogetherAIRerank",
-    "TogetherAIResponseError",
-    "TogetherAIServerError",
-    "TogetherAISettings",
-    "TogetherAISettingsError",
-    "TogetherAIStatusError",
-    "TogetherAIStreamError",
-    "TogetherAIStructuredOutputError",
-    "TogetherAITimeoutError",
-    "TogetherHanaDB",
-    "TogetherVectorEngine",
-    "UsageEvent",
-    "activate",
-    "deactivate",
-    "get_ledger",
-    "get_together_ai_client",
-    "init_embedding_model",
-    "init_llm",
-    "usage_tags",
-]
-
 
 def resolve_lazily(package: dict[str, object], modules: dict[str, str], name: str) -> object:
     """Import a public name of a package when it is first used (PEP 562), and keep it in the package.
@@ -172,6 +173,8 @@ def resolve_lazily(package: dict[str, object], modules: dict[str, str], name: st
 
 
 def __getattr__(name: str) -> object:
+    if name == "__all__":
+        return _importable()
     try:
         return resolve_lazily(globals(), _MODULES, name)
     except ModuleNotFoundError as exc:
@@ -182,8 +185,16 @@ def __getattr__(name: str) -> object:
         raise ModuleNotFoundError(message, name=absent) from exc
 
 
+def _importable() -> list[str]:
+    """The public names without those whose extra is not installed, so that ``import *`` works without it."""
+    from importlib.util import find_spec
+
+    absent = any(find_spec(name) is None for name in ("langchain_hana", "hana_ml"))
+    return [name for name, module in _MODULES.items() if not (absent and module.startswith("hana."))]
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_MODULES})
 
 
 def load_ipython_extension(ipython: object) -> None:

@@ -20,7 +20,6 @@ from hana_ai.api.langchain.messages import (
     settle_tools,
     tool_choice_to_wire,
 )
-from hana_ai.api.wire.schemas import PROVIDER
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput, ModelProfile
@@ -42,7 +41,8 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
     """A chat model of Together AI.
 
     Every parameter of a request is a field; None leaves it out. Fields can be assigned later, given to a single
-    call (``model.invoke(..., temperature=0)``) or bound. What has no field goes through `model_kwargs`.
+    call (``model.invoke(..., temperature=0)``) or bound. What has no field goes through `model_kwargs`. A Pydantic
+    class as a call's `response_format` puts its object into the message, as ``additional_kwargs["parsed"]``.
 
     Raises
     ------
@@ -71,6 +71,13 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         "reasoning_effort",
         "chat_template_kwargs",
     )
+    request_fields: ClassVar[frozenset[str]] = GenerationFields.request_fields | {
+        "messages",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "function_call",
+    }
     not_sent: ClassVar[frozenset[str]] = GenerationFields.not_sent | {
         "ls_structured_output_format",
         "structured_output_format",
@@ -110,8 +117,7 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
 
     def _get_ls_params(self, stop: Stop = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
-        params["ls_provider"] = PROVIDER
-        return params
+        return self._traced(params, stop)
 
     # --- the profile ---
 
@@ -144,12 +150,23 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         """The request's body, but for the model's name where that must be asked for."""
         own = {"model": self.model, "messages": messages_to_wire(messages)}
         body = self._merged(own, stop, kwargs, stream)
+        wanted = body.get("response_format")
+        if isinstance(wanted, type) or (isinstance(wanted, dict) and "properties" in wanted):
+            from hana_ai.api.langchain.parsed_answers import as_wire
+
+            body["response_format"] = as_wire(wanted, kwargs.get("strict"))
         settle_tools(body)
         return body
 
     def _generate_with_cache(
         self, messages: list[BaseMessage], stop: Stop = None, run_manager: SyncRun = None, **kwargs: Any
     ) -> ChatResult:
+        if isinstance(kwargs.get("response_format"), type):
+            from hana_ai.api.langchain.parsed_answers import on_the_wire, with_parsed
+
+            # Out here: a cache keeps the text alone.
+            kind, kwargs = on_the_wire(kwargs)
+            return with_parsed(self._generate_with_cache(messages, stop, run_manager, **kwargs), kind)
         if not has_cache(self.cache):
             return super()._generate_with_cache(messages, stop, run_manager, **kwargs)
         # Before the cache is asked: an answer must not be kept under "whatever is recommended today".
@@ -160,6 +177,11 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
     async def _agenerate_with_cache(
         self, messages: list[BaseMessage], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> ChatResult:
+        if isinstance(kwargs.get("response_format"), type):
+            from hana_ai.api.langchain.parsed_answers import on_the_wire, with_parsed
+
+            kind, kwargs = on_the_wire(kwargs)
+            return with_parsed(await self._agenerate_with_cache(messages, stop, run_manager, **kwargs), kind)
         if not has_cache(self.cache):
             return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
         model = (await self._awith_model(self._body([], stop, kwargs)))["model"]
@@ -183,14 +205,24 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         from hana_ai.api.langchain.chat_chunks import ChunkReader
 
-        return self._chunks(self._body(messages, stop, kwargs, stream=True), ChunkReader(), run_manager)
+        chunks = self._chunks(self._body(messages, stop, kwargs, stream=True), ChunkReader(), run_manager)
+        if isinstance(kwargs.get("response_format"), type):
+            from hana_ai.api.langchain.parsed_answers import then_parsed
+
+            return then_parsed(chunks, kwargs["response_format"])
+        return chunks
 
     def _astream(
         self, messages: list[BaseMessage], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         from hana_ai.api.langchain.chat_chunks import ChunkReader
 
-        return self._achunks(self._body(messages, stop, kwargs, stream=True), ChunkReader(), run_manager)
+        chunks = self._achunks(self._body(messages, stop, kwargs, stream=True), ChunkReader(), run_manager)
+        if isinstance(kwargs.get("response_format"), type):
+            from hana_ai.api.langchain.parsed_answers import athen_parsed
+
+            return athen_parsed(chunks, kwargs["response_format"])
+        return chunks
 
     # --- tools and structure ---
 

@@ -9,8 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack
 
 from langchain_core.embeddings import Embeddings
+from langchain_core.load.serializable import Serializable
 from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr
 
+from hana_ai.api.langchain.arguments import check_names
 from hana_ai.api.langchain.client_fields import ClientFields, Kind, merged_body
 from hana_ai.api.langchain.embedding_job import (
     BatchSize,
@@ -38,7 +40,7 @@ class _Options(TypedDict, total=False):
     show_progress: bool
 
 
-class TogetherAIEmbeddings(ClientFields, Embeddings):
+class TogetherAIEmbeddings(ClientFields, Serializable, Embeddings):
     """An embedding model of Together AI.
 
     Texts are sent in batches, several at a time, each different text once. What the server refuses as too large is
@@ -59,6 +61,7 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
 
     kind: ClassVar[Kind] = "embedding"
     path: ClassVar[str] = "/v1/embeddings"
+    request_fields: ClassVar[frozenset[str]] = frozenset({"model", "input", "encoding_format"})
 
     batch_size: int | None = Field(default=None, ge=1, validation_alias=AliasChoices("batch_size", "chunk_size"))
     """Most texts in a request. Default: TOGETHER_EMBEDDING_BATCH_SIZE."""
@@ -163,7 +166,14 @@ class TogetherAIEmbeddings(ClientFields, Embeddings):
     def get_text_embedding_batch(
         self, texts: Iterable[str], show_progress: bool = False, **kwargs: Any
     ) -> list[list[float]]:
-        """Embed documents, under the toolkit's name; further arguments are ignored, as in the toolkit."""
+        """Embed documents, under the toolkit's name; further arguments are ignored, as in the toolkit.
+
+        Raises
+        ------
+        TogetherAIInputError
+            As `embed_documents`; or an argument is close to `texts` or `show_progress`.
+        """
+        check_names("get_text_embedding_batch", kwargs, ("texts", "show_progress"))
         return self._embed(texts, show_progress=show_progress or self.show_progress).vectors
 
     # --- the width ---

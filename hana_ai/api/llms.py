@@ -13,7 +13,6 @@ from hana_ai.api.cache.hits import asking, has_cache, tags_of_prompts
 from hana_ai.api.langchain.client_fields import Kind
 from hana_ai.api.langchain.completions import CompletionReader, generations_from_wire, llm_result
 from hana_ai.api.langchain.generation_fields import GenerationFields
-from hana_ai.api.wire.schemas import PROVIDER
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
@@ -49,6 +48,7 @@ class TogetherAI(GenerationFields, BaseLLM):
 
     kind: ClassVar[Kind] = "language"
     path: ClassVar[str] = "/v1/completions"
+    request_fields: ClassVar[frozenset[str]] = GenerationFields.request_fields | {"prompt"}
 
     _body_of_call: JSONObject | None = PrivateAttr(default=None)
 
@@ -66,8 +66,7 @@ class TogetherAI(GenerationFields, BaseLLM):
 
     def _get_ls_params(self, stop: Stop = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
-        params["ls_provider"] = PROVIDER
-        return params
+        return self._traced(params, stop)
 
     # --- the cache ---
 

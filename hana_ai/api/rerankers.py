@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.documents.compressor import BaseDocumentCompressor
+from langchain_core.load.serializable import Serializable
 from pydantic import ConfigDict, Field
 
 from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.langchain.arguments import of_call
 from hana_ai.api.langchain.client_fields import ClientFields, Kind, merged_body
 from hana_ai.api.langchain.reranking import (
     PairScoring,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["RerankResult", "TogetherAIRerank"]
 
 
-class TogetherAIRerank(ClientFields, BaseDocumentCompressor):
+class TogetherAIRerank(ClientFields, Serializable, BaseDocumentCompressor):
     """A rerank model of Together AI.
 
     Settings that are missing or wrong raise TogetherAISettingsError.
@@ -48,6 +50,9 @@ class TogetherAIRerank(ClientFields, BaseDocumentCompressor):
 
     kind: ClassVar[Kind] = "rerank"
     path: ClassVar[str] = "/v1/rerank"
+    parameters: ClassVar[tuple[str, ...]] = ("top_n", "rank_fields", "return_documents")
+    """The fields that are sent under their own names."""
+    request_fields: ClassVar[frozenset[str]] = frozenset({"model", "query", "documents"})
 
     top_n: int | None = Field(default=None, ge=1)
     """How many documents to keep; None keeps all."""
@@ -124,7 +129,8 @@ class TogetherAIRerank(ClientFields, BaseDocumentCompressor):
         Raises
         ------
         TogetherAIInputError
-            A document is neither text nor an object, or `top_n` is below 1.
+            A document is neither text nor an object, `top_n` is below 1, or the name of a parameter is close to
+            another one.
         TogetherAIResponseError
             The reply does not rank the documents of the request.
         TogetherAIRequestError
@@ -201,6 +207,7 @@ class TogetherAIRerank(ClientFields, BaseDocumentCompressor):
             raise TogetherAIInputError(f"The query is a {type(query).__name__}, not a string.")
         if top_n is not None and top_n < 1:
             raise TogetherAIInputError(f"top_n is {top_n}; it must be 1 or more.")
+        given = of_call(type(self), parameters)
         body = merged_body(
             {
                 "model": self.model,
@@ -210,8 +217,9 @@ class TogetherAIRerank(ClientFields, BaseDocumentCompressor):
                 "return_documents": self.return_documents,
             },
             self.model_kwargs,
-            dict(parameters),
+            given,
             self.extra_body,
+            given.pop("extra_body", None),
         )
         body["documents"] = documents_to_wire(documents, body.get("rank_fields"))
         return body

@@ -5,6 +5,8 @@ The only module that knows the transport, the ledger, telemetry and the catalogu
 
 from __future__ import annotations
 
+import weakref
+
 from pydantic import SecretStr
 
 from hana_ai.api.catalog.catalog import LIFETIME, Catalog
@@ -20,7 +22,7 @@ from hana_ai.api.usage.ledger import Ledger
 from hana_ai.api.usage.meter import Meter
 from hana_ai.api.usage.telemetry import Telemetry
 
-__all__ = ["catalog_for", "catalog_of", "close_all", "get_transport", "ledger_for"]
+__all__ = ["catalog_for", "catalog_of", "close_all", "get_transport", "ledger_for", "left_by", "used_by"]
 
 _lock = RenewableLock()
 _transports: dict[tuple[str, SecretStr, int, UsageKey], Transport] = {}
@@ -62,6 +64,21 @@ def get_transport(
                     adviser=_Adviser(base_url, api_key),
                 )
     return transport
+
+
+def used_by(transport: Transport, user: object) -> Transport:
+    """Note who uses a transport, and return it."""
+    users = transport.users
+    if (key := id(user)) not in users:
+        users[key] = weakref.ref(user, lambda _: users.pop(key, None))
+    return transport
+
+
+def left_by(user: object) -> list[Transport]:
+    """Forget that somebody uses transports; returns those that nobody uses any more."""
+    transports = list(_transports.values())
+    left = [transport for transport in transports if transport.users.pop(id(user), None) is not None]
+    return [transport for transport in left if not transport.users and not transport.closed]
 
 
 def catalog_for(base_url: str, api_key: SecretStr, settings: TogetherAISettings | None = None) -> Catalog:

@@ -6,8 +6,11 @@ The toolkit's own HANA variables are read here too, so that one file configures 
 
 from __future__ import annotations
 
+import inspect
+import os
 from dataclasses import replace
 from decimal import Decimal
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -22,8 +25,10 @@ from hana_ai.api.addresses.checks import (
     hide,
     is_loopback,
 )
-from hana_ai.api.addresses.dot_env import explained, fault_of
+from hana_ai.api.addresses.dot_env import explained, fault_in, names_in, read
+from hana_ai.api.addresses.spelling import question, similar
 from hana_ai.api.addresses.targets import FallbackTarget, host_of, parse_fallback
+from hana_ai.api.addresses.variables import warn_of_slips
 from hana_ai.api.errors import TogetherAINotEnabledError, TogetherAISettingsError
 
 __all__ = ["DEFAULT_BASE_URL", "TogetherAISettings", "check_api_key", "check_base_url", "is_loopback"]
@@ -35,13 +40,15 @@ _SECRETS = (*_KEYS, "hana_password")
 class TogetherAISettings(BaseSettings):
     """The settings, as read when the object is made.
 
-    Fields can be given by name or by their environment variable's name.
+    Fields can be given by name or by their environment variable's name. A variable, or a line of `.env`, with a
+    name that is close to one of them is warned of once.
 
     Raises
     ------
     TogetherAISettingsError
-        A value is not allowed; the message names the variable, the value and what is allowed. Or `.env` is a pipe
-        or the like, larger than 1 MiB, no UTF-8, or can't be read.
+        A value is not allowed; the message names the variable, the value and what is allowed. There is no such
+        setting; the message names those that are close. Or `.env` is a pipe or the like, larger than 1 MiB, no
+        UTF-8, or can't be read.
 
     Examples
     --------
@@ -106,7 +113,10 @@ class TogetherAISettings(BaseSettings):
     def __init__(self, **values: Any) -> None:
         values = {name if name[:1] == "_" else name.lower(): value for name, value in values.items()}
         hide(values, *_SECRETS)
+        if not values.keys() <= _taken():
+            _refuse_unknown(values)
         _check_files(values.get("_env_file", self.model_config.get("env_file")))
+        warn_of_slips(os.environ, "the environment", _variables())
         try:
             super().__init__(**values)
         except ValidationError as exc:
@@ -224,8 +234,35 @@ class TogetherAISettings(BaseSettings):
 def _check_files(given: object) -> None:
     """Refuse files that can't be read, which pydantic would leave out, or stumble over without a name."""
     for path in given if isinstance(given, (list, tuple)) else (given,):
-        if path is not None and (fault := fault_of(path)) is not None:
-            raise TogetherAISettingsError(explained(path, fault))
+        if path is None:
+            continue
+        data = read(path)
+        fault = data if isinstance(data, str) else fault_in(data)
+        if isinstance(data, str) or fault is not None:
+            del data
+            raise TogetherAISettingsError(explained(path, str(fault)))
+        warn_of_slips(names_in(data), os.path.abspath(path), _variables())  # noqa: PTH100 - quick, for each object
+
+
+@cache
+def _variables() -> frozenset[str]:
+    return frozenset(name.upper() for name in TogetherAISettings.model_fields)
+
+
+@cache
+def _taken() -> frozenset[str]:
+    options = inspect.signature(BaseSettings.__init__).parameters
+    return frozenset([*TogetherAISettings.model_fields, *(name for name in options if name[0] == "_")])
+
+
+def _refuse_unknown(values: dict[str, Any]) -> None:
+    wrong = []
+    for name in sorted(values.keys() - _taken()):
+        near = similar(name, _taken())
+        wrong.append(f"TogetherAISettings has no {name}{'; ' + question(near) if near else '.'}")
+    # The values may be keys, and tools print a traceback with its variables.
+    hide(values, *values)
+    raise TogetherAISettingsError(" ".join(wrong))
 
 
 def _explain(exc: ValidationError, given: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,18 @@ _ROOT = Path(__file__).parents[2]
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(hana_ai.api, name).__name__ == name
     assert name in dir(hana_ai.api)
+
+
+def test_type_checkers_are_told_the_same_names() -> None:
+    tree = ast.parse(Path(hana_ai.api.__file__).read_text())
+    told = [
+        ast.literal_eval(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id == "__all__"
+    ]
+    assert told == [hana_ai.api.__all__]
 
 
 def test_every_error_is_public() -> None:

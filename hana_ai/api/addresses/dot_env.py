@@ -22,18 +22,8 @@ _KINDS = (
 )
 
 
-def fault_of(path: str | os.PathLike[str]) -> str | None:
-    """What makes a file of settings unreadable, in words that follow its name; None if nothing does.
-
-    A file that is missing, empty, the null device or the folder of a virtual environment counts as one without
-    settings.
-    """
-    data = read(path)
-    return data if isinstance(data, str) else fault_in(data)
-
-
 def fault_in(data: bytes) -> str | None:
-    """What is wrong with the content of such a file, as `fault_of`."""
+    """What makes the content of a file of settings unreadable, in words that follow its name; None if nothing."""
     if b"\0" in data:
         return "holds a NUL, so it is no text"
     try:
@@ -43,8 +33,24 @@ def fault_in(data: bytes) -> str | None:
     return None
 
 
+def names_in(data: bytes) -> list[str]:
+    """The names that such a file has values for, in the order of its lines."""
+    found = []
+    for line in data.splitlines():
+        # Importing re takes longer than everything else.
+        name, equals, _ = line.partition(b"=")
+        name = name.strip().removeprefix(b"export ").strip(b" \t'\"")
+        if equals and name.isascii() and name.decode().isidentifier():
+            found.append(name.decode())
+    return found
+
+
 def read(path: str | os.PathLike[str]) -> bytes | str:
-    """The bytes of a file of settings; a str is the fault, as of `fault_of`."""
+    """The bytes of a file of settings; a str is the fault, as of `fault_in`.
+
+    A file that is missing, empty, the null device or the folder of a virtual environment counts as one without
+    settings.
+    """
     try:
         status = os.stat(path)  # noqa: PTH116 - importing pathlib takes longer than everything else
     except (FileNotFoundError, NotADirectoryError):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr
 
 from hana_ai.api.addresses.carrying import Packed, pack, unpack
 from hana_ai.api.addresses.checks import check_api_key, hide
+from hana_ai.api.addresses.spelling import unknown_keys
 from hana_ai.api.connector.replies import Anything, Identity, Page, read_reply, schema_of
 from hana_ai.api.errors import (
     TogetherAIError,
@@ -285,9 +286,11 @@ def read_config(config: Mapping[str, object]) -> TogetherAISettings:
     Raises
     ------
     TogetherAISettingsError
-        There is no key, or it cannot be one.
+        There is no key, it cannot be one, or the configuration has a key of another name.
     """
     key = config.get("api_key")
+    if wrong := unknown_keys(config, ("api_key", "base_url", "project_id"), "config"):
+        raise TogetherAISettingsError(wrong)
     if not key:
         raise TogetherAISettingsError("api_key is required")
     if not isinstance(key, SecretStr):

@@ -8,8 +8,10 @@ from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
+from hana_ai.api.addresses.spelling import unknown_keys
 from hana_ai.api.connector.account import MODEL_PATH, Account
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIModelNotFoundError
+from hana_ai.api.langchain.ranges import check_body
 
 if TYPE_CHECKING:
     from together.types.models import Config
@@ -62,11 +64,10 @@ class EndpointConfig:
             A key is unknown, or a value is not allowed.
         """
         given: dict[str, Any] = dict(config or {})
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(given) - set(known))
-        if unknown:
-            raise TogetherAIInputError(f"{name} has no key {', '.join(unknown)}; it takes {', '.join(known)}.")
+        if wrong := unknown_keys(given, [field.name for field in fields(cls)], name):
+            raise TogetherAIInputError(wrong)
         made = cls(**given)
+        check_body(made.generation)
         if made.type not in (None, "dedicated", "serverless"):
             raise TogetherAIInputError(f'{name}["type"] is "dedicated" or "serverless", not {made.type!r}.')
         if made.adapter_mode not in (None, "dynamic", "fixed", "disabled"):

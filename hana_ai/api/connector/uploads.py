@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
+from hana_ai.api.addresses.spelling import unknown_keys
 from hana_ai.api.connector.account import Account
 from hana_ai.api.connector.deployment_plan import EndpointConfig, require_model
 from hana_ai.api.connector.endpoints import Endpoints
@@ -399,6 +400,8 @@ class Uploads:
 
 
 def _metadata(metadata: Mapping[str, object]) -> tuple[str, str]:
+    if wrong := unknown_keys(metadata, ("name", "base_model", "description", "token"), "metadata"):
+        raise TogetherAIInputError(wrong)
     missing = [name for name in ("name", "base_model") if not metadata.get(name)]
     if missing:
         raise TogetherAIInputError(f"metadata needs {' and '.join(missing)}.")

@@ -19,12 +19,14 @@ from hana_ai.api.hana.embedding import width_of
 from hana_ai.api.hana.rows import LONGEST_ID, Row, read_rows
 from hana_ai.api.hana.vector_column import packed
 from hana_ai.api.hana.vector_table import VectorTable
+from hana_ai.api.langchain.arguments import check_names
 from hana_ai.api.storage.quoting import quoted
 
 if TYPE_CHECKING:
     from hdbcli.dbapi import Connection  # type: ignore[import-untyped]
 
 _IDS_AT_ONCE = 500
+_OF_ADD_TEXTS = ("texts", "metadatas", "embeddings", "ids", "batch_size", "resume", "use_map_merge")
 
 
 class TogetherHanaDB(VectorTable):
@@ -117,11 +119,12 @@ vector_column_type, specific_metadata_columns
         Raises
         ------
         TogetherAIInputError
-            The vectors do not fit the column, the iterables differ in length, or an id is too long. What was
-            committed before stays.
+            The vectors do not fit the column, the iterables differ in length, an id is too long, or an argument's
+            name is close to another one. What was committed before stays.
         TogetherAIRequestError
             A batch cannot be embedded; earlier ones are committed.
         """
+        check_names("add_texts", kwargs, _OF_ADD_TEXTS)
         if use_map_merge:
             if self.id_column is not None:
                 raise TogetherAIInputError("use_map_merge writes no ids; open the table with id_column=None.")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Sel
 
 from pydantic import (
     AliasChoices,
-    BaseModel,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -21,6 +20,8 @@ from pydantic import (
 from hana_ai.api.addresses.checks import check_api_key, check_base_url, hide
 from hana_ai.api.addresses.targets import FallbackTarget, targets_of
 from hana_ai.api.errors import TogetherAISettingsError
+from hana_ai.api.langchain.arguments import sort_out
+from hana_ai.api.langchain.habits import Habits
 from hana_ai.api.transport.call import Call, OnRetry
 from hana_ai.api.usage.key import IN_MEMORY, UsageKey, usage_key
 from hana_ai.api.usage.tags import own_tags
@@ -39,13 +40,14 @@ ReadReply = Callable[["JSONObject", "Reply"], _Result]
 """Takes a body and the reply to it."""
 
 
-class ClientFields(BaseModel):
+class ClientFields(Habits):
     """Fields that default to the settings and can be assigned at any time.
 
     Raises
     ------
     TogetherAISettingsError
-        There is no key, or a setting has a value that is not allowed.
+        There is no key, a setting or a field has a value that is not allowed, or there is no such field, but one
+        with a name that is close.
     """
 
     # Inputs are hidden, since the key can be among them.
@@ -58,6 +60,8 @@ class ClientFields(BaseModel):
     """Kind of model, as the catalogue calls it."""
     path: ClassVar[str]
     """Where requests are sent, below the address."""
+    request_fields: ClassVar[frozenset[str]] = frozenset({"model"})
+    """The names that a request has for what is no field here, or another one."""
 
     model: str | None = Field(default=None, validation_alias=AliasChoices("model", "model_name"))
     """Name of a model, or of an endpoint of your own. Default: the environment variable for this kind of model,
@@ -95,44 +99,16 @@ class ClientFields(BaseModel):
 
     def __init__(self, **values: Any) -> None:
         hide(values, "api_key", "together_api_key")
+        sort_out(type(self), values)
         try:
             super().__init__(**values)
         except ValidationError as exc:
-            # pydantic wraps what a validator raises; the settings' own error says more, under its own class.
-            causes = [
-                error.get("ctx", {}).get("error") for error in exc.errors(include_url=False, include_input=False)
-            ]
-            found = next((cause for cause in causes if isinstance(cause, TogetherAISettingsError)), None)
+            found = _explained(exc)
             if found is None:
                 raise
         else:
             return
         raise found
-
-    @property
-    def lc_secrets(self) -> dict[str, str]:
-        """Where a loaded object finds its key again."""
-        return {"api_key": "TOGETHER_API_KEY"}
-
-    def __getstate__(self) -> dict[str, object]:
-        from hana_ai.api.langchain.pickling import without_keys
-
-        return without_keys(super().__getstate__())
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        from hana_ai.api.langchain.pickling import with_keys
-
-        super().__setstate__(with_keys(state, type(self).__name__))
-
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        """Whether LangChain can save objects of this class; it can."""
-        return True
-
-    @classmethod
-    def get_lc_namespace(cls) -> list[str]:
-        """The module's path, for loading."""
-        return cls.__module__.split(".")
 
     @field_validator("base_url", mode="before")
     @classmethod
@@ -216,10 +192,11 @@ class ClientFields(BaseModel):
     def transport(self) -> Transport:
         """The shared transport for this object's address and key, as they are now."""
         # Here, as the settings above: nothing of it is needed before the first call.
-        from hana_ai.api.service import get_transport
+        from hana_ai.api.service import get_transport, used_by
 
         base_url, api_key = self._address
-        return get_transport(base_url=base_url, api_key=api_key, max_concurrency=self._limit, usage=self._usage)
+        found = get_transport(base_url=base_url, api_key=api_key, max_concurrency=self._limit, usage=self._usage)
+        return used_by(found, self)
 
     @property
     def _catalog(self) -> Catalog:
@@ -301,6 +278,21 @@ class ClientFields(BaseModel):
             async for position, reply in replies:
                 each.take(position, reply)
         return each.results()
+
+
+def _explained(exc: ValidationError) -> TogetherAISettingsError | None:
+    """The error that says more than pydantic's, if there is one."""
+    errors = exc.errors(include_url=False)
+    for error in errors:
+        # pydantic wraps what a validator raises.
+        cause = error.get("ctx", {}).get("error")
+        if isinstance(cause, TogetherAISettingsError):
+            return cause
+    if not all(error["type"].startswith(("greater_than", "less_than")) for error in errors):
+        return None
+    # pydantic is told to hide inputs; a number is no key.
+    said = [f"{error['loc'][0]} is {error['input']!r}; {error['msg'].lower()}." for error in errors]
+    return TogetherAISettingsError(" ".join(said).replace("; input should", "; it should"))
 
 
 class _Each(Generic[_Result]):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 
-from hana_ai.api.errors import TogetherAIInputError, TogetherAIStreamError
+from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError, TogetherAIStreamError
+from hana_ai.api.langchain.arguments import of_call
 from hana_ai.api.langchain.client_fields import ClientFields, Run, merged_body
+from hana_ai.api.langchain.ranges import RANGES, check_body, check_field
+from hana_ai.api.wire.schemas import PROVIDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from langchain_core.caches import BaseCache
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.language_models.base import LangSmithParams
+    from langchain_core.messages import BaseMessage
 
     from hana_ai.api.settings import TogetherAISettings
     from hana_ai.api.wire.schemas import JSONObject
@@ -60,19 +65,20 @@ class GenerationFields(ClientFields):
         "safety_model",
     )  # fmt: skip
     """The fields that are sent under their own names, beside `stop`."""
+    request_fields: ClassVar[frozenset[str]] = frozenset({"model", "stop", "stream_options"})
     not_sent: ClassVar[frozenset[str]] = frozenset({"stream", "stream_usage"})
     """Arguments of a call that are for this package or for LangChain."""
 
     temperature: float | None = None
-    """0 always takes the likeliest token; larger is more random."""
+    """0 to 2; 0 always takes the likeliest token, larger is more random."""
     top_p: float | None = None
-    """Sample from the likeliest tokens whose probabilities add up to this."""
+    """0 to 1: sample from the likeliest tokens whose probabilities add up to this."""
     top_k: int | None = None
-    """Sample from this many likeliest tokens."""
+    """Sample from this many likeliest tokens; -1 from all."""
     min_p: float | None = None
-    """Sample from tokens at least this likely, relative to the likeliest."""
+    """0 to 1: sample from tokens at least this likely, relative to the likeliest."""
     max_tokens: int | None = Field(
-        default=None, ge=1, validation_alias=AliasChoices("max_tokens", "max_completion_tokens")
+        default=None, validation_alias=AliasChoices("max_tokens", "max_completion_tokens")
     )
     """Most tokens to generate, reasoning included."""
     repetition_penalty: float | None = None
@@ -85,11 +91,11 @@ class GenerationFields(ClientFields):
     """Token ids and what is added to their logits."""
     seed: int | None = None
     """For reproducible answers, as far as the server can."""
-    n: int | None = Field(default=None, ge=1, le=128)
-    """How many answers to generate for a prompt; streams have one."""
+    n: int | None = None
+    """How many answers to generate for a prompt, 1 to 128; streams have one."""
     stop: list[str] | str | None = Field(default=None, validation_alias=AliasChoices("stop", "stop_sequences"))
     """Where to stop generating; a string counts as a list of one."""
-    logprobs: int | None = Field(default=None, ge=0, le=20)
+    logprobs: int | None = None
     """How many log probabilities to return per token, 0 to 20. They are in a message's
     ``response_metadata["logprobs"]``, and in a completion's ``generation_info["logprobs"]``."""
     echo: bool | None = None
@@ -101,11 +107,18 @@ class GenerationFields(ClientFields):
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Further fields of the request."""
     extra_body: dict[str, Any] | None = None
-    """Further fields of the request that win over all others."""
+    """Further fields of the request that win over all others, and are sent as they are, without any check."""
 
     if TYPE_CHECKING:
-        # A field of LangChain's own base, which stands beside this one.
+        # Fields of LangChain's own base, which stands beside this one.
         cache: BaseCache | bool | None
+        custom_get_token_ids: Callable[[str], list[int]] | None
+
+    @field_validator(*RANGES)
+    @classmethod
+    def _in_range(cls, value: object, info: ValidationInfo) -> object:
+        check_field(str(info.field_name), value)
+        return value
 
     def _fill_own(self, settings: TogetherAISettings) -> None:
         if self.cache is None and settings.together_cache is not None:
@@ -113,7 +126,63 @@ class GenerationFields(ClientFields):
 
             self.cache = answers_of(settings)
 
+    # --- tokens ---
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the ids of a text's tokens, by `custom_get_token_ids` or the model's tokenizer, if it is at hand.
+
+        Raises
+        ------
+        TogetherAISettingsError
+            It is not; the message says how it would be.
+        """
+        ids_of = self._tokenizer
+        if ids_of is None:
+            raise TogetherAISettingsError(
+                f"There is no tokenizer of {self.model} here. Give the object custom_get_token_ids=..., or have "
+                "its tokenizer.json in the cache of Hugging Face and the package tokenizers installed. "
+                "get_num_tokens goes without one, by an estimate."
+            )
+        return ids_of(text)
+
+    def get_num_tokens(self, text: str) -> int:
+        """Count the tokens of a text: exactly where `get_token_ids` has a tokenizer, else by an estimate.
+
+        That is within 20 % of the tokenizers of recent models in Western European languages, code and data, and
+        within 50 % in other scripts.
+        """
+        ids_of = self._tokenizer
+        if ids_of is not None:
+            return len(ids_of(text))
+        from hana_ai.api.langchain.token_estimates import estimated
+
+        return estimated(text)
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """Count the tokens of messages, and of tools, as `get_num_tokens` counts their texts.
+
+        Four more stand for the frame of each message in a chat template, and 1,600 for each picture.
+        """
+        from hana_ai.api.langchain.token_estimates import of_messages
+
+        return of_messages(messages, tools, self.get_num_tokens)
+
+    @property
+    def _tokenizer(self) -> Callable[[str], list[int]] | None:
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids
+        from hana_ai.api.langchain.token_estimates import tokenizer_of
+
+        return tokenizer_of(self.model)
+
     # --- requests ---
+
+    def _traced(self, params: LangSmithParams, stop: Stop) -> LangSmithParams:
+        """What LangSmith is told beside what LangChain's base tells it."""
+        params["ls_provider"] = PROVIDER
+        if stops := stop_list(self.stop if stop is None else stop):
+            params["ls_stop"] = stops
+        return params
 
     def _parameters(self) -> JSONObject:
         """The fields that a request of this object has, as they are now."""
@@ -125,11 +194,16 @@ class GenerationFields(ClientFields):
 
     def _merged(self, own: JSONObject, stop: Stop, kwargs: Mapping[str, Any], stream: bool) -> JSONObject:
         """Put a body together from what the class itself sends, the fields, and the arguments of one call."""
-        given = {name: value for name, value in kwargs.items() if name not in self.not_sent}
+        given = of_call(type(self), kwargs) if kwargs else {}
         extra = given.pop("extra_body", None)
+        for name in self.not_sent & given.keys():
+            del given[name]
         if stop is not None:
             given["stop"] = stop
-        body = merged_body(own, self._parameters(), self.model_kwargs, given, self.extra_body, extra)
+        body = merged_body(own, self._parameters(), self.model_kwargs, given)
+        check_body(body)
+        if self.extra_body or extra:
+            body = merged_body(body, self.extra_body, extra)
         if "stop" in body and (stops := stop_list(body.pop("stop"))):
             # An empty list asks for nothing and takes the object's own stops away.
             body["stop"] = stops

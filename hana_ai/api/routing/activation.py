@@ -123,10 +123,18 @@ def status() -> RoutingStatus:
 
 
 def _seams() -> Sequence[Seam]:
-    from hana_ai.api.routing import gen_ai_hub, hub_classes, toolkit, vector_tables, workarounds, workers
+    from hana_ai.api.routing import (
+        gen_ai_hub,
+        hub_classes,
+        langchain_init,
+        toolkit,
+        vector_tables,
+        workarounds,
+        workers,
+    )
 
-    hub = (*gen_ai_hub.SEAMS, *hub_classes.SEAMS)
-    return (*toolkit.SEAMS, *vector_tables.SEAMS, *hub, *workers.SEAMS, *workarounds.SEAMS)
+    others = (*gen_ai_hub.SEAMS, *hub_classes.SEAMS, *langchain_init.SEAMS)
+    return (*toolkit.SEAMS, *vector_tables.SEAMS, *others, *workers.SEAMS, *workarounds.SEAMS)
 
 
 def is_enabled() -> bool:
@@ -143,6 +151,7 @@ def is_enabled() -> bool:
     # Where the environment says no, it does not matter what `.env` is.
     found = set_here if set_here.get(_SWITCH, "").lower() in _FALSE else {**_from_dot_env(), **set_here}
     if not found.get(_SWITCH):
+        _warn_of_slips()
         return False
     switch, master = found[_SWITCH].lower(), (found.get(_MASTER) or "true").lower()
     if not {switch, master} <= _TRUE | _FALSE:
@@ -151,6 +160,22 @@ def is_enabled() -> bool:
         # This raises, and says what is wrong.
         return TogetherAISettings().enabled
     return switch in _TRUE and master in _TRUE
+
+
+def _warn_of_slips() -> None:
+    """Warn where one of the two variables is misspelled: the settings, which warn as well, are not read then."""
+    from hana_ai.api.addresses.dot_env import names_in, read
+
+    data = read(_DOT_ENV)
+    file = os.path.abspath(_DOT_ENV)  # noqa: PTH100 - importing pathlib takes longer than everything else
+    places = {"the environment": list(os.environ), file: names_in(data) if isinstance(data, bytes) else []}
+    for place, names in places.items():
+        # What is one edit away from one of them has one of these; most processes have no such variable.
+        near = [name for name in names if any(part in name.upper() for part in ("ENABL", "OGETHER_A", "_ACCEL"))]
+        if near := [name for name in near if not name.upper().startswith("TOGETHER_")]:
+            from hana_ai.api.addresses.variables import warn_of_slips
+
+            warn_of_slips(near, place, frozenset(name.upper() for name in _NAMES))
 
 
 def _from_dot_env() -> dict[str, str]:

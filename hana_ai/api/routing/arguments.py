@@ -89,6 +89,7 @@ def fields_of(
     TogetherAIInputError
         An argument is neither a field nor without meaning; the message names it.
     """
+    from hana_ai.api.addresses.spelling import question, similar
     from hana_ai.api.errors import TogetherAIInputError
 
     fields = dict(_names_of(kind))
@@ -106,9 +107,11 @@ def fields_of(
                 logging.INFO, f"{where}({name}=...) has no meaning for a model of Together AI, and is left out."
             )
     if unknown:
+        near = {other for name in unknown for other in similar(name, {*fields, *(renamed or {})})}
+        meant = f"; {question(sorted(near))}" if near else "."
         raise TogetherAIInputError(
-            f"{where} is routed to {kind.__name__}, which has no {' and no '.join(unknown)}. Leave that out, or "
-            "make SAP's own model in a block of hana_ai.api.routing.stay()."
+            f"{where} is routed to {kind.__name__}, which has no {' and no '.join(unknown)}{meant} Leave that "
+            "out, or make SAP's own model in a block of hana_ai.api.routing.stay()."
         )
     return found
 

@@ -81,6 +81,7 @@ class Patcher:
         self._is_active = is_active
         self._replaced: list[tuple[ModuleType | type, str, object, object]] = []
         self._constructed: list[type] = []
+        self._afterwards: list[Callable[[], object]] = []
 
     def replace(
         self, owner: ModuleType | type, name: str, route: Callable[..., object], parameters: Sequence[str]
@@ -156,6 +157,10 @@ class Patcher:
         _makers[owner] = lambda *args, **kwargs: make(*args, **kwargs) if is_active() else None
         self._constructed.append(owner)
 
+    def after_undoing(self, call: Callable[[], object]) -> None:
+        """Call something after the rest is undone, such as what forgets what it has led to."""
+        self._afterwards.append(call)
+
     def undo(self) -> None:
         """Restore what was there, unless somebody else changed it since: their change would be lost."""
         constructed, self._constructed = self._constructed, []
@@ -168,6 +173,9 @@ class Patcher:
         for owner, name, original, value in reversed(replaced):
             if vars(owner).get(name) is value:
                 setattr(owner, name, original)
+        afterwards, self._afterwards = self._afterwards, []
+        for call in afterwards:
+            call()
 
 
 _makers: dict[type, Callable[..., object | None]] = {}

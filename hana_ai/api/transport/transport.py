@@ -33,6 +33,8 @@ from hana_ai.api.transport.watching import Adviser, Observers, Watched, Watcher
 from hana_ai.api.wire.headers import request_id_of
 
 if TYPE_CHECKING:
+    from weakref import ref
+
     from together import AsyncTogether
 
     from hana_ai.api.transport.breaker import CircuitBreaker
@@ -84,6 +86,8 @@ class Transport:
         self.api_key = api_key
         self.closed = False
         """Whether `close` was called."""
+        self.users: dict[int, ref[object]] = {}
+        """Who asks through it, by their ids, for whoever keeps it; they may have no hash."""
         self._home: tuple[Engine | None, Destination | None] = (None, None)
         self._max_concurrency = max_concurrency
         self._observers = Observers(watchers, adviser)

@@ -93,7 +93,7 @@ async def test_a_range_of_replicas_has_a_range_of_prices(connector: TogetherAICo
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"typ": "dedicated"}, "has no key typ; it takes type, hardware"),
+        ({"typ": "dedicated"}, r"has no key typ; did you mean type\? It takes type, hardware"),
         ({"type": "shared"}, '"dedicated" or "serverless"'),
         ({"min_replicas": 0}, "1 <= min_replicas"),
         ({"min_replicas": 3, "max_replicas": 2}, "1 <= min_replicas"),

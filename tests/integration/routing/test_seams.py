@@ -317,6 +317,10 @@ def test_the_status_lists_every_seam_with_its_version_and_none_has_changed_upstr
         "multiprocessing.spawn",
         "hana_ai.mem0.hana_mem0_adapter",
         "hana_ai.vectorstore.union_vector_stores",
+        "langchain.chat_models.base",
+        "langchain.embeddings.base",
+        "langchain_classic.chat_models.base",
+        "langchain_classic.embeddings",
     ):
         importlib.import_module(module)
     found = routing.status()
