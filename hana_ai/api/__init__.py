@@ -35,9 +35,11 @@ if TYPE_CHECKING:
         TogetherAIStreamError,
         TogetherAIStructuredOutputError,
         TogetherAITimeoutError,
+        TogetherAIUnsafeContentError,
     )
     from hana_ai.api.hana.vector_engine import TogetherVectorEngine
     from hana_ai.api.hana.vector_store import TogetherHanaDB
+    from hana_ai.api.langchain.guarding import TogetherGuardMiddleware
     from hana_ai.api.llms import TogetherAI
     from hana_ai.api.rerankers import TogetherAIRerank
     from hana_ai.api.routing import activate, deactivate
@@ -85,6 +87,8 @@ _MODULES = {
     "TogetherAIStreamError": "errors",
     "TogetherAIStructuredOutputError": "errors",
     "TogetherAITimeoutError": "errors",
+    "TogetherAIUnsafeContentError": "errors",
+    "TogetherGuardMiddleware": "langchain.guarding",
     "TogetherHanaDB": "hana.vector_store",
     "TogetherVectorEngine": "hana.vector_engine",
     "UsageEvent": "usage",
@@ -133,6 +137,8 @@ __all__ = [
     "TogetherAIStreamError",
     "TogetherAIStructuredOutputError",
     "TogetherAITimeoutError",
+    "TogetherAIUnsafeContentError",
+    "TogetherGuardMiddleware",
     "TogetherHanaDB",
     "TogetherVectorEngine",
     "UsageEvent",
@@ -175,10 +181,14 @@ def __getattr__(name: str) -> object:
     try:
         return resolve_lazily(globals(), _MODULES, name)
     except ModuleNotFoundError as exc:
-        if not _MODULES[name].startswith("hana."):
-            raise
         absent = (exc.name or "").partition(".")[0]
-        message = f"{name} needs {absent}: pip install 'hana-ai-together[toolkit]'"
+        if _MODULES[name].startswith("hana."):
+            installed_by = "'hana-ai-together[toolkit]'"
+        elif absent in ("langchain", "langgraph"):
+            installed_by = "langchain"
+        else:
+            raise
+        message = f"{name} needs {absent}: pip install {installed_by}"
         raise ModuleNotFoundError(message, name=absent) from exc
 
 
