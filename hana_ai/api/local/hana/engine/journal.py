@@ -1,9 +1,9 @@
 """A transaction that can undo one statement, over a database that cannot.
 
-Any error ends a DuckDB transaction, and it has no savepoints; HANA undoes the failing statement alone, or what came
-after a savepoint. So the transaction remembers its effects: which rows it removed and which it added, by the hidden
-row number that every table has. It is rolled back then, and the remembered rows are put back, as rows: SQL that
-gives another answer the second time (RAND, sequences, the clock) is never run twice.
+Any error ends a DuckDB transaction, and it has no savepoints; HANA undoes the failing statement alone, or what
+came after a savepoint. So the transaction remembers its effects: which rows it removed and which it added, by the
+hidden row number that every table has. It is rolled back then, and the remembered rows are put back, as rows: SQL
+that gives another answer the second time (RAND, sequences, the clock) is never run twice.
 
 Rows are copied aside only when another statement follows, so a transaction of one statement, the usual case under
 autocommit, pays nothing.
