@@ -94,7 +94,7 @@ class Habits(BaseModel):
         if type(self) is not type(other):
             return NotImplemented
         # Not all of __dict__: LangChain caches things there, too.
-        return all(self.__dict__[name] == other.__dict__[name] for name in type(self).model_fields)
+        return all(self.__dict__.get(name) == other.__dict__.get(name) for name in type(self).model_fields)
 
     __hash__ = None  # type: ignore[assignment]
 
