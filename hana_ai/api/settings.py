@@ -113,8 +113,8 @@ class TogetherAISettings(BaseSettings):
     def __init__(self, **values: Any) -> None:
         values = {name if name[:1] == "_" else name.lower(): value for name, value in values.items()}
         hide(values, *_SECRETS)
-        if not values.keys() <= _taken():
-            _refuse_unknown(values)
+        if not values.keys() <= (taken := _taken(type(self))):
+            _refuse_unknown(values, taken)
         _check_files(values.get("_env_file", self.model_config.get("env_file")))
         warn_of_slips(os.environ, "the environment", _variables())
         try:
@@ -250,15 +250,15 @@ def _variables() -> frozenset[str]:
 
 
 @cache
-def _taken() -> frozenset[str]:
+def _taken(kind: type[TogetherAISettings]) -> frozenset[str]:
     options = inspect.signature(BaseSettings.__init__).parameters
-    return frozenset([*TogetherAISettings.model_fields, *(name for name in options if name[0] == "_")])
+    return frozenset([*kind.model_fields, *(name for name in options if name[0] == "_")])
 
 
-def _refuse_unknown(values: dict[str, Any]) -> None:
+def _refuse_unknown(values: dict[str, Any], taken: frozenset[str]) -> None:
     wrong = []
-    for name in sorted(values.keys() - _taken()):
-        near = similar(name, _taken())
+    for name in sorted(values.keys() - taken):
+        near = similar(name, taken)
         wrong.append(f"TogetherAISettings has no {name}{'; ' + question(near) if near else '.'}")
     # The values may be keys, and tools print a traceback with its variables.
     hide(values, *values)

@@ -305,6 +305,11 @@ def test_a_misspelled_setting_is_an_error() -> None:
     with pytest.raises(TogetherAISettingsError, match="has no whatever"):
         TogetherAISettings(whatever=1)
 
+    class Own(TogetherAISettings):
+        whatever: int = 0
+
+    assert Own(whatever=1).whatever == 1
+
 
 def test_a_misspelled_variable_is_warned_of_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

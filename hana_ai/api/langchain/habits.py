@@ -93,7 +93,7 @@ class Habits(BaseModel):
         # What an object has learned of its server meanwhile makes it no other one.
         if type(self) is not type(other):
             return NotImplemented
-        # Not all of __dict__: LangChain caches things there, too. A profile that was not given is not there.
+        # Not all of __dict__: LangChain caches things there, too.
         return all(self.__dict__.get(name) == other.__dict__.get(name) for name in type(self).model_fields)
 
     __hash__ = None  # type: ignore[assignment]
