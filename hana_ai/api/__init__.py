@@ -35,9 +35,11 @@ if TYPE_CHECKING:
         TogetherAIStreamError,
         TogetherAIStructuredOutputError,
         TogetherAITimeoutError,
+        TogetherAIUnsafeContentError,
     )
     from hana_ai.api.hana.vector_engine import TogetherVectorEngine
     from hana_ai.api.hana.vector_store import TogetherHanaDB
+    from hana_ai.api.langchain.guarding import TogetherGuardMiddleware
     from hana_ai.api.llms import TogetherAI
     from hana_ai.api.rerankers import TogetherAIRerank
     from hana_ai.api.routing import activate, deactivate
@@ -84,6 +86,8 @@ if TYPE_CHECKING:
         "TogetherAIStreamError",
         "TogetherAIStructuredOutputError",
         "TogetherAITimeoutError",
+        "TogetherAIUnsafeContentError",
+        "TogetherGuardMiddleware",
         "TogetherHanaDB",
         "TogetherVectorEngine",
         "UsageEvent",
@@ -134,6 +138,8 @@ _MODULES = {
     "TogetherAIStreamError": "errors",
     "TogetherAIStructuredOutputError": "errors",
     "TogetherAITimeoutError": "errors",
+    "TogetherAIUnsafeContentError": "errors",
+    "TogetherGuardMiddleware": "langchain.guarding",
     "TogetherHanaDB": "hana.vector_store",
     "TogetherVectorEngine": "hana.vector_engine",
     "UsageEvent": "usage",
@@ -145,6 +151,10 @@ _MODULES = {
     "init_llm": "routing.gen_ai_hub",
     "usage_tags": "usage",
 }
+
+
+_NEEDS = {"hana.": ("langchain_hana", "hana_ml"), "langchain.guarding": ("langchain",)}
+"""The packages that some modules need beside those that are always installed."""
 
 
 def resolve_lazily(package: dict[str, object], modules: dict[str, str], name: str) -> object:
@@ -178,19 +188,25 @@ def __getattr__(name: str) -> object:
     try:
         return resolve_lazily(globals(), _MODULES, name)
     except ModuleNotFoundError as exc:
-        if not _MODULES[name].startswith("hana."):
-            raise
         absent = (exc.name or "").partition(".")[0]
-        message = f"{name} needs {absent}: pip install 'hana-ai-together[toolkit]'"
+        if _MODULES[name].startswith("hana."):
+            installed_by = "'hana-ai-together[toolkit]'"
+        elif absent in ("langchain", "langgraph"):
+            installed_by = "langchain"
+        else:
+            raise
+        message = f"{name} needs {absent}: pip install {installed_by}"
         raise ModuleNotFoundError(message, name=absent) from exc
 
 
 def _importable() -> list[str]:
-    """The public names without those whose extra is not installed, so that ``import *`` works without it."""
+    """The public names without those that need a package that is absent, so that ``import *`` works without it."""
     from importlib.util import find_spec
 
-    absent = any(find_spec(name) is None for name in ("langchain_hana", "hana_ml"))
-    return [name for name, module in _MODULES.items() if not (absent and module.startswith("hana."))]
+    absent = tuple(
+        module for module, needed in _NEEDS.items() if any(find_spec(package) is None for package in needed)
+    )
+    return [name for name, module in _MODULES.items() if not module.startswith(absent)]
 
 
 def __dir__() -> list[str]:

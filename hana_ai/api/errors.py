@@ -7,6 +7,7 @@
     │   └── TogetherAINotEnabledError              ENABLE_TOGETHER_AI is not true
     ├── TogetherAIInputError (ValueError)          refused before anything was sent
     ├── TogetherAIBudgetExceededError              TOGETHER_BUDGET_USD is spent; nothing was sent
+    ├── TogetherAIUnsafeContentError               a guard model refused a text
     ├── TogetherAIRequestError                     a request to Together failed
     │   ├── TogetherAIStatusError                  Together answered with an error status
     │   │   ├── TogetherAIInvalidRequestError      400, 413, 422     ModelInvalidRequestError
@@ -91,6 +92,33 @@ def _rebuild_budget(
     cls: type[TogetherAIBudgetExceededError], message: str, spent: Decimal, budget: Decimal, period: str
 ) -> TogetherAIBudgetExceededError:
     return cls(message, spent_usd=spent, budget_usd=budget, period=period)
+
+
+class TogetherAIUnsafeContentError(TogetherAIError):
+    """A guard model refused a text of an agent; the text itself is not part of the error.
+
+    Parameters
+    ----------
+    message : str
+    where : str
+        input, output or tool result.
+    categories : sequence of str
+        The guard's names for what is unsafe, such as ``S1``; empty where it named none.
+    """
+
+    def __init__(self, message: str, *, where: str, categories: Sequence[str] = ()) -> None:
+        self.where = where
+        self.categories = tuple(categories)
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild_unsafe, (self.__class__, str(self), self.where, self.categories))
+
+
+def _rebuild_unsafe(
+    cls: type[TogetherAIUnsafeContentError], message: str, where: str, categories: tuple[str, ...]
+) -> TogetherAIUnsafeContentError:
+    return cls(message, where=where, categories=categories)
 
 
 class TogetherAIRequestError(TogetherAIError, ModelError):

@@ -34,5 +34,7 @@ def current_tags() -> tuple[str, ...]:
 
 
 def own_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """A run's tags without those that LangChain adds of its own accord, such as `seq:step:1`."""
-    return tuple(tag for tag in tags if not tag.startswith(("seq:step:", "map:key:", "langsmith:")))
+    """A run's tags without those that tell LangChain something, such as `seq:step:1`."""
+    return tuple(
+        tag for tag in tags if tag != "nostream" and not tag.startswith(("seq:step:", "map:key:", "langsmith:"))
+    )
