@@ -58,6 +58,7 @@ async def _life(connector: TogetherAIConnector) -> None:
         await connector.get_endpoint_status(id)
         await connector.list_endpoints()
         await connector.inference(id, "one two")
+        await connector.get_endpoint_analytics(id, granularity="1h")
     finally:
         await connector.delete_endpoint(id)
 

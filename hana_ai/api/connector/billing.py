@@ -79,17 +79,23 @@ def _moments(start: object, end: object) -> tuple[datetime, datetime]:
     """The start of the first day, and the moment after the last day."""
     today = datetime.now(UTC).date()
     month = calendar.monthrange(today.year, today.month)[1]
-    first = _moment(today.replace(day=1) if start is None else start, "start_date")
+    first = moment(today.replace(day=1) if start is None else start, "start_date")
     if end is None and start is not None:
         end = max(today, first.date())
-    last = _moment(today.replace(day=month) if end is None else end, "end_date", after=True)
+    last = moment(today.replace(day=month) if end is None else end, "end_date", after=True)
     if last <= first:
         raise TogetherAIInputError(f"end_date {last.isoformat()} is before start_date {first.isoformat()}.")
     return first, last
 
 
-def _moment(value: object, name: str, *, after: bool = False) -> datetime:
-    """A point in time; a day stands for its start or, with `after`, its end."""
+def moment(value: object, name: str, *, after: bool = False) -> datetime:
+    """A point in time; a day stands for its start or, with `after`, its end.
+
+    Raises
+    ------
+    TogetherAIInputError
+        It is no date or time, or can't be parsed; the message has `name`.
+    """
     if isinstance(value, str):
         try:
             value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)

@@ -12,7 +12,6 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -27,10 +26,10 @@ from hana_ai.api.connector.answers import (
     ask_streaming,
     available_models,
 )
-from hana_ai.api.connector.billing import UsageStats, usage_stats
 from hana_ai.api.connector.deployment_plan import EndpointConfig, make_plan, require_model
 from hana_ai.api.connector.endpoint_records import KEPT, TEMPORARY, EndpointRecord, Orphan
 from hana_ai.api.connector.endpoints import Endpoints
+from hana_ai.api.connector.figures import Figures
 from hana_ai.api.connector.names import ModelNames
 from hana_ai.api.connector.removal import to_the_end
 from hana_ai.api.connector.uploads import OnProgress, Uploads, is_uploaded
@@ -51,7 +50,7 @@ _BLOCK_TIMEOUT = 30
 """Minutes without a request after which a temporary endpoint stops by itself, should the program be killed."""
 
 
-class TogetherAIConnector:
+class TogetherAIConnector(Figures):
     """Endpoints, adapters, inference and usage of one Together AI project.
 
     Parameters
@@ -436,7 +435,7 @@ class TogetherAIConnector:
             async for chunk in stream:
                 yield chunk
 
-    # --- models and usage ---
+    # --- models ---
 
     async def list_available_models(self) -> list[AvailableModel]:
         """List the models that can be asked right away, and those that need an endpoint of your own.
@@ -447,33 +446,6 @@ class TogetherAIConnector:
             The catalogue can't be read.
         """
         return await available_models(self._account)
-
-    async def get_usage_stats(
-        self,
-        start_date: str | date | datetime | None = None,
-        end_date: str | date | datetime | None = None,
-    ) -> UsageStats:
-        """Sum up calls, tokens and costs from the ledger, beside Together's own bill.
-
-        Parameters
-        ----------
-        start_date, end_date : str, date or datetime, optional
-            Strings are ISO dates or times; both days are included; times without a zone are UTC. Default: the
-            current month.
-
-        Returns
-        -------
-        UsageStats
-            `total_cost_usd` does not include `unknown_cost_requests`, and is NaN if no cost is known. `billed` is
-            what the billing API says about the organisation on the same days, or None where it is not enabled; the
-            two are never mixed.
-
-        Raises
-        ------
-        ValueError
-            A date can't be parsed, or the end is before the start.
-        """
-        return await usage_stats(self._account, start_date, end_date)
 
 
 def _check_name(name: str, what: str) -> None:

@@ -28,6 +28,9 @@ _MOST = 2**53
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0, le=_MOST)]
 Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+WrittenCount = Annotated[str, Field(pattern=r"^\d{1,19}$")]
+"""A count as a string, as the API writes 64 bits."""
 Cents = Annotated[float, Field(ge=0, le=10**12, allow_inf_nan=False)]
 Amount = Annotated[str, Field(pattern=r"^-?\d{1,30}(\.\d{1,30})?([eE][+-]?\d{1,2})?$")]
 """A decimal number as a string."""
@@ -175,6 +178,114 @@ class Endpoint(Titled):
     created_at: datetime | None = None
     deployments: list[DeploymentSummary] | None = None
     traffic_split: list[SplitEntry] | None = None
+
+
+# --- analytics ---
+
+
+class TimeRange(Camel):
+    """From a moment to before another."""
+
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+
+
+class RequestMetrics(Camel):
+    """Counts of requests."""
+
+    total_requests: WrittenCount | None = None
+    successful_requests: WrittenCount | None = None
+    failed_requests: WrittenCount | None = None
+    requests_per_second: Finite | None = None
+    requests_by_status_code: dict[str, WrittenCount] | None = None
+
+
+class TokenMetrics(Camel):
+    """Counts of tokens."""
+
+    total_input_tokens: WrittenCount | None = None
+    total_output_tokens: WrittenCount | None = None
+    avg_input_tokens: Finite | None = None
+    avg_output_tokens: Finite | None = None
+
+
+class LatencyMetrics(Camel):
+    """Percentiles in milliseconds: of requests, up to the first token, and between two tokens."""
+
+    latency_p50_ms: Finite | None = None
+    latency_p90_ms: Finite | None = None
+    latency_p99_ms: Finite | None = None
+    ttft_p50_ms: Finite | None = None
+    ttft_p90_ms: Finite | None = None
+    ttft_p99_ms: Finite | None = None
+    itl_p50_ms: Finite | None = None
+    itl_p90_ms: Finite | None = None
+    itl_p99_ms: Finite | None = None
+
+
+class ErrorMetrics(Camel):
+    """How many requests failed, and how."""
+
+    error_rate: Finite | None = None
+    errors_by_type: dict[str, WrittenCount] | None = None
+
+
+class ThroughputMetrics(Camel):
+    """What is served in a second, and in a batch."""
+
+    requests_per_second: Finite | None = None
+    tokens_per_second: Finite | None = None
+    avg_batch_size: Finite | None = None
+    avg_batch_depth: Finite | None = None
+
+
+class Utilization(Camel):
+    """How far the hardware is used, in percent."""
+
+    cpu_utilization: Finite | None = None
+    gpu_utilization: Finite | None = None
+    gpu_memory_utilization: Finite | None = None
+    memory_utilization: Finite | None = None
+    network_bandwidth_mbps: Finite | None = None
+
+
+class Metrics(Camel):
+    """What is known of the requests of an endpoint or a deployment."""
+
+    request_metrics: RequestMetrics | None = None
+    token_metrics: TokenMetrics | None = None
+    latency_metrics: LatencyMetrics | None = None
+    error_metrics: ErrorMetrics | None = None
+    throughput_metrics: ThroughputMetrics | None = None
+    resource_utilization: Utilization | None = None
+
+
+class Bucket(Camel):
+    """The metrics of a part of the time."""
+
+    timestamp: datetime
+    values: dict[str, Number] | None = None
+
+
+class Analytics(Camel):
+    """The metrics of an endpoint or a deployment, as a whole and over time."""
+
+    time_range: TimeRange | None = None
+    metrics: Metrics | None = None
+    time_series: list[Bucket] | None = None
+
+
+class DeploymentAnalytics(Analytics):
+    """The metrics of one deployment."""
+
+    deployment_id: Text
+
+
+class EndpointAnalytics(Analytics):
+    """The metrics of an endpoint and of its deployments."""
+
+    endpoint_id: Text
+    deployment_analytics: list[DeploymentAnalytics] | None = None
 
 
 # --- models ---

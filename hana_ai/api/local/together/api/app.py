@@ -27,7 +27,7 @@ from ..requests import ChatBody, CompletionBody, EmbeddingsBody, RerankBody, mes
 from ..wire import client_left
 from . import catalog
 from .http import reply
-from .management import STORAGE_PATH, Management, management_routes
+from .management import STORAGE_PATH, Management, Measurement, Measuring, management_routes
 
 T = TypeVar("T")
 RoutedT = TypeVar("RoutedT", ChatBody, CompletionBody, EmbeddingsBody, RerankBody)
@@ -139,9 +139,9 @@ class Inference:
         self.directory = Directory(engines)
         self._management = management
 
-    def _routed(self, body: RoutedT, *types: str) -> tuple[Engine, RoutedT]:
+    def _routed(self, request: Request, body: RoutedT, *types: str) -> tuple[Engine, RoutedT]:
         """The engine, and the body under the name that the engine knows, where an endpoint was named."""
-        served = self._management.served_by(body.model)
+        served = self._management.served_by(body.model, _measured(request))
         if served is None:
             return self.directory.find(body.model, *types), body
         return self.directory.dedicated(served, *types), body.model_copy(update={"model": served})
@@ -160,9 +160,9 @@ class Inference:
 
     async def chat(self, request: Request) -> Response:
         body = parse(ChatBody, await request.body())
-        engine, routed = self._routed(body, "chat")
+        engine, routed = self._routed(request, body, "chat")
         id, seed = request.state.id, seed_of(body.seed)
-        pieces = engine.chat(routed)
+        pieces = _measured(request).over(engine.chat(routed))
         if body.stream:
             stream = ChatStream(id=id, model=body.model, seed=seed, logprobs=bool(body.logprobs))
             return await self._stream(request, pieces, stream.chunks)
@@ -172,9 +172,9 @@ class Inference:
 
     async def complete(self, request: Request) -> Response:
         body = parse(CompletionBody, await request.body())
-        engine, routed = self._routed(body, "chat", "language")
+        engine, routed = self._routed(request, body, "chat", "language")
         id, seed, logprobs = request.state.id, seed_of(body.seed), bool(body.logprobs)
-        pieces = engine.complete(routed)
+        pieces = _measured(request).over(engine.complete(routed))
         if body.stream:
             chunks = completion_chunks(id=id, model=body.model, seed=seed, logprobs=logprobs)
             return await self._stream(request, pieces, chunks)
@@ -195,8 +195,9 @@ class Inference:
         texts = body.texts()
         if not texts:
             raise Refusal(400, "Input validation error: input: must hold at least one text", param="input")
-        engine, routed = self._routed(body, "embedding")
+        engine, routed = self._routed(request, body, "embedding")
         embedded = await _unless_client_leaves(request.receive, engine.embed(routed.model, texts))
+        _measured(request).count(embedded.tokens)
         return reply(
             {
                 "id": request.state.id,
@@ -212,9 +213,10 @@ class Inference:
 
     async def rerank(self, request: Request) -> Response:
         body = parse(RerankBody, await request.body())
-        engine, routed = self._routed(body, "rerank", "embedding")
+        engine, routed = self._routed(request, body, "rerank", "embedding")
         texts = body.texts()
         ranked = await _unless_client_leaves(request.receive, engine.rank(routed.model, body.query, texts))
+        _measured(request).count(ranked.tokens)
         order = sorted(range(len(texts)), key=lambda index: -ranked.scores[index])
         results: list[JSON] = []
         for index in order[: body.top_n]:
@@ -248,6 +250,11 @@ class Inference:
     async def get_supported(self, request: Request) -> Response:
         model = catalog.find_supported(self.directory.models, request.path_params["id"])
         return reply(catalog.supported_model(model))
+
+
+def _measured(request: Request) -> Measurement:
+    measured: Measurement = request.state.measured
+    return measured
 
 
 async def _collect(pieces: AsyncGenerator[Piece, None]) -> Collected:
@@ -369,7 +376,7 @@ def build_app(
         routes=[*Inference(engines, management).routes(), *management_routes(management), *extra_routes],
         exception_handlers={Refusal: _on_refusal, HTTPException: _on_http_exception, Exception: _on_error},
     )
-    app: ASGIApp = _Gate(starlette, api_key)
+    app: ASGIApp = _Gate(Measuring(starlette), api_key)
     for engine in engines:
         if isinstance(engine, WireWrapper):
             app = engine.wrap(app)

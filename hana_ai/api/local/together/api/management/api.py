@@ -13,6 +13,7 @@ from ...refusal import Refusal
 from ..hardware import PUBLIC_PROJECT
 from .account import AccountHandlers
 from .adapters import AdapterHandlers
+from .analytics import AnalyticsHandlers
 from .deployments import DeploymentHandlers
 from .endpoints import EndpointHandlers
 from .models import ModelHandlers
@@ -33,6 +34,7 @@ def management_routes(management: Management) -> list[BaseRoute]:
     account, endpoints = AccountHandlers(management), EndpointHandlers(management)
     deployments, adapters = DeploymentHandlers(management), AdapterHandlers(management)
     models, uploads = ModelHandlers(management), UploadHandlers(management)
+    analytics = AnalyticsHandlers(management)
 
     def route(path: str, **handlers: Handler) -> list[BaseRoute]:
         return [
@@ -52,6 +54,7 @@ def management_routes(management: Management) -> list[BaseRoute]:
             DELETE=endpoints.delete_endpoint,
         ),
         *route(_HERE + "/endpoints/{id}/events", GET=endpoints.list_events),
+        *route(_HERE + "/endpoints/{id}/analytics", GET=analytics.analytics),
         *route(_ENDPOINT + "/abExperiments", GET=endpoints.nothing),
         *route(_ENDPOINT + "/shadowExperiments", GET=endpoints.nothing),
         *route(_ENDPOINT + "/rollouts", GET=endpoints.nothing),

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from ...refusal import JSON
 from ..hardware import PUBLIC_PROJECT
+from .serving import Served, kept
 
 PROJECT = "proj_local"
 ORGANIZATION = "org_local"
@@ -216,6 +218,7 @@ class Endpoint(Record):
     split: dict[str, float] = field(default_factory=dict, init=False)
     """Weight by deployment id."""
     deployments: dict[str, Deployment] = field(default_factory=dict, init=False)
+    served: deque[Served] = field(default_factory=kept, init=False)
 
     @property
     def full_name(self) -> str:

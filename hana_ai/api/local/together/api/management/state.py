@@ -14,6 +14,7 @@ from ...refusal import JSON, Refusal
 from ..catalog import model_id
 from ..hardware import PUBLIC_PROJECT, config_id, instance_types
 from .records import PROJECT, SLUG, STATE, Deployment, Dials, Endpoint, RegisteredModel, RemoteUpload
+from .serving import Measurement
 
 STORAGE_PATH = "/_storage/"
 """Where the parts of uploads go; its addresses are presigned, so that no key is asked for."""
@@ -170,8 +171,10 @@ class Management:
 
     # --- what inference asks ---
 
-    def served_by(self, name: str) -> str | None:
+    def served_by(self, name: str, measured: Measurement) -> str | None:
         """The engine's model behind an endpoint's or a deployment's name; None when it names neither.
+
+        The measurement learns whose request it is.
 
         Raises
         ------
@@ -186,7 +189,9 @@ class Management:
         endpoint_name, _, deployment_name = rest.partition("/")
         for endpoint in list(self.endpoints.values()):
             if endpoint.name == endpoint_name:
+                measured.memory = endpoint.served
                 deployment = self._choose(endpoint, deployment_name)
+                measured.deployment = deployment.id
                 self._check_adapter(deployment, adapter)
                 deployment.requests += 1
                 deployment.last_request = time.monotonic()
