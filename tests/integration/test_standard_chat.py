@@ -14,6 +14,7 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests
 from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.local.together import LocalModel, Received, Reply, ScriptedEngine, Usage
 from tests.conftest import ScriptedTogether
+from tests.openapi import check_request
 
 OTHER = "local/another-chat"
 PIXEL = bytes.fromhex(
@@ -54,6 +55,25 @@ class PromptCache:
 def vcr_config() -> dict[str, Any]:
     """Record nothing: the server is on this machine."""
     return {"ignore_localhost": True}
+
+
+def test_only_what_the_api_has_no_form_for_is_left_out_of_the_suite() -> None:
+    left_out = {
+        name
+        for name in dir(ChatModelIntegrationTests)
+        if name.startswith("supports_") and getattr(TestStandardChat(), name) is False
+    }
+    assert left_out == {"supports_image_tool_message", "supports_pdf_inputs", "supports_pdf_tool_message"}
+    picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    document = {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0="}}
+    check_request("/v1/chat/completions", _asking("user", [picture]))
+    for role, parts in (("tool", [picture]), ("tool", [document]), ("user", [document])):
+        with pytest.raises(AssertionError, match="OpenAPI document"):
+            check_request("/v1/chat/completions", _asking(role, parts))
+
+
+def _asking(role: str, content: list[Any]) -> dict[str, Any]:
+    return {"model": "m", "messages": [{"role": role, "content": content, "tool_call_id": "1"}]}
 
 
 # The timing test measures only what was recorded; without a recording it runs once and measures nothing.
