@@ -16,7 +16,8 @@ FAST := tests/unit tests/integration/test_together_ai.py tests/integration/hana/
 	tests/integration/local/hana/test_hdbcli.py tests/integration/test_cli.py \
 	"tests/faults/test_matrix.py::test_every_way_to_ask_bears[gzip, in good form]"
 
-.PHONY: demo test test-fast test-all coverage test-newest test-oldest lint bench docs dist wheels lock clean FORCE
+.PHONY: demo test test-fast test-all coverage test-newest test-oldest peers lint bench docs dist wheels lock clean \
+	FORCE
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -41,6 +42,10 @@ test-newest:
 
 test-oldest:
 	@$(MAKE) --no-print-directory VENV=.venv-oldest VERSIONS=$(LOCKS)/oldest.txt test
+
+# Another package's own tests against the classes here; git fetches them unless PEER names a checkout.
+peers: $(STAMP)
+	$(BIN)/python -m tests.peers.langchain_together $(PEER)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
