@@ -12,21 +12,18 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import (
-    AgentMiddleware,
     HumanInTheLoopMiddleware,
     ModelFallbackMiddleware,
     ModelRetryMiddleware,
     SummarizationMiddleware,
     ToolRetryMiddleware,
-    hook_config,
 )
-from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from pydantic import BaseModel
 
-from hana_ai.api import ChatTogetherAI
+from hana_ai.api import ChatTogetherAI, TogetherGuardMiddleware
 from hana_ai.api.local.together import Call, LocalModel, Received, Reply, ScriptedEngine
 from tests.conftest import ScriptedTogether
 
@@ -123,37 +120,6 @@ def _first_calls(turn: int) -> list[Call]:
     return calls
 
 
-# The guard of this package goes in here as soon as there is one; until then this has its role.
-class Guard(AgentMiddleware):
-    """Asks a model whether a question and an answer are safe, and ends the run where one is not."""
-
-    def __init__(self, model: ChatTogetherAI) -> None:
-        super().__init__()
-        self._model = model
-
-    @hook_config(can_jump_to=["end"])
-    def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
-        return _refusal(self._model.invoke([state["messages"][-1]]))
-
-    @hook_config(can_jump_to=["end"])
-    async def abefore_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
-        return _refusal(await self._model.ainvoke([state["messages"][-1]]))
-
-    @hook_config(can_jump_to=["end"])
-    def after_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
-        return _refusal(self._model.invoke([("user", str(state["messages"][-1].content) or "a call")]))
-
-    @hook_config(can_jump_to=["end"])
-    async def aafter_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
-        return _refusal(await self._model.ainvoke([("user", str(state["messages"][-1].content) or "a call")]))
-
-
-def _refusal(verdict: AIMessage) -> dict[str, Any] | None:
-    if verdict.text == "safe":
-        return None
-    return {"messages": [AIMessage("I can't help with that.")], "jump_to": "end"}
-
-
 @pytest.fixture
 def together() -> Iterator[ScriptedTogether]:
     can = ("FEATURE_TOOL_CALLING", "FEATURE_STRUCTURED_OUTPUT")
@@ -176,7 +142,7 @@ def build(server: ScriptedTogether, tools: Tools) -> Any:
         response_format=Report,
         checkpointer=InMemorySaver(),
         middleware=[
-            Guard(chat(server, GUARD)),
+            TogetherGuardMiddleware(chat(server, GUARD)),
             SummarizationMiddleware(chat(server), trigger=("fraction", 0.6), keep=("fraction", 0.2)),
             HumanInTheLoopMiddleware({"order": True}),
             ModelFallbackMiddleware(chat(server, SECOND)),
