@@ -72,7 +72,7 @@ WORDS: dict[str, str] = {
     "max_tokens": "None leaves it to the server",
     "model": "may be left out: the default of its kind, such as TOGETHER_DEFAULT_MODEL, else one of the catalogue",
     "model_name": "the same as `model`",
-    "model_kwargs": "wins over the fields, where the others refuse a field's name in it",
+    "model_kwargs": "wins over the fields; there a field's name in it becomes the field",
     "n": "None leaves it to the server, which gives one",
     "openai_api_base": "`base_url`",
     "openai_api_key": "`api_key`",

@@ -24,6 +24,7 @@ PACKAGES = {
     "sap-ai-sdk-gen": ("gen_ai_hub.proxy.langchain.openai", ("ChatOpenAI", "OpenAI", "OpenAIEmbeddings")),
 }
 _LANGCHAIN = ("BaseChatModel", "BaseLLM", "Embeddings")
+_GIVEN = {"model": "a/model", "api_key": "a-key", "base_url": "https://api.together.ai/v1"}
 _LONGEST = 60
 
 
@@ -49,11 +50,23 @@ def installed(package: str) -> dict[str, Any] | None:
 def _arguments(kind: Any) -> Iterator[tuple[str, str]]:
     """The arguments that a class has beside those of LangChain's own base, by each of their names."""
     base = next(one for one in kind.__mro__ if one.__name__ in _LANGCHAIN)
+    made = _made(kind)
     for name, field in kind.model_fields.items():
         if name in getattr(base, "model_fields", ()):
             continue
+        given = {name, field.alias} & _GIVEN.keys()
+        # A validator may fill in what the field has not.
+        default = _default(field) if made is None or given or field.exclude else shown(getattr(made, name))
         for argument in {name, field.alias or name}:
-            yield argument, _default(field)
+            yield argument, default
+
+
+def _made(kind: Any) -> Any:
+    """An object pointed at Together; None where that needs more, as SAP's classes do."""
+    try:
+        return kind(**_GIVEN)
+    except Exception:  # noqa: BLE001 - each of them fails in its own way
+        return None
 
 
 def _default(field: Any) -> str:

@@ -210,8 +210,10 @@ def test_several_answers_in_a_stream_are_refused_when_it_is_called(
     assert engine.posts == []
 
 
-def test_no_length_is_traced_where_none_is_given(together: ScriptedTogether) -> None:
-    model = TogetherAI(model="m", **together.client)
+def test_no_length_is_sent_or_traced_where_none_is_given(together: ScriptedTogether) -> None:
+    model = TogetherAI(model=together.engine.CHAT, **together.client)
+    model.invoke("Hello")
+    assert "max_tokens" not in together.engine.posts[-1].body
     assert "ls_max_tokens" not in model._get_ls_params()
     assert TogetherAI(model="m", max_tokens=7, **together.client)._get_ls_params()["ls_max_tokens"] == 7
 

@@ -39,7 +39,7 @@ DIFFERENCES = {
     "unit_tests/test_embeddings.py::test_together_invalid_model_kwargs": "a field's name in `model_kwargs`",
     "unit_tests/test_embeddings_standard.py::TestTogetherStandard::test_init_from_env": "TOGETHER_API_BASE",
     "unit_tests/test_imports.py::test_all_imports": "the package's public names",
-    "unit_tests/test_llms.py::test_together_model_params": "`max_tokens` of completions that are traced",
+    "unit_tests/test_llms.py::test_together_model_params": "`max_tokens` of completions",
 }
 """The tests that don't pass, each with the row of docs/migration.md that says why."""
 
