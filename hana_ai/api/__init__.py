@@ -153,10 +153,6 @@ _MODULES = {
 }
 
 
-_NEEDS = {"hana.": ("langchain_hana", "hana_ml"), "langchain.guarding": ("langchain",)}
-"""The packages that some modules need beside those that are always installed."""
-
-
 def resolve_lazily(package: dict[str, object], modules: dict[str, str], name: str) -> object:
     """Import a public name of a package when it is first used (PEP 562), and keep it in the package.
 
@@ -200,13 +196,15 @@ def __getattr__(name: str) -> object:
 
 
 def _importable() -> list[str]:
-    """The public names without those that need a package that is absent, so that ``import *`` works without it."""
+    """The public names without those whose packages are not installed, so that ``import *`` works without them."""
     from importlib.util import find_spec
 
-    absent = tuple(
-        module for module, needed in _NEEDS.items() if any(find_spec(package) is None for package in needed)
-    )
-    return [name for name, module in _MODULES.items() if not module.startswith(absent)]
+    def present(*packages: str) -> bool:
+        return all(find_spec(package) is not None for package in packages)
+
+    absent = [] if present("langchain_hana", "hana_ml") else ["hana."]
+    absent += [] if present("langchain") else ["langchain.guarding"]
+    return [name for name, module in _MODULES.items() if not module.startswith(tuple(absent))]
 
 
 def __dir__() -> list[str]:
