@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import os
 import re
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -178,9 +180,17 @@ def test_the_types_in_traces(together: ScriptedTogether, chat: ChatTogetherAI) -
     assert TogetherAI(model="m", **together.client)._llm_type == "together-ai"
 
 
-def test_their_variable_for_the_address_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TOGETHER_API_BASE", "https://gateway.example")
-    assert ChatTogetherAI(model="m", api_key="k").base_url == "https://api.together.ai"
+def test_their_variable_for_the_address_is_warned_of(tmp_path: Path) -> None:
+    code = "from hana_ai.api import ChatTogetherAI; print(ChatTogetherAI(model='m', api_key='k').base_url)"
+    environment = {**os.environ, "TOGETHER_API_BASE": "https://gateway.example"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "https://api.together.ai"
+    assert "TOGETHER_API_BASE in the environment is not read; did you mean TOGETHER_BASE_URL?" in done.stderr
+
+
+def test_our_variable_for_the_address_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOGETHER_BASE_URL", "https://gateway.example/v1/")
     assert ChatTogetherAI(model="m", api_key="k").base_url == "https://gateway.example"
 

@@ -58,7 +58,6 @@ OF_THE_SDK = (
     "TOGETHER_TELEMETRY_DISABLED",
     "TOGETHER_DISABLE_VERSION_CHECK",
     "TOGETHER_UPLOAD_CONCURRENCY",
-    "TOGETHER_API_BASE",
     "TOGETHER_API_BASE_URL",
     "TOGETHERAI_API_KEY",
     "HANA_HOST",
@@ -344,6 +343,17 @@ def test_variables_of_other_programs_are_left_alone(
     TogetherAISettings(_env_file=None)
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
     assert any("TOGETHER_SOMETHING_ELSE" in line for line in caplog.messages)
+
+
+def test_another_packages_name_for_the_address_is_warned_of_unless_ours_is_set_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TOGETHER_API_BASE", "https://gateway.example")
+    (Path.cwd() / ".env").write_text("TOGETHER_API_BASE=https://a\nTOGETHER_BASE_URL=https://b\n")
+    TogetherAISettings()
+    assert [line for line in caplog.messages if "TOGETHER_API_BASE" in line] == [
+        "TOGETHER_API_BASE in the environment is not read; did you mean TOGETHER_BASE_URL?"
+    ]
 
 
 def test_a_misspelled_switch_is_warned_of_where_nothing_is_routed(

@@ -13,9 +13,11 @@ from hana_ai.api.addresses.spelling import question, similar, without_a_letter
 # As in typing, whose import would take longer than everything else.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
 
+_OTHERS = {"TOGETHER_API_BASE": "TOGETHER_BASE_URL"}
+"""What another package calls one of ours: without a word, requests would go to another address."""
 _PREFIXES = ("TOGETHER_", "ENABLE_TOGETHER")
 _seen: set[tuple[str, str, frozenset[str]]] = set()
 _said: set[tuple[str, str]] = set()
@@ -23,12 +25,12 @@ _stumps: dict[Collection[str], frozenset[str]] = {}
 """What is left of the settings' names without a letter, as an index."""
 
 
-def warn_of_slips(names: Iterable[str], place: str, known: frozenset[str]) -> None:
+def warn_of_slips(names: Collection[str], place: str, known: frozenset[str]) -> None:
     """Log a warning for each name that is close to a known one, once in the process.
 
     Parameters
     ----------
-    names : iterable of str
+    names : collection of str
     place : str
         Where they stand, for the message.
     known : frozenset of str
@@ -37,7 +39,9 @@ def warn_of_slips(names: Iterable[str], place: str, known: frozenset[str]) -> No
     for name in names:
         if (place, name, known) not in _seen:
             _seen.add((place, name, known))
-            _look_at(name, place, known)
+            # Whoever has set ours as well uses both packages.
+            if name not in _OTHERS or _OTHERS[name] not in names:
+                _look_at(name, place, known)
 
 
 def _look_at(name: str, place: str, known: frozenset[str]) -> None:
@@ -46,6 +50,8 @@ def _look_at(name: str, place: str, known: frozenset[str]) -> None:
         return
     ours = upper.startswith(_PREFIXES)
     near = similar(upper, known) if ours or _is_one_edit_away(upper, known) else []
+    if (other := _OTHERS.get(upper)) in known:
+        near = [str(other)]
     if not (near or ours) or (place, name) in _said:
         return
     _said.add((place, name))
