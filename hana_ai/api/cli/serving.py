@@ -11,11 +11,13 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from hana_ai.api.local.signals import signals_handled
 
 from .console import Problem
 from .servers import missing_package
@@ -154,7 +156,7 @@ def serve_until_stopped(
             stack.enter_context(_written(env_file, variables))
         if program is not None:
             return _run([program, *command[1:]], variables)
-        with _signals(lambda _: done.set()):
+        with signals_handled(lambda _: done.set()):
             done = threading.Event()
             _announce(stand_ins, variables, env_file)
             done.wait()
@@ -175,22 +177,10 @@ def _run(command: Sequence[str], variables: Mapping[str, str]) -> int:
     with (
         subprocess.Popen(command, env={**os.environ, **variables}) as process,
         # The terminal sends Ctrl-C to the program, too, which decides whether that is its end.
-        _signals(lambda number: process.terminate() if number == signal.SIGTERM else None),
+        signals_handled(lambda number: process.terminate() if number == signal.SIGTERM else None),
     ):
         status = process.wait()
     return status if status >= 0 else 128 - status
-
-
-@contextmanager
-def _signals(handle: Callable[[int], None]) -> Iterator[None]:
-    """Have SIGINT and SIGTERM handled so, and the handlers before come back."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda got, _: handle(got)) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _announce(stand_ins: Sequence[StandIn], variables: Mapping[str, str], env_file: Path | None) -> None:

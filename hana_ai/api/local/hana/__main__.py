@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from types import FrameType
 
 from hana_ai.api.local.hana.process import DEFAULT_USER, PASSWORD_VARIABLE, environment, new_password
+from hana_ai.api.local.signals import signals_handled
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,25 +21,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     done = threading.Event()
 
-    def stop(_: int, __: FrameType | None) -> None:
-        done.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
     if options.until_stdin_closes:
         threading.Thread(target=_wait_for_end_of_input, args=(done,), daemon=True).start()
 
     given = options.password or os.environ.get(PASSWORD_VARIABLE)
     try:
-        with served(
-            options.address,
-            options.port,
-            db=options.db,
-            user=options.user,
-            password=given,
-            certificate=options.certificate,
-            key=options.key,
-        ) as lines:
+        with (
+            signals_handled(lambda _: done.set()),
+            served(
+                options.address,
+                options.port,
+                db=options.db,
+                user=options.user,
+                password=given,
+                certificate=options.certificate,
+                key=options.key,
+            ) as lines,
+        ):
             _announce({name: value for name, value in lines.items() if given is None or name != "HANA_PASSWORD"})
             done.wait()
     except (OSError, ValueError) as error:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from hana_ai.api.local.signals import signals_handled
 
 from .api.http import reply
 from .engine import Engine
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         port=options.port,
         extra_routes=[Route("/_local/statistics", statistics)],
     )
-    with _ended_by_signals(done):
+    with signals_handled(lambda _: done.set()):
         if options.until_stdin_closes:
             # A server in a process of its own ends with the program that started it, however that ends.
             threading.Thread(target=_set_at_end_of_input, args=(done,), daemon=True).start()
@@ -63,17 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"Local stand-ins, not Together's models: {names}\n")
             done.wait()
     return 0
-
-
-@contextmanager
-def _ended_by_signals(done: threading.Event) -> Iterator[None]:
-    """Let SIGINT and SIGTERM set the event, and the caller's handlers come back."""
-    before = {number: signal.signal(number, lambda *_: done.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _set_at_end_of_input(done: threading.Event) -> None:
