@@ -194,16 +194,26 @@ def test_a_valid_name_is_never_taken_for_another(name: str, together: ScriptedTo
 
 
 @every_class
-@pytest.mark.parametrize("secret", ["openai_api_key", "hf_token", "password", "client_secret", "api_kye"])
-def test_what_looks_like_a_secret_is_neither_sent_nor_shown(
+@pytest.mark.parametrize(
+    "secret", ["openai_api_key", "hf_token", "password", "client_secret", "default_headers", "api_kye"]
+)
+def test_what_may_hold_a_secret_is_neither_sent_nor_shown(
     name: str, secret: str, together: ScriptedTogether
 ) -> None:
     with pytest.raises(TogetherAISettingsError, match=secret) as caught:
-        CLASSES[name](model="m", **{secret: f"{MARK}-of-another"}, **together.client)
+        CLASSES[name](model="m", **{secret: {"Authorization": f"{MARK}-of-another"}}, **together.client)
     traceback = caught.tb.tb_next
     while traceback is not None:
         assert MARK not in repr(traceback.tb_frame.f_locals)
         traceback = traceback.tb_next
+
+
+@every_class
+def test_what_no_request_could_have_is_refused(name: str, together: ScriptedTogether) -> None:
+    with pytest.raises(
+        TogetherAISettingsError, match="no argument http_client, and a value of type object can't be sent"
+    ):
+        CLASSES[name](model="m", http_client=object(), **together.client)
 
 
 @every_class
@@ -274,7 +284,7 @@ def test_what_is_unknown_is_sent_by_a_call_and_what_belongs_to_the_object_is_ref
             TogetherAIInputError, match=rf"{name} is no part of a request.*ChatTogetherAI\({name}="
         ):
             chat.invoke("x", **{name: "3"})
-    with pytest.raises(TogetherAIInputError, match="looks like a secret"):
+    with pytest.raises(TogetherAIInputError, match="may hold a secret"):
         chat.invoke("x", openai_api_key="sk")
     assert len(engine.requests) == 1
 

@@ -1,7 +1,7 @@
 """Which arguments a class takes, when an object is made and in a call, and what becomes of the others.
 
 A name that is close to a known one is refused, since it is a slip. Any other goes to `model_kwargs` with the usual
-warning of LangChain, or into the body of the call it was given to. What looks like a secret is not sent.
+warning of LangChain, or into the body of the call it was given to. What may hold a secret is not sent.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, BaseModel
 
-from hana_ai.api.addresses.checks import hide
 from hana_ai.api.addresses.spelling import question, similar
 from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError
+from hana_ai.api.wire.encoding import encode
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 _SECRET = re.compile(
-    r"(^|_)((api|access|secret|private|subscription)_?key|secret|password|passwd|credentials?"
-    r"|(api|access|auth|bearer|hf|hub|refresh|session)_?token)$|^(key|token)$",
+    r"(^|_)((api|access|secret|private|subscription)_?key|secret|password|passwd|credentials?|prox(y|ies)"
+    r"|(api|access|auth|bearer|hf|hub|refresh|session)_?token)$"
+    r"|^((default|extra|http|request)_)?headers?$|^(key|token)$",
     re.IGNORECASE,
 )
 _AS_IT_IS = "What is meant as it stands goes into extra_body."
@@ -89,7 +90,8 @@ def sort_out(kind: type[BaseModel], values: dict[str, Any]) -> None:
     Raises
     ------
     TogetherAISettingsError
-        One is close to a name that the class takes, looks like a secret, or is in `model_kwargs` as well.
+        One is close to a name that the class takes, may hold a secret, is in `model_kwargs` as well, or is
+        nothing that a request could have.
     """
     taken, given = taken_by(kind), values.get("model_kwargs")
     unknown = sorted(values.keys() - taken.fields)
@@ -98,9 +100,12 @@ def sort_out(kind: type[BaseModel], values: dict[str, Any]) -> None:
         return
     wrong = list(_refused(kind.__name__, unknown, taken.known, _AS_IT_IS))
     wrong += [f"{name} is given by itself and in model_kwargs." for name in unknown if name in further]
+    if not wrong:
+        wrong = [_unsendable(kind, name, values[name]) for name in unknown if not _has_json(values[name])]
     if wrong:
         # The values may be keys, and tools print a traceback with its variables.
-        hide(values, *unknown)
+        for name in unknown:
+            del values[name]
         raise TogetherAISettingsError(" ".join(wrong))
     for name, near in _slips(further, taken.known):
         warnings.warn(f"model_kwargs has {name}; {question(near)} {_AS_IT_IS}", stacklevel=3)
@@ -115,13 +120,26 @@ def sort_out(kind: type[BaseModel], values: dict[str, Any]) -> None:
         values["model_kwargs"] = {**further, **{name: values.pop(name) for name in unknown}}
 
 
+def _unsendable(kind: type[BaseModel], name: str, value: object) -> str:
+    what = type(value).__name__
+    return f"{kind.__name__} has no argument {name}, and a value of type {what} can't be sent in a request."
+
+
+def _has_json(value: object) -> bool:
+    try:
+        encode({"": value})
+    except TogetherAIInputError:
+        return False
+    return True
+
+
 def of_call(kind: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call, under the names that a request has for them; unknown ones are sent as they are.
 
     Raises
     ------
     TogetherAIInputError
-        One is close to a name that a call takes, is a field that only the object has, or looks like a secret.
+        One is close to a name that a call takes, is a field that only the object has, or may hold a secret.
     """
     taken = taken_by(kind)
     if not taken.call.issuperset(given):
@@ -144,7 +162,7 @@ def check_names(owner: str, names: Iterable[str], known: Collection[str]) -> Non
     Raises
     ------
     TogetherAIInputError
-        One is close to a known name, which the message has, or looks like a secret.
+        One is close to a known name, which the message has, or may hold a secret.
     """
     wrong = list(_refused(owner, sorted(names), known))
     if wrong:
@@ -159,7 +177,7 @@ def _refused(owner: str, names: Iterable[str], known: Collection[str], advice: s
         if name in slips:
             yield f"{owner} has no argument {name}; {question(slips[name])} {advice}".rstrip()
         elif _SECRET.search(name):
-            yield f"{owner} has no argument {name}, and what looks like a secret is not sent."
+            yield f"{owner} has no argument {name}, and what may hold a secret is not sent."
 
 
 def _slips(names: Iterable[str], known: Collection[str]) -> Iterator[tuple[str, list[str]]]:
