@@ -58,7 +58,7 @@ WORDS: dict[str, str] = {
     "deployment_id": "a deployment of AI Core",
     "disabled_params": "nothing: None leaves a parameter out",
     "disallowed_special": _SHORTENING,
-    "embedding_ctx_length": "`context_length`; without it the catalogue's",
+    "embedding_ctx_length": "`context_length`; without it the server decides",
     "frequency_penalty": "None leaves it to the server",
     "headers": _HEADERS,
     "http_async_client": _CONNECTIONS,
