@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import cast
+from typing import Any, Protocol, cast
 
 import httpx
 from pydantic import SecretStr
@@ -76,7 +76,12 @@ class _Bounded(httpx.AsyncBaseTransport):
         self._most_bytes = most_bytes
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        response = await self._inner.handle_async_request(request)
+        request.extensions["trace"] = handshake = _Handshake()
+        try:
+            response = await self._inner.handle_async_request(request)
+        except BaseException:
+            await handshake.give_up()
+            raise
         try:
             data = await _read(response, self._most_bytes)
         finally:
@@ -92,6 +97,35 @@ class _Bounded(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+class _Handshake:
+    """Knows the connection that is in its TLS handshake, as httpcore's trace of a request.
+
+    If the task is cancelled then, httpcore leaves the socket to the garbage collector.
+    """
+
+    def __init__(self) -> None:
+        self._opened: _Closeable | None = None
+        self._shaking: _Closeable | None = None
+
+    async def __call__(self, event: str, info: dict[str, Any]) -> None:
+        """Note where a connection is; `event` is httpcore's name, such as ``connection.start_tls.started``."""
+        if event.endswith(".connect_tcp.complete"):
+            self._opened = info["return_value"]
+        elif event.endswith(".start_tls.started"):
+            self._shaking = self._opened
+        elif event.endswith(".start_tls.complete"):
+            self._shaking = None
+
+    async def give_up(self) -> None:
+        """Close the connection, unless its handshake is over."""
+        if self._shaking is not None:
+            await self._shaking.aclose()
+
+
+class _Closeable(Protocol):
+    async def aclose(self) -> None: ...
 
 
 async def _read(response: httpx.Response, most_bytes: int) -> bytes:

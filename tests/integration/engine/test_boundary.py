@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import SecretStr
 
-from hana_ai.api import ChatTogetherAI, RetryEvent
+from hana_ai.api import ChatTogetherAI, RetryEvent, TogetherAIConnector
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError, TogetherAIServerError
 from hana_ai.api.local.together import Reply, ScriptedEngine
 from hana_ai.api.transport import RetryPolicy, Transport
@@ -360,3 +360,26 @@ def test_whoever_leaves_in_any_way_leaves_nothing_behind(transport: Transport, t
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
 def test_whoever_leaves_2000_times_leaves_nothing_behind(transport: Transport, together: ScriptedTogether) -> None:
     _leave_often(transport, together, 2000)
+
+
+async def test_a_connection_whose_handshake_is_given_up_is_closed() -> None:
+    """Of the SDK's client, too: httpcore leaves it to the garbage collector."""
+    gone = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        gone.set()
+        writer.close()
+
+    gc.disable()
+    try:
+        async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+            host, port = server.sockets[0].getsockname()
+            connector = TogetherAIConnector()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await connector.connect({"base_url": f"https://{host}:{port}", "api_key": "a-key"})
+            async with asyncio.timeout(20):
+                await gone.wait()
+    finally:
+        gc.enable()
