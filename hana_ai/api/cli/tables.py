@@ -208,11 +208,15 @@ def migrate_vector_table(
 
 def _embedding(model: str | None, *, truncate: bool) -> Embeddings:
     from hana_ai.api.embeddings import TogetherAIEmbeddings
+    from hana_ai.api.hana.costs import context_length_of
     from hana_ai.api.hana.embedding import embedding_from
 
     if model is not None and model.startswith("hana"):
         return embedding_from(model)
-    return TogetherAIEmbeddings(model=model, on_too_long="truncate" if truncate else "error")
+    made = TogetherAIEmbeddings(model=model, on_too_long="truncate" if truncate else "error")
+    # A text that is too long is better known before half of the table has been paid for.
+    made.context_length = context_length_of(made)
+    return made
 
 
 def _estimated(connection: Any, place: Place, wanted: dict[str, Any]) -> MigrationEstimate | None:

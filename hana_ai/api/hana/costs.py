@@ -38,6 +38,16 @@ def cost_of(embedding: Embeddings, tokens: int | None) -> Decimal | None:
     return None if info is None else info.cost_of(Tokens(prompt=tokens, completion=0))
 
 
+def context_length_of(embedding: TogetherAIEmbeddings) -> int | None:
+    """How many tokens a text for the object's model may have, by the catalogue; None if that is unknown."""
+    try:
+        info = models_of(embedding).get(embedding._resolve_model())
+    except TogetherAIError:
+        # The job itself says what is wrong with the model.
+        return None
+    return None if info is None else info.context_length
+
+
 def models_of(embedding: TogetherAIEmbeddings) -> Mapping[str, ModelInfo]:
     """The catalogue at an object's address; empty if it cannot be read, since a price is no reason to fail."""
     key = embedding.api_key
