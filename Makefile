@@ -16,7 +16,7 @@ FAST := tests/unit tests/integration/test_together_ai.py tests/integration/hana/
 	tests/integration/local/hana/test_hdbcli.py tests/integration/test_cli.py \
 	"tests/faults/test_matrix.py::test_every_way_to_ask_bears[gzip, in good form]"
 
-.PHONY: demo test test-fast test-all coverage test-newest test-oldest peers lint bench docs dist wheels lock clean \
+.PHONY: demo test test-fast test-all live coverage test-newest test-oldest peers lint bench docs dist wheels lock clean \
 	FORCE
 .DELETE_ON_ERROR:
 
@@ -31,6 +31,10 @@ test-fast: $(STAMP)
 
 test-all: $(STAMP)
 	$(PYTEST) -m "" $(PYTEST_ARGS)
+
+# The loopback servers beside the real services that the environment names; docs/live.md says how, and what it costs.
+live: $(STAMP)
+	$(BIN)/python -m pytest -n 0 -m "" --report live-report.md tests/conformance $(LIVE_ARGS)
 
 coverage: $(STAMP)
 	$(PYTEST) --cov --cov-report=term $(PYTEST_ARGS)

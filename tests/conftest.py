@@ -22,7 +22,8 @@ from tests.secrets_watch import MARK
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
-_OURS = ("TOGETHER_", "HANA_", "OPENAI_", "ENABLE_")
+OURS = ("TOGETHER_", "HANA_", "OPENAI_", "ENABLE_")
+"""How variables begin that no test may get from the machine."""
 
 
 class ScriptedTogether(LocalTogether):
@@ -90,7 +91,7 @@ def clean_environment(
 ) -> Iterator[None]:
     """Let no variable, `.env` or catalogue of the machine reach a test, and no connection of one the next."""
     for name in os.environ:
-        if name.upper().startswith(_OURS):
+        if name.upper().startswith(OURS):
             monkeypatch.delenv(name)
     monkeypatch.setenv("TOGETHER_CATALOG_DIR", str(tmp_path_factory.getbasetemp() / f"catalogue-{tmp_path.name}"))
     monkeypatch.chdir(tmp_path)
