@@ -22,6 +22,8 @@ setup(
         "hana_ai.api.local.hana.translation.functions",
         "hana_ai.api.local.together",
         "hana_ai.api.local.together.api",
+        "hana_ai.api.local.together.api.batches",
+        "hana_ai.api.local.together.api.files",
         "hana_ai.api.local.together.api.management",
         "hana_ai.api.local.together.engines",
         "hana_ai.api.local.together.scripted",

@@ -15,6 +15,8 @@ import uvicorn
 from starlette.routing import BaseRoute
 
 from .api.app import build_app
+from .api.batches import Batches
+from .api.files import FileStore
 from .api.management import Management
 from .engine import Engine, LocalModel
 from .wire import Exchange, Observed, Statistics, Transports, counting_protocol
@@ -112,7 +114,17 @@ class LocalTogether:
         self._failures: list[BaseException] = []
         self.management = Management([model for engine in engines for model in engine.models])
         """Endpoints, deployments and uploads, and the dials by which a test turns them."""
-        app = build_app(engines, api_key=self.api_key, extra_routes=extra_routes, management=self.management)
+        self.files = FileStore()
+        """The uploaded files; their bytes are removed by `close`."""
+        self.batches = Batches(self.files)
+        """The batches, and the dials by which a test turns them."""
+        app = build_app(
+            engines,
+            api_key=self.api_key,
+            extra_routes=extra_routes,
+            management=self.management,
+            batches=self.batches,
+        )
         self._app = Observed(app, self.statistics, self._transports, on_exchange, self._failures)
         self._address = (host, port)
         self._server: _Server | None = None
@@ -190,6 +202,7 @@ class LocalTogether:
             thread.join(2 * _PATIENCE)
             for engine in self.engines:
                 engine.close()
+            self.files.close()
         failures, self._failures[:] = list(self._failures), []
         if failures:
             raise failures[0]

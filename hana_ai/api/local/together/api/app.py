@@ -26,6 +26,9 @@ from ..replies import ChatStream, Chunk, Collected, completion_chunks, request_i
 from ..requests import ChatBody, CompletionBody, EmbeddingsBody, RerankBody, message_text, parse
 from ..wire import client_left
 from . import catalog
+from .batches import Answer, Batches, InProcess, batch_routes
+from .batches.records import CHAT, COMPLETIONS, EMBEDDINGS
+from .files import FileStore, file_routes
 from .http import reply
 from .management import STORAGE_PATH, Management, Measurement, Measuring, management_routes
 
@@ -35,6 +38,8 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 _DONE = b"data: [DONE]\n\n"
 _ID_HEADER = "x-request-id"
+_TYPES = {CHAT: ("chat",), COMPLETIONS: ("chat", "language"), EMBEDDINGS: ("embedding",)}
+"""The types of models that answer at an endpoint."""
 
 
 class Directory:
@@ -146,12 +151,17 @@ class Inference:
             return self.directory.find(body.model, *types), body
         return self.directory.dedicated(served, *types), body.model_copy(update={"model": served})
 
+    def check_model(self, name: str, path: str) -> None:
+        """Raise `Refusal` for a model that does not answer at a path; an endpoint's is left to the request."""
+        if not self._management.is_endpoint(name):
+            self.directory.find(name, *_TYPES.get(path, ("audio",)))
+
     def routes(self) -> list[BaseRoute]:
         """The routes of the inference API and of the catalogue."""
         return [
-            Route("/v1/chat/completions", self.chat, methods=["POST"]),
-            Route("/v1/completions", self.complete, methods=["POST"]),
-            Route("/v1/embeddings", self.embed, methods=["POST"]),
+            Route(CHAT, self.chat, methods=["POST"]),
+            Route(COMPLETIONS, self.complete, methods=["POST"]),
+            Route(EMBEDDINGS, self.embed, methods=["POST"]),
             Route("/v1/rerank", self.rerank, methods=["POST"]),
             Route("/v1/models", self.list_models, methods=["GET"]),
             Route("/v2/supported-models", self.list_supported, methods=["GET"]),
@@ -160,7 +170,7 @@ class Inference:
 
     async def chat(self, request: Request) -> Response:
         body = parse(ChatBody, await request.body())
-        engine, routed = self._routed(request, body, "chat")
+        engine, routed = self._routed(request, body, *_TYPES[CHAT])
         id, seed = request.state.id, seed_of(body.seed)
         pieces = _measured(request).over(engine.chat(routed))
         if body.stream:
@@ -172,7 +182,7 @@ class Inference:
 
     async def complete(self, request: Request) -> Response:
         body = parse(CompletionBody, await request.body())
-        engine, routed = self._routed(request, body, "chat", "language")
+        engine, routed = self._routed(request, body, *_TYPES[COMPLETIONS])
         id, seed, logprobs = request.state.id, seed_of(body.seed), bool(body.logprobs)
         pieces = _measured(request).over(engine.complete(routed))
         if body.stream:
@@ -195,7 +205,7 @@ class Inference:
         texts = body.texts()
         if not texts:
             raise Refusal(400, "Input validation error: input: must hold at least one text", param="input")
-        engine, routed = self._routed(request, body, "embedding")
+        engine, routed = self._routed(request, body, *_TYPES[EMBEDDINGS])
         embedded = await _unless_client_leaves(request.receive, engine.embed(routed.model, texts))
         _measured(request).count(embedded.tokens)
         return reply(
@@ -356,6 +366,7 @@ def build_app(
     api_key: str | None,
     extra_routes: Sequence[BaseRoute] = (),
     management: Management | None = None,
+    batches: Batches | None = None,
 ) -> ASGIApp:
     """The application.
 
@@ -369,11 +380,27 @@ def build_app(
         Further parts of the API.
     management
         What the management API keeps; by default a fresh account.
+    batches
+        The batches, and the files from which they come; by default none yet.
     """
     if management is None:
         management = Management([model for engine in engines for model in engine.models])
+    if batches is None:
+        batches = Batches(FileStore())
+    inference = Inference(engines, management)
+
+    async def ask(path: str, body: bytes) -> Answer:
+        return await InProcess(app, api_key)(path, body)
+
+    routes = [
+        *inference.routes(),
+        *file_routes(batches.files, management),
+        *batch_routes(batches, management, ask, inference.check_model),
+        *management_routes(management),
+        *extra_routes,
+    ]
     starlette = Starlette(
-        routes=[*Inference(engines, management).routes(), *management_routes(management), *extra_routes],
+        routes=routes,
         exception_handlers={Refusal: _on_refusal, HTTPException: _on_http_exception, Exception: _on_error},
     )
     app: ASGIApp = _Gate(Measuring(starlette), api_key)

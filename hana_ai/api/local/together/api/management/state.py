@@ -171,6 +171,11 @@ class Management:
 
     # --- what inference asks ---
 
+    @staticmethod
+    def is_endpoint(name: str) -> bool:
+        """Whether a model's name is one of this project's endpoints, be it there or not."""
+        return name.startswith(f"{SLUG}/")
+
     def served_by(self, name: str, measured: Measurement) -> str | None:
         """The engine's model behind an endpoint's or a deployment's name; None when it names neither.
 

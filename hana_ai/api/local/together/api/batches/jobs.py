@@ -1,0 +1,166 @@
+"""`Batches`: runs each batch in the background of the server's event loop until it ends or is ended."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import orjson
+
+from ...refusal import Refusal
+from ..clock import Clock
+from ..files import DataFile, FileStore
+from .asking import Asking
+from .records import WINDOW_HOURS, Batch, BatchDials, End
+from .results import Results
+from .validation import InvalidInputError, Known, read_plan
+
+_STREAMED = Refusal(400, "A request of a batch cannot stream.", param="stream")
+
+
+class _FailedError(Exception):
+    """A batch that failed as a dial said."""
+
+
+@dataclass
+class _Job:
+    """A batch, with what is needed while it runs."""
+
+    batch: Batch
+    known: Known
+    ask: Asking
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    results: Results | None = None
+
+
+class Batches:
+    """All batches of the account.
+
+    Parameters
+    ----------
+    files
+        Where their input comes from and their results go.
+
+    Examples
+    --------
+    >>> server.batches.dials.line = 0.5
+    >>> server.batches.dials.hour = 0.001
+    """
+
+    def __init__(self, files: FileStore, clock: Clock | None = None) -> None:
+        self.files = files
+        self.dials = BatchDials()
+        self.clock = clock or Clock()
+        self._jobs: dict[str, _Job] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def batches(self) -> list[Batch]:
+        """The batches, oldest first."""
+        return [job.batch for job in self._jobs.values()]
+
+    def find(self, id: str) -> Batch:
+        """A batch by its id; 404 when there is none."""
+        if id not in self._jobs:
+            raise Refusal(404, f"Batch {id} not found.", code="not_found")
+        return self._jobs[id].batch
+
+    def start(self, input: DataFile, endpoint: str, model: str, ask: Asking, known: Known) -> Batch:
+        """Make a batch and let it run; needs a running event loop."""
+        now = self.clock.now()
+        batch = Batch(input, endpoint, now, now + WINDOW_HOURS * self.dials.hour, model)
+        job = _Job(batch, known, ask)
+        self._jobs[batch.id] = job
+        task = asyncio.ensure_future(self._run(job))
+        self._tasks[batch.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(batch.id, None))
+        return batch
+
+    async def cancel(self, id: str) -> Batch:
+        """Cancel a batch; returns when its files are written.
+
+        Raises
+        ------
+        Refusal
+            404 when there is none, 400 when it has ended.
+        """
+        batch = self.find(id)
+        if not batch.ended:
+            self._jobs[id].stop.set()
+            await asyncio.wait([self._tasks[id]])
+            if batch.status == "CANCELLED":
+                return batch
+        raise Refusal(400, f"Batch {id} is {batch.status} and cannot be cancelled.")
+
+    async def _run(self, job: _Job) -> None:
+        batch = job.batch
+        working = asyncio.ensure_future(self._work(job))
+        stopping = asyncio.ensure_future(job.stop.wait())
+        expiring = asyncio.ensure_future(self.clock.sleep(batch.deadline - self.clock.now()))
+        everything = (working, stopping, expiring)
+        try:
+            await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+            done = working.done()
+            stopped = stopping.done()
+        except asyncio.CancelledError:
+            # The server ends.
+            self._end(job, "CANCELLED")
+            raise
+        finally:
+            for one in everything:
+                one.cancel()
+            await asyncio.wait(everything)
+        if not done:
+            self._end(job, "CANCELLED" if stopped else "EXPIRED")
+            return
+        failure = working.exception()
+        if failure is None:
+            self._end(job, "COMPLETED")
+        elif isinstance(failure, (InvalidInputError, _FailedError)):
+            self._end(job, "FAILED", str(failure))
+        else:
+            self._end(job, "FAILED", f"The server failed: {type(failure).__name__}.")
+            raise failure
+
+    def _end(self, job: _Job, status: End, error: str = "") -> None:
+        if job.results is not None:
+            left = None
+            if status != "COMPLETED":
+                left = Refusal(400, f"The batch is {status}.", type="batch_error", code=f"batch_{status.lower()}")
+            job.batch.output_file_id, job.batch.error_file_id = job.results.close(left)
+            job.results = None
+        job.batch.end(status, self.clock.now(), error)
+
+    async def _work(self, job: _Job) -> None:
+        batch = job.batch
+        await self.clock.sleep(self.dials.validating)
+        if not batch.input.path.exists():
+            raise InvalidInputError(f"File {batch.input.id} has been deleted.")
+        # A file that is deleted while it is worked on stays readable.
+        with batch.input.path.open("rb") as file:
+            plan = await asyncio.to_thread(
+                read_plan, batch.input.path, batch.endpoint, batch.model, job.known, self.dials
+            )
+            batch.begin(len(plan.ids), plan.model)
+            job.results = results = Results(self.files, batch.id, plan.ids)
+            failure, self.dials.next_failure = self.dials.next_failure, None
+            if failure is not None:
+                raise _FailedError(failure)
+            waiting = iter(range(len(plan.ids)))
+
+            async def worker() -> None:
+                for index in waiting:
+                    await self.clock.sleep(self.dials.line)
+                    body = {"model": plan.model, **plan.body(file, index)}
+                    await self._answer(job, results, index, body)
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.dials.concurrency):
+                    group.create_task(worker())
+
+    async def _answer(self, job: _Job, results: Results, index: int, body: dict[str, object]) -> None:
+        if body.get("stream"):
+            results.fail(index, _STREAMED.error())
+        else:
+            results.add(index, await job.ask(job.batch.endpoint, orjson.dumps(body)))
+        job.batch.done += 1
