@@ -11,7 +11,7 @@ from typing import Any
 
 from hdbcli import dbapi
 
-from .marks import is_abandoned, new_name, schema_name
+from .marks import is_abandoned, name_of_schema, new_name, schema_name
 from .report import World
 
 
@@ -69,7 +69,7 @@ class HanaWorld:
         """Drop schemas that earlier runs left and that are older than this, and nothing else."""
         rows = self.rows("SELECT SCHEMA_NAME FROM SYS.SCHEMAS WHERE SCHEMA_OWNER = CURRENT_USER")
         for (name,) in rows:
-            if is_abandoned(name, after):
+            if is_abandoned(name_of_schema(name), after):
                 self._drop(name)
 
     def begin(self) -> None:

@@ -25,10 +25,15 @@ def schema_name(name: str) -> str:
     return name.upper().replace("-", "_")
 
 
+def name_of_schema(schema: str) -> str:
+    """The name whose form in HANA this is; empty for what has another form."""
+    name = schema.lower().replace("_", "-")
+    return name if schema_name(name) == schema else ""
+
+
 def made_at(name: str) -> datetime | None:
-    """When the suite made what bears this name, in either form; None for what it did not make."""
-    stem = name.removesuffix(".jsonl")
-    found = _NAME.match(stem if stem.islower() else stem.lower().replace("_", "-") if stem.isupper() else "")
+    """When the suite made what bears this name, or a file of this name; None for what it did not make."""
+    found = _NAME.match(name.removesuffix(".jsonl"))
     if found is None:
         return None
     try:

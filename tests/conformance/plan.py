@@ -191,7 +191,9 @@ PLAN: Mapping[str, Ask] = {
     "unknown response format": _chat("Say hello.", 1, response_format={"type": "nobody"}),
     "tool choice without tools": _chat("Say hello.", 1, tool_choice="required"),
     "prompt too long": Ask("chat", _too_long),
-    "stream with a prompt too long": Ask("chat", lambda model: {**_too_long(model), "stream": True}),
+    "stream of an unknown model": Ask(
+        "chat", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, "stream": True}, UNKNOWN_MODEL
+    ),
     "embedding of nothing": Ask("embedding", {"input": []}),
     "rerank, unknown field": Ask("rerank", {"query": "a", "documents": ["a"], "nobody_knows_this": 1}),
     # What the product's own classes send, much alike.
@@ -255,6 +257,6 @@ def _is_usable(model: ModelInfo) -> bool:
 def _preference(model: ModelInfo) -> tuple[bool, Decimal, str]:
     # A model that thinks first spends the few tokens that it has on that.
     thinks = "REASONING" in model.features
-    # Most of the tokens are those of the prompts that are too long for the model.
-    prompts = (model.input_price or Decimal(0)) * 3 * (model.context_length or _USUAL_CONTEXT)
+    # Nearly all tokens are those of the two prompts that are too long for the model.
+    prompts = (model.input_price or Decimal(0)) * 2 * (model.context_length or _USUAL_CONTEXT)
     return thinks, prompts + (model.output_price or Decimal(0)) * 2_000, model.id

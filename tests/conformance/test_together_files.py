@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,12 @@ _PATIENCE = 60.0
 
 
 @pytest.fixture
-def sdk(together_world: TogetherWorld) -> Together:
+def sdk(together_world: TogetherWorld) -> Iterator[Together]:
     for path in ("/v1/files", "/v1/batches"):
         if not together_world.is_real and together_world.send("GET", path).status == 404:
             pytest.skip(f"The loopback server has no {path}.")
-    http = httpx.Client(trust_env=together_world.is_real, timeout=120)
-    return Together(api_key=together_world.api_key, base_url=f"{together_world.base_url}/v1", http_client=http)
+    with httpx.Client(trust_env=together_world.is_real, timeout=120) as http:
+        yield Together(api_key=together_world.api_key, base_url=together_world.base_url, http_client=http)
 
 
 def _upload(world: TogetherWorld, sdk: Together, folder: Path) -> tuple[str, bytes]:

@@ -72,7 +72,7 @@ def test_the_parts_of_a_streamed_call_are_its_arguments(together_world: Together
 
 
 def test_a_refusal_of_a_stream_is_an_http_error(together_world: TogetherWorld, saw: Saw) -> None:
-    streamed = together_world.stream("stream with a prompt too long")
-    saw("stream with a prompt too long, status", streamed.status)
-    assert streamed.status in (400, 413, 422)
+    streamed = together_world.stream("stream of an unknown model")
+    saw("stream of an unknown model, status", streamed.status)
+    assert streamed.status == 404
     assert "error" in streamed.refusal

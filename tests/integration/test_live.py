@@ -117,11 +117,11 @@ def test_a_run_tells_its_cost_removes_what_is_its_own_and_reports_what_differs(
 
     assert endpoint_names(real) == kept
     assert not real.management.running()
-    for shown in (out, text):
-        assert str(real.api_key) not in shown
-        assert real.base_url not in shown.replace(f"{real.base_url}/v1", "")
+    assert str(real.api_key) not in out + text
+    assert "127.0.0.1" not in text
 
 
+@pytest.mark.slow
 def test_what_may_cost_more_than_the_budget_is_not_begun(real: LocalTogether) -> None:
     ended = run("--budget-usd=0.0001", f"{SUITE}/test_together_errors.py", env=environment(real))
     assert "more than the budget" in ended.stdout + ended.stderr
@@ -174,8 +174,6 @@ def test_what_a_killed_run_left_the_next_one_takes_away(real: LocalTogether) -> 
     assert made_at(left) is not None
     engine_of(real).reset()
     only = f"{SUITE}/test_together_errors.py::test_a_path_that_is_not_there_is_refused"
-    run(only, env=environment(real))
-    assert endpoint_names(real) == {left}, "it might be a run that is still going on"
     ended = run("--abandoned-after=0", only, env=environment(real))
     assert endpoint_names(real) == set()
     assert f"- taken away: {left}" in ended.stdout
@@ -213,11 +211,12 @@ def test_hana_is_left_as_it_was(tmp_path: Path) -> None:
     assert hana.password not in ended.stdout + text
 
 
+@pytest.mark.slow
 def test_without_variables_nothing_real_is_met() -> None:
     ended = run(
         f"{SUITE}/test_together_errors.py", f"{SUITE}/test_hana.py", "-k", "key_is_refused", env=environment()
     )
     assert "Together AI: left out" in ended.stdout
     assert "SAP HANA: left out" in ended.stdout
-    assert "1 passed, 1 skipped" in ended.stdout or "s" in ended.stdout.split("[100%]")[0]
+    assert re.search(r"^\.s +\[100%\]", ended.stdout, re.MULTILINE)
     assert ended.returncode == 0
