@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -125,10 +126,10 @@ class TogetherWorld:
         return self.models[kind].id
 
     def neutral(self, text: str) -> str:
-        """A text of the server without what differs between two worlds in any case."""
+        """A text of the server without what differs between two worlds in any case: names of models, numbers."""
         for kind, model in self.models.items():
             text = text.replace(model.id, f"<{kind} model>")
-        return text
+        return re.sub(r"\d+", "#", text)
 
     # --- calls of models, from the plan ---
 
