@@ -15,7 +15,7 @@ from hana_ai.api.local.together import LocalModel, LocalTogether, Refusal, Reply
 from tests.openapi import check_exchange, check_request, check_response
 
 from .test_files import environment
-from .test_management import CommandLine, eventually
+from .test_management import CommandLine, deploy, eventually
 
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 MODEL = ScriptedEngine.CHAT
@@ -282,10 +282,20 @@ def test_the_commands_of_the_sdk(server: LocalTogether, engine: ScriptedEngine, 
 
 
 def test_a_dedicated_endpoint_answers_a_batch(tmp_path: Path) -> None:
-    with LocalTogether(ScriptedEngine(models=[LocalModel("local/big", serverless=False)])) as server:
-        with together.Together(base_url=server.base_url, api_key=str(server.api_key)) as sdk:
-            line = chat("a", "Hello", model="local-project/none")
-            file = sdk.files.upload(written(tmp_path, line), purpose="batch-api", check=False)
-            created: Any = sdk.batches.create(input_file_id=file.id, endpoint=CHAT)
-            job = ended(sdk, created.job.id, "COMPLETED")
-            assert "Unable to access model" in results(sdk, job.error_file_id)["a"]["error"]["message"]
+    engine = ScriptedEngine(models=[LocalModel("local/big", serverless=False)])
+    where: dict[str, Any] = {"max_retries": 0, "project_id": "proj_local"}
+    with (
+        LocalTogether(engine) as server,
+        together.Together(base_url=server.base_url, api_key=str(server.api_key), **where) as sdk,
+    ):
+        server.management.dials.provisioning = 0
+        deploy(sdk, sdk.endpoints.create(name="mine"))
+        lines = [chat("a", "Hello", model="local-project/mine/main"), chat("b", "x", model="local-project/none")]
+        file = sdk.files.upload(written(tmp_path, *lines), purpose="batch-api", check=False)
+        created: Any = sdk.batches.create(input_file_id=file.id, endpoint=CHAT)
+        job = ended(sdk, created.job.id, "COMPLETED")
+        output = results(sdk, job.output_file_id)["a"]["response"]["body"]
+        assert output["choices"][0]["message"]["content"] == "Hello"
+        assert "Unable to access model" in results(sdk, job.error_file_id)["b"]["error"]["message"]
+        [deployment] = server.management.deployments()
+        assert deployment.requests == 1

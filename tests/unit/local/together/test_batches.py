@@ -290,6 +290,24 @@ async def test_a_batch_cannot_end_twice(world: World) -> None:
         batch.begin(1, "m")
 
 
+async def test_a_server_may_end_at_any_moment(world: World) -> None:
+    world.batches.clock = Clock()
+    world.batches.dials.validating = 0
+    content = lines(3) + line("bad", refuse="no")
+    for ticks in range(60):
+        batch = await world.start(content)
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        if ticks % 3 == 0:
+            await asyncio.to_thread(int)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        assert batch.ended or not batch.output_file_id
+        gc.collect()  # a file that nobody closed is an error here
+
+
 async def test_fifty_thousand_requests_take_little_memory() -> None:
     files = FileStore()
     world = World()
@@ -304,8 +322,7 @@ async def test_fifty_thousand_requests_take_little_memory() -> None:
     tracemalloc.start()
     try:
         batch = world.batches.start(input, CHAT, "", ask, world.known)
-        while not batch.ended:
-            await asyncio.sleep(0)
+        await world.batches.finished(batch.id)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -76,6 +76,13 @@ class Batches:
         task.add_done_callback(lambda _: self._tasks.pop(batch.id, None))
         return batch
 
+    async def finished(self, id: str) -> Batch:
+        """Wait until a batch has ended; 404 when there is none."""
+        batch = self.find(id)
+        if id in self._tasks:
+            await asyncio.wait([self._tasks[id]])
+        return batch
+
     async def cancel(self, id: str) -> Batch:
         """Cancel a batch; returns when its files are written.
 
@@ -84,15 +91,27 @@ class Batches:
         Refusal
             404 when there is none, 400 when it has ended.
         """
-        batch = self.find(id)
-        if not batch.ended:
+        if not self.find(id).ended:
             self._jobs[id].stop.set()
-            await asyncio.wait([self._tasks[id]])
-            if batch.status == "CANCELLED":
+            if (batch := await self.finished(id)).status == "CANCELLED":
                 return batch
-        raise Refusal(400, f"Batch {id} is {batch.status} and cannot be cancelled.")
+        raise Refusal(400, f"Batch {id} is {self.find(id).status} and cannot be cancelled.")
 
     async def _run(self, job: _Job) -> None:
+        try:
+            self._end(job, await self._outcome(job))
+        except (InvalidInputError, _FailedError) as exc:
+            self._end(job, "FAILED", str(exc))
+        except asyncio.CancelledError:
+            # The server ends.
+            self._end(job, "CANCELLED")
+            raise
+        except BaseException as exc:
+            self._end(job, "FAILED", f"The server failed: {type(exc).__name__}.")
+            raise
+
+    async def _outcome(self, job: _Job) -> End:
+        """Work until all is done, the batch is cancelled, or its time is over."""
         batch = job.batch
         working = asyncio.ensure_future(self._work(job))
         stopping = asyncio.ensure_future(job.stop.wait())
@@ -100,27 +119,15 @@ class Batches:
         everything = (working, stopping, expiring)
         try:
             await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
-            done = working.done()
-            stopped = stopping.done()
-        except asyncio.CancelledError:
-            # The server ends.
-            self._end(job, "CANCELLED")
-            raise
+            done, stopped = working.done(), stopping.done()
         finally:
             for one in everything:
                 one.cancel()
             await asyncio.wait(everything)
-        if not done:
-            self._end(job, "CANCELLED" if stopped else "EXPIRED")
-            return
-        failure = working.exception()
-        if failure is None:
-            self._end(job, "COMPLETED")
-        elif isinstance(failure, (InvalidInputError, _FailedError)):
-            self._end(job, "FAILED", str(failure))
-        else:
-            self._end(job, "FAILED", f"The server failed: {type(failure).__name__}.")
-            raise failure
+        if done:
+            working.result()
+            return "COMPLETED"
+        return "CANCELLED" if stopped else "EXPIRED"
 
     def _end(self, job: _Job, status: End, error: str = "") -> None:
         if job.results is not None:

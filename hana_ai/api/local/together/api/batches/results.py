@@ -22,8 +22,11 @@ class _Lines:
         self._file: DataFile | None = None
         self._out: BinaryIO | None = None
         self._count = 0
+        self._closed = False
 
     def add(self, line: object) -> None:
+        if self._closed:
+            return  # of a request that was under way when the batch ended
         if self._out is None:
             self._file = self._store.reserve(self._filename, "batch-generated", "jsonl")
             self._out = self._file.path.open("wb")
@@ -32,6 +35,7 @@ class _Lines:
 
     def close(self) -> str:
         """Hand the file to the store; returns its id, empty where there was no line."""
+        self._closed = True
         if self._file is None or self._out is None:
             return ""
         size = self._out.tell()

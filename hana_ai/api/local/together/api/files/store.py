@@ -143,7 +143,7 @@ class FileStore:
     async def write(self, file: DataFile, chunks: AsyncIterator[bytes]) -> None:
         """Write the bytes; 400 when there are too many."""
         digest = hashlib.sha256()
-        size = 0
+        size = file.size = 0
         with _opened(file.path) as out:
             async for chunk in chunks:
                 size += len(chunk)
