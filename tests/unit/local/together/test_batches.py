@@ -305,7 +305,7 @@ async def test_a_server_may_end_at_any_moment(world: World) -> None:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         assert batch.ended or not batch.output_file_id
-        gc.collect()  # a file that nobody closed is an error here
+    gc.collect()  # a file that nobody closed is an error here
 
 
 async def test_fifty_thousand_requests_take_little_memory() -> None:
