@@ -171,6 +171,13 @@ def test_a_misspelled_field_is_neither_assigned_nor_copied(name: str, together: 
     assert unnamed(right, lambda slip: made.model_copy(update={slip: 1}), valid) == []
 
 
+@pytest.mark.parametrize("name", ["ChatTogetherAI", "TogetherAI"])
+@pytest.mark.parametrize("slip", ["m", "nn", "an", "no"])
+def test_a_name_too_short_to_be_refused_for_is_asked_for(name: str, slip: str, together: ScriptedTogether) -> None:
+    with pytest.warns(UserWarning, match=rf"{slip} was transferred .*; did you mean n\?$"):
+        CLASSES[name](**{"model": "m", **together.client, slip: 2})
+
+
 @every_class
 def test_any_other_argument_goes_to_model_kwargs_with_langchains_warning(
     name: str, together: ScriptedTogether

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_SHORTEST = 4
+SHORTEST = 4
 """Letters of a name below which one edit makes too many other words."""
 _LONG = 8
 """Letters from which two edits are still a slip."""
@@ -41,7 +41,7 @@ def similar(name: str, known: Iterable[str]) -> list[str]:
     for other in sorted(names):
         if _fold(other) == folded:
             near[1].append(other)
-        elif len(other) >= _SHORTEST and abs(len(other) - len(name)) <= 2:
+        elif len(other) >= SHORTEST and abs(len(other) - len(name)) <= 2:
             distance = edits(lowered, other.lower())
             if distance == 1 or (distance == 2 and len(other) >= _LONG):
                 near[distance].append(other)

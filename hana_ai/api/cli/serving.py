@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -67,22 +67,9 @@ def served_together(options: TogetherOptions) -> Iterator[StandIn]:
         It cannot start; the message says why.
     """
     with _problems(options.host, options.port):
-        from hana_ai.api.local.together.__main__ import KEY_VARIABLE, engines
-        from hana_ai.api.local.together.server import RANDOM_KEY, LocalTogether
+        from hana_ai.api.local.together.__main__ import make_server
 
-        server = LocalTogether(
-            *engines(
-                options.engine,
-                gguf=options.gguf,
-                max_tokens=options.max_tokens,
-                latency=options.latency,
-                chunk_delay=options.chunk_delay,
-                dimensions=options.dimensions,
-            ),
-            api_key=os.environ.get(KEY_VARIABLE) or RANDOM_KEY,
-            host=options.host,
-            port=options.port,
-        ).start()
+        server = make_server(**asdict(options)).start()
     with closing(server):
         names = ", ".join(model.id for model in server.models)
         yield StandIn(f"Together AI ({names})", {"ENABLE_TOGETHER_AI": "true", **server.environment()})

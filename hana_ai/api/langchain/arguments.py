@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, BaseModel
 
-from hana_ai.api.addresses.spelling import question, similar
+from hana_ai.api.addresses.spelling import SHORTEST, edits, question, similar
 from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError
 from hana_ai.api.wire.encoding import encode
 
@@ -110,10 +110,11 @@ def sort_out(kind: type[BaseModel], values: dict[str, Any]) -> None:
     for name, near in _slips(further, taken.known):
         warnings.warn(f"model_kwargs has {name}; {question(near)} {_AS_IT_IS}", stacklevel=3)
     for name in unknown:
-        # LangChain's own words.
+        near = [short for short in sorted(taken.fields) if len(short) < SHORTEST and edits(name, short) == 1]
+        # LangChain's own words, but for the question: names that are too short for a refusal are asked for.
         warnings.warn(
             f"WARNING! {name} is not default parameter. {name} was transferred to model_kwargs. "
-            f"Please confirm that {name} is what you intended.",
+            f"Please confirm that {name} is what you intended{f'; {question(near)}' if near else '.'}",
             stacklevel=3,
         )
     if unknown:

@@ -13,10 +13,11 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from hana_ai.api.local.signals import signals_handled
 
@@ -31,28 +32,16 @@ KEY_VARIABLE = "TOGETHER_LOCAL_API_KEY"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options = vars(_parser().parse_args(arguments))
+    ends_with_input = options.pop("until_stdin_closes")
     done = threading.Event()
 
     async def statistics(_request: Request) -> Response:
         return reply(vars(server.statistics))
 
-    server = LocalTogether(
-        *engines(
-            options.engine,
-            gguf=options.gguf,
-            max_tokens=options.max_tokens,
-            latency=options.latency,
-            chunk_delay=options.chunk_delay,
-            dimensions=options.dimensions,
-        ),
-        api_key=os.environ.get(KEY_VARIABLE) or RANDOM_KEY,
-        host=options.host,
-        port=options.port,
-        extra_routes=[Route("/_local/statistics", statistics)],
-    )
+    server = make_server(**options, extra_routes=[Route("/_local/statistics", statistics)])
     with signals_handled(lambda _: done.set()):
-        if options.until_stdin_closes:
+        if ends_with_input:
             # A server in a process of its own ends with the program that started it, however that ends.
             threading.Thread(target=_set_at_end_of_input, args=(done,), daemon=True).start()
         with server:
@@ -68,6 +57,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _set_at_end_of_input(done: threading.Event) -> None:
     sys.stdin.read()
     done.set()
+
+
+def make_server(
+    *, host: str, port: int, engine: str, extra_routes: Sequence[BaseRoute] = (), **options: Any
+) -> LocalTogether:
+    """The server, not yet started; `options` are those of `engines`.
+
+    Its key is that of TOGETHER_LOCAL_API_KEY, or random.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As of `engines`.
+    """
+    return LocalTogether(
+        *engines(engine, **options),
+        api_key=os.environ.get(KEY_VARIABLE) or RANDOM_KEY,
+        host=host,
+        port=port,
+        extra_routes=extra_routes,
+    )
 
 
 def engines(
