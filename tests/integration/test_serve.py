@@ -214,21 +214,22 @@ def taken() -> Iterator[int]:
         yield int(listener.getsockname()[1])
 
 
+# The pieces of a message, without quotes, which cyclopts sets differently in each release.
 WRONG: dict[str, tuple[list[str], str]] = {
     "a port beyond the last": (["together", "--port", "99999"], "Must be <= 65535"),
     "a port below the first": (["hana", "--port", "-1"], "Must be >= 0"),
-    "a port that is no number": (["all", "--hana-port", "x"], 'unable to convert "x" into int'),
-    "another host": (["together", "--host", "0.0.0.0"], '"0.0.0.0" for --host'),
-    "another host for HANA": (["hana", "--host", "example.com"], '"example.com" for --host'),
+    "a port that is no number": (["all", "--hana-port", "x"], "unable to convert x into int"),
+    "another host": (["together", "--host", "0.0.0.0"], "--host ... 0.0.0.0 ... localhost"),
+    "another host for HANA": (["hana", "--host", "example.com"], "--host ... example.com ... localhost"),
     "a model file that is missing": (["together", "--gguf", "none.gguf"], "No such model file: none.gguf"),
     "a model file that is none": (["all", "--gguf", "app.py"], "app.py is not a model file in GGUF form"),
     "no answer at all": (["together", "--max-tokens", "0"], "Must be >= 1"),
     "a database file in no folder": (["hana", "--db", "none/hana.db"], "none/hana.db"),
     "a database file that is none": (["hana", "--db", "app.py"], "not a valid DuckDB database file"),
     "a certificate that is none": (["hana", "--certificate", "app.py"], "both have to be PEM"),
-    "no such program": (["all", "--", "no-such-program"], "There is no program 'no-such-program'"),
+    "no such program": (["all", "--", "no-such-program"], "There is no program no-such-program"),
     "a misspelled option": (["together", "--prot", "1"], "Did you mean --port?"),
-    "a misspelled server": (["togehter"], 'Did you mean "together"?'),
+    "a misspelled server": (["togehter"], "Did you mean together?"),
     "a taken port": (
         ["together", "--engine", "scripted", "--port", "{taken}"],
         "Port {taken} of 127.0.0.1 is in use",
@@ -248,7 +249,9 @@ def test_what_is_wrong_is_said(name: str, taken: int, tmp_path: Path, capsys: py
         status = int(ended.code or 0)
     shown = capsys.readouterr()
     assert status == 1
-    assert message.replace("{taken}", str(taken)) in " ".join((shown.err + shown.out).replace("│", " ").split())
+    text = " ".join((shown.err + shown.out).translate(dict.fromkeys(map(ord, "│'\""))).split())
+    for piece in message.replace("{taken}", str(taken)).split(" ... "):
+        assert piece in text
     assert "Traceback" not in shown.err
 
 
