@@ -5,8 +5,8 @@
 FOLDER is a checkout of github.com/SAP/generative-ai-toolkit-for-sap-hana-cloud; without it, git fetches one. Only
 the connection is changed: the notebooks read it from an ini file, which names the loopback HANA here, and their
 kernels are started as `hana-ai-together run -- jupyter lab` starts them. hana-ml's data sets, which it fetches
-from the network and lets PAL split, are tables that are there already. Every cell runs but for those of `NEEDS`, and
-every notebook that keeps vectors has asked Together for embeddings.
+from the network and lets PAL split, are tables that are there already. Every cell runs but for those of `NEEDS`,
+and every notebook that keeps vectors has asked Together for embeddings.
 """
 
 from __future__ import annotations
