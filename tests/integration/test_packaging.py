@@ -30,7 +30,7 @@ import hana_ai.api, hana_ai.api.local.together
 hana_ai.api.TogetherAISettings(_env_file=None)
 """
 USE_UPSTREAM = """
-import hana_ai, hana_ai.vectorstore.embedding_service
+import hana_ai, hana_ai.vectorstore.code_templates
 assert hana_ai.__file__ is not None and 'site-packages' in hana_ai.__file__, hana_ai.__file__
 """
 USE_EVERYTHING_BUT_WHAT_BUILDS_ON_UPSTREAM = """
