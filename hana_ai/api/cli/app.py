@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 from hana_ai.api import __version__
 from hana_ai.api.errors import TogetherAIError
 
+from .ask import chat, complete, embed, rerank
 from .console import Problem
 from .serve import serve
 
@@ -23,7 +24,8 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-app.command(serve)
+for command in (chat, complete, embed, rerank, serve):
+    app.command(command)
 tables = App(
     name="tables", help="The vector tables in SAP HANA: which model made each, and moving one to another model."
 )

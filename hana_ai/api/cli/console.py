@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import platform
 from collections.abc import Iterator
+from dataclasses import asdict, is_dataclass
 from decimal import Decimal
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -14,7 +17,8 @@ if TYPE_CHECKING:
 
 WIDEST = 100
 """Columns; wider lines are hard to read."""
-
+UNWRAPPED = 10_000
+"""Columns of what is piped."""
 
 _PACKAGES = ("together", "langchain-core", "hana-ai", "hana-ml", "hdbcli", "langchain-hana")
 
@@ -24,12 +28,27 @@ class Problem(Exception):  # noqa: N818 - its message is shown to the person at 
 
 
 def console() -> Console:
-    """Where the commands write."""
+    """Where the commands write; into a pipe or a file, lines are never wrapped."""
     from rich.console import Console
 
     made = Console(highlight=False)
-    made.width = min(made.width, WIDEST)
+    made.width = min(made.width, WIDEST) if made.is_terminal or "COLUMNS" in os.environ else UNWRAPPED
     return made
+
+
+def print_json(value: object) -> None:
+    """Print a value for programs: money as numbers, dates as ISO 8601."""
+    print(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value)
 
 
 def hanging(first: str, text: str, style: str = "") -> Table:

@@ -54,7 +54,7 @@ def list_vector_tables(pattern: str, schema: str | None) -> int:
     from hana_ai.api.hana.tables import list_tables
 
     out = console()
-    with _database() as connection:
+    with database() as connection:
         found = list_tables(connection, schema, pattern)
     if not found:
         out.print("There are no vector tables here.")
@@ -108,7 +108,7 @@ def check_vector_table(place: Place, together: str | None, *, yes: bool) -> int:
 
     out = console()
     asked: bool | str = together == "all" or together or False
-    with _database() as connection:
+    with database() as connection:
         found = check_table(connection, place.table, together=asked, **place.columns())
         told = found.answers
         _tell(told)
@@ -157,7 +157,7 @@ def stamp_vector_table(place: Place, model: str, *, replace: bool) -> int:
     from hana_ai.api.hana.ownership import stamp_table
     from hana_ai.api.hana.tables import find_table
 
-    with _database() as connection:
+    with database() as connection:
         info = find_table(connection, place.table, place.schema, place.vector_column)
         if info.model not in (None, model) and not info.generated and not replace:
             raise Problem(
@@ -184,7 +184,7 @@ def migrate_vector_table(
     from hana_ai.api.hana.migration import migrate_table
 
     out = console()
-    with _database() as connection:
+    with database() as connection:
         embedding = _embedding(model, truncate=truncate)
         wanted: dict[str, Any] = {"to": names["to"], "embedding": embedding, **place.columns()}
         estimate = _estimated(connection, place, wanted)
@@ -266,7 +266,7 @@ def drop_old_tables(table: str, schema: str | None, *, yes: bool) -> int:
     from hana_ai.api.hana.swapping import drop_replaced, replaced_tables
     from hana_ai.api.hana.tables import current_schema
 
-    with _database() as connection:
+    with database() as connection:
         names = replaced_tables(connection, table, schema or current_schema(connection))
         if not names:
             raise Problem(f"No table is kept from before {table} was migrated.")
@@ -290,7 +290,8 @@ def _counted(number: int, what: str) -> str:
 
 
 @contextmanager
-def _database() -> Iterator[Any]:
+def database() -> Iterator[Any]:
+    """A connection whose refusals are shown in one line."""
     with hana_connection(TogetherAISettings()) as connection:
         from hdbcli import dbapi  # type: ignore[import-untyped]
 
