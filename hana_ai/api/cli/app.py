@@ -15,6 +15,7 @@ from hana_ai.api.errors import TogetherAIError
 
 from .ask import chat, complete, embed, rerank
 from .console import Problem
+from .endpoints import adapters, endpoints
 from .serve import serve
 
 app = App(
@@ -29,7 +30,8 @@ for command in (chat, complete, embed, rerank, serve):
 tables = App(
     name="tables", help="The vector tables in SAP HANA: which model made each, and moving one to another model."
 )
-app.command(tables)
+for group in (tables, endpoints, adapters):
+    app.command(group)
 
 
 @app.command

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
 from decimal import Decimal
@@ -85,3 +86,18 @@ def installed_versions() -> Iterator[tuple[str, str]]:
             yield name, metadata.version(name)
         except metadata.PackageNotFoundError:
             yield name, "not installed"
+
+
+def agreed(what: str, *, yes: bool) -> bool:
+    """Whether the person goes along with what is about to happen.
+
+    Raises
+    ------
+    Problem
+        Nobody can be asked.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise Problem(f"{what} To agree, pass --yes.")
+    return input(f"{what} Go on? [y/N] ").strip().lower() in ("y", "yes")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hana_ai.api.settings import TogetherAISettings
 
-from .console import Problem, console, dollars
+from .console import Problem, agreed, console, dollars
 from .vector_stores import hana_connection
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ def check_vector_table(place: Place, together: str | None, *, yes: bool) -> int:
                 f"{_counted(found.texts, 'text')} of {found.table.name} to Together, for {', '.join(found.models)}"
             )
             question = f"This sends {what}: about {found.tokens:,} tokens, {dollars(found.cost_usd)}."
-            if not _agreed(question, yes=yes):
+            if not agreed(question, yes=yes):
                 return 1
             found = check_table(connection, place.table, together=asked, consent=True, **place.columns())
     _tell(answer for answer in found.answers if answer not in told)
@@ -190,7 +189,7 @@ def migrate_vector_table(
         estimate = _estimated(connection, place, wanted)
         if estimate is not None:
             _tell_estimate(estimate)
-            if estimate.to_embed and not _agreed("The texts are embedded again.", yes=yes):
+            if estimate.to_embed and not agreed("The texts are embedded again.", yes=yes):
                 return 1
         with Progress(console=out, transient=True) as bar:
             task = bar.add_task("Embedding", total=None if estimate is None else estimate.to_embed)
@@ -270,19 +269,11 @@ def drop_old_tables(table: str, schema: str | None, *, yes: bool) -> int:
         names = replaced_tables(connection, table, schema or current_schema(connection))
         if not names:
             raise Problem(f"No table is kept from before {table} was migrated.")
-        if not _agreed(f"This drops {', '.join(names)}.", yes=yes):
+        if not agreed(f"This drops {', '.join(names)}.", yes=yes):
             return 1
         drop_replaced(connection, table, schema)
     console().print(f"Dropped: {', '.join(names)}.")
     return 0
-
-
-def _agreed(what: str, *, yes: bool) -> bool:
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        raise Problem(f"{what} To agree, pass --yes.")
-    return input(f"{what} Go on? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _counted(number: int, what: str) -> str:

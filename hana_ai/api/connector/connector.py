@@ -221,6 +221,16 @@ class TogetherAIConnector(Figures):
         records = await self._endpoints.records() if account.project else []
         return [*records, *self._names.aliases(f"{account.base_url}/v1")]
 
+    async def stop_endpoint(self, id: str) -> bool:
+        """Scale an endpoint or a deployment to zero replicas, which cost nothing; returns whether it exists.
+
+        It stays, with its name and its share of the traffic, and no request starts it again. Whether it has
+        stopped, `get_endpoint_status` says. An alias has nothing to stop.
+        """
+        if self._names.is_alias(id):
+            return True
+        return await self._endpoints.stop(id)
+
     async def delete_endpoint(self, id: str) -> bool:
         """Delete an endpoint, a deployment or an attached adapter; returns whether it existed.
 

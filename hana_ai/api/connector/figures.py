@@ -1,20 +1,36 @@
-"""The connector's figures: what its own calls used, and how endpoints have done."""
+"""The connector's figures: what its own calls used, how endpoints have done, and what one would cost."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from datetime import date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from hana_ai.api.connector.analytics import EndpointAnalytics, endpoint_analytics
 from hana_ai.api.connector.billing import UsageStats, usage_stats
+from hana_ai.api.connector.deployment_plan import EndpointConfig, make_plan, require_model
 
 if TYPE_CHECKING:
     from hana_ai.api.connector.account import Account
 
 
+class EndpointEstimate(TypedDict):
+    """What a dedicated endpoint would be, and cost."""
+
+    model: str
+    hardware: str
+    price_per_hour_usd: float
+    """USD for `min_replicas`; NaN if the hardware has no listed price."""
+    most_per_hour_usd: float
+    """USD for `max_replicas`."""
+    serverless: bool
+    """Whether the model can be asked without an endpoint."""
+
+
 class Figures(ABC):
-    """What a connector tells of the past."""
+    """What a connector tells without changing anything."""
 
     @property
     @abstractmethod
@@ -84,3 +100,31 @@ class Figures(ABC):
             The server does not take the granularity.
         """
         return await endpoint_analytics(self._account, id, start_time, end_time, granularity)
+
+    async def estimate_endpoint(
+        self, model_name: str, endpoint_config: Mapping[str, object] | None = None
+    ) -> EndpointEstimate:
+        """Find out what a dedicated endpoint would be and cost; nothing is created.
+
+        Parameters
+        ----------
+        model_name, endpoint_config
+            As in `create_endpoint`.
+
+        Raises
+        ------
+        TogetherAIInputError
+            The configuration is wrong, or the model cannot be deployed with it.
+        TogetherAIModelNotFoundError
+            Together does not know the model.
+        """
+        account, wanted = self._account, EndpointConfig.read(endpoint_config)
+        plan = await make_plan(account, await require_model(account, model_name), wanted)
+        price = math.nan if plan.price_per_hour is None else float(plan.price_per_hour)
+        return EndpointEstimate(
+            model=plan.model.name,
+            hardware=plan.hardware,
+            price_per_hour_usd=price * wanted.min_replicas,
+            most_per_hour_usd=price * wanted.most_replicas,
+            serverless=model_name in await account.catalog.amodels(),
+        )

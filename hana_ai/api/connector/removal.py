@@ -114,6 +114,18 @@ class Removal:
             raise
         return True
 
+    async def stop(self, id: str) -> bool:
+        """Scale an endpoint's deployments, or one deployment, to zero; False if there is none."""
+        try:
+            if id.startswith("dep_"):
+                await self.scale(await self.endpoint_of(id), id, 0, 0)
+                return True
+            for one in await self._titled(id):
+                await self.scale(id, one.id, 0, 0)
+        except TogetherAIModelNotFoundError:
+            return False
+        return True
+
     async def leave(self, id: str, known: Sequence[str], seconds: float | None) -> None:
         """Delete as `delete` does; cut short by `to_the_end`, it ends in an error that names what is left."""
         try:
