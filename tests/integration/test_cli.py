@@ -171,12 +171,13 @@ def test_doctor_looks_up_the_default_models(doctor: Doctor) -> None:
     engine = ScriptedEngine(models=[LocalModel("old/chat", "chat", deprecated=True)])
     with ScriptedTogether(engine) as server:
         text = doctor(
+            1,
             TOGETHER_DEFAULT_MODEL="old/chat",
             TOGETHER_DEFAULT_EMBEDDING_MODEL="my/endpoint",
             **server.environment(),
         )
     assert "old/chat is about to be retired" in text
-    assert "TOGETHER_DEFAULT_EMBEDDING_MODEL=my/endpoint is not in the catalogue" in text
+    assert "bad embedding: TOGETHER_DEFAULT_EMBEDDING_MODEL=my/endpoint is not in the catalogue, nor is it" in text
     assert "no rerank model" in text
 
 

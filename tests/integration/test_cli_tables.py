@@ -259,7 +259,7 @@ def test_doctor_names_mixed_unstamped_and_mismatched_tables(
     unknown(connection, "NARROW")
     said("tables", "stamp", "NARROW", OURS)
     monkeypatch.setenv("TOGETHER_DEFAULT_EMBEDDING_MODEL", "another/model")
-    text = said("doctor")
+    text = said("doctor", status=1)
     assert "vectors of several widths, so of several models: BROKEN" in text
     assert "it is not recorded which model made the vectors: OLDER" in text
     assert f"TOGETHER_DEFAULT_EMBEDDING_MODEL=another/model: NARROW ({OURS}), OURS ({OURS})" in text

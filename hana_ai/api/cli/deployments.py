@@ -24,16 +24,20 @@ _POLL = 2.0
 
 
 @asynccontextmanager
-async def _connected() -> AsyncIterator[TogetherAIConnector]:
+async def _connected(settings: TogetherAISettings | None) -> AsyncIterator[TogetherAIConnector]:
     from hana_ai.api.connector import TogetherAIConnector
 
-    async with TogetherAIConnector({"api_key": TogetherAISettings().require_api_key()}) as connector:
+    settings = settings or TogetherAISettings()
+    config = {"api_key": settings.require_api_key(), "base_url": settings.together_base_url}
+    async with TogetherAIConnector(config) as connector:
         yield connector
 
 
-def _with_connector(work: Callable[[TogetherAIConnector], Coroutine[None, None, _T]]) -> _T:
+def _with_connector(
+    work: Callable[[TogetherAIConnector], Coroutine[None, None, _T]], settings: TogetherAISettings | None = None
+) -> _T:
     async def run() -> _T:
-        async with _connected() as connector:
+        async with _connected(settings) as connector:
             return await work(connector)
 
     return asyncio.run(run())
@@ -65,6 +69,12 @@ def show_endpoints(*, as_json: bool) -> int:
         table.add_row(one["name"], one["id"], one["model"], one["status"], _price(price))
     out.print(table)
     return 0
+
+
+def endpoint_names(settings: TogetherAISettings) -> set[str]:
+    """What the project's endpoints are called, and their ids."""
+    found = _with_connector(lambda connector: connector.list_endpoints(), settings)
+    return {name for one in found for name in (one["name"], one["id"])}
 
 
 def create_endpoint(model: str, name: str, config: Mapping[str, object], *, yes: bool) -> int:
@@ -288,6 +298,7 @@ def _progress() -> Iterator[Callable[[UploadProgress], None]]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console(), transient=True) as bar:
+    out = console()
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task("Uploading", total=None)
         yield lambda now: bar.update(task, description=now.path, completed=now.sent_bytes, total=now.total_bytes)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hana_ai.api.errors import TogetherAIError, TogetherAISettingsError
 from hana_ai.api.settings import TogetherAISettings, is_loopback
 
-from .console import Problem, console, duration, hanging, installed_versions
+from .console import Problem, console, duration, hanging, installed_versions, print_json
 from .vector_stores import hana_connection, hana_is_configured
 
 if TYPE_CHECKING:
@@ -30,11 +30,15 @@ class Finding:
     todo: str = ""
 
 
-def run_doctor() -> int:
+def run_doctor(*, call: bool = False, as_json: bool = False) -> int:
     """Print the findings; returns 1 if any of them is bad."""
+    if as_json:
+        found = list(findings(call=call))
+        print_json(found)
+        return 1 if any(finding.state == "bad" for finding in found) else 0
     out = console()
     states = set()
-    for finding in findings():
+    for finding in findings(call=call):
         states.add(finding.state)
         out.print(hanging(_MARKS[finding.state], finding.what))
         if finding.todo:
@@ -42,7 +46,7 @@ def run_doctor() -> int:
     return 1 if "bad" in states else 0
 
 
-def findings() -> Iterator[Finding]:
+def findings(*, call: bool = False) -> Iterator[Finding]:
     """Check one thing after another, skipping what depends on something missing."""
     yield Finding("ok", ", ".join(f"{name} {found}" for name, found in installed_versions()))
     try:
@@ -51,7 +55,7 @@ def findings() -> Iterator[Finding]:
         yield Finding("bad", "the settings cannot be read", str(exc))
         return
     yield _enabled(settings)
-    yield from _together(settings)
+    yield from _together(settings, call=call)
     yield from _hana(settings)
 
 
@@ -67,7 +71,7 @@ def _enabled(settings: TogetherAISettings) -> Finding:
     return Finding("ok", "the toolkit is routed to Together AI")
 
 
-def _together(settings: TogetherAISettings) -> Iterator[Finding]:
+def _together(settings: TogetherAISettings, *, call: bool) -> Iterator[Finding]:
     from hana_ai.api.service import catalog_of
     from hana_ai.api.together_ai import TogetherAIClient
 
@@ -94,10 +98,34 @@ def _together(settings: TogetherAISettings) -> Iterator[Finding]:
         ("embedding", "TOGETHER_DEFAULT_EMBEDDING_MODEL"),
         ("rerank", "TOGETHER_DEFAULT_RERANK_MODEL"),
     ):
-        yield _default_model(catalog, kind, variable, getattr(settings, variable.lower()))
+        yield _default_model(catalog, settings, kind, variable)
+    if call:
+        yield from _calls(settings)
 
 
-def _default_model(catalog: Catalog, kind: str, variable: str, named: str | None) -> Finding:
+def _calls(settings: TogetherAISettings) -> Iterator[Finding]:
+    """Ask each default model once, for a handful of tokens."""
+    from hana_ai.api.together_ai import TogetherAIClient
+
+    client = TogetherAIClient(settings)
+    asked: list[tuple[str, Callable[[], object]]] = [
+        ("chat", lambda: client.generate_chat_completion("Say yes.", max_tokens=5)),
+        ("embedding", lambda: client.generate_embeddings("yes")),
+    ]
+    if settings.together_default_rerank_model is not None:
+        asked.append(("rerank", lambda: client.reranker().rerank("yes", ["yes", "no"])))
+    for kind, ask in asked:
+        started = time.monotonic()
+        try:
+            ask()
+        except TogetherAIError as exc:
+            yield Finding("bad", f"{kind}: a request failed", str(exc))
+        else:
+            yield Finding("ok", f"{kind}: a request was answered in {duration(time.monotonic() - started)}")
+
+
+def _default_model(catalog: Catalog, settings: TogetherAISettings, kind: str, variable: str) -> Finding:
+    named: str | None = getattr(settings, variable.lower())
     if named is None:
         try:
             picked = catalog.default(kind)
@@ -110,11 +138,7 @@ def _default_model(catalog: Catalog, kind: str, variable: str, named: str | None
         return Finding("ok", f"{kind}: {picked}, picked from the catalogue ({variable} is not set)")
     info = catalog.models().get(named)
     if info is None:
-        return Finding(
-            "note",
-            f"{kind}: {variable}={named} is not in the catalogue",
-            "Fine for an endpoint of your own; otherwise pick one from: hana-ai-together models --kind " + kind,
-        )
+        return _own_endpoint(settings, kind, variable, named)
     if info.deprecated:
         return Finding(
             "note",
@@ -122,6 +146,21 @@ def _default_model(catalog: Catalog, kind: str, variable: str, named: str | None
             f"Set {variable} to another name from: hana-ai-together models --kind {kind}",
         )
     return Finding("ok", f"{kind}: {named}")
+
+
+def _own_endpoint(settings: TogetherAISettings, kind: str, variable: str, named: str) -> Finding:
+    """Whether a model that the catalogue does not list is an endpoint of one's own."""
+    from .deployments import endpoint_names
+
+    what = f"{kind}: {variable}={named} is not in the catalogue"
+    pick = f"pick one from: hana-ai-together models --kind {kind}"
+    try:
+        names = endpoint_names(settings)
+    except TogetherAIError as exc:
+        return Finding("note", what, f"Whether it is an endpoint of yours can't be told ({exc}); if not, {pick}")
+    if named in names:
+        return Finding("ok", f"{kind}: {named}, an endpoint of yours")
+    return Finding("bad", f"{what}, nor is it an endpoint of yours", pick[0].upper() + pick[1:])
 
 
 def _hana(settings: TogetherAISettings) -> Iterator[Finding]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from hana_ai.api.routing import startup_files
 from hana_ai.api.routing.report import missing_key
 from hana_ai.api.routing.seams import version_of
 
-from .console import Problem
+from .console import Problem, program_of
 
 NOT_ENABLED = "Together AI is not enabled, so nothing is routed; set ENABLE_TOGETHER_AI=true."
 
@@ -41,9 +40,7 @@ def run_program(command: Sequence[str], *, replace: bool = os.name == "posix") -
     elif (missing := missing_key()) is not None:
         print(f"hana-ai-together: {missing}", file=sys.stderr)
     environment = startup_files.startup_environment(os.environ)
-    program = shutil.which(command[0], path=environment["PATH"])
-    if program is None:
-        raise Problem(f"There is no program {command[0]!r}.")
+    program = program_of(command, environment["PATH"])
     if replace:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-import shutil
 import signal
 import ssl
 import subprocess
@@ -19,7 +18,7 @@ from typing import Literal
 
 from hana_ai.api.local.signals import signals_handled
 
-from .console import Problem
+from .console import Problem, program_of
 from .servers import missing_package
 
 
@@ -151,12 +150,7 @@ def serve_until_stopped(
 
 
 def _program(command: Sequence[str]) -> str | None:
-    if not command:
-        return None
-    program = shutil.which(command[0])
-    if program is None:
-        raise Problem(f"There is no program {command[0]!r}.")
-    return program
+    return program_of(command) if command else None
 
 
 def _run(command: Sequence[str], variables: Mapping[str, str]) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hana_ai.api.settings import TogetherAISettings
 
-from .console import Problem, agreed, console, dollars
+from .console import Problem, agreed, console, dollars, print_json
 from .vector_stores import hana_connection
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Place:
         return f"{_COMMAND} {shlex.join(words)}"
 
 
-def list_vector_tables(pattern: str, schema: str | None) -> int:
+def list_vector_tables(pattern: str, schema: str | None, *, as_json: bool = False) -> int:
     """Print a schema's vector tables; returns the exit status."""
     from rich.table import Table
 
@@ -55,6 +55,9 @@ def list_vector_tables(pattern: str, schema: str | None) -> int:
     out = console()
     with database() as connection:
         found = list_tables(connection, schema, pattern)
+    if as_json:
+        print_json(found)
+        return 0
     if not found:
         out.print("There are no vector tables here.")
         return 0

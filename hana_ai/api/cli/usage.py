@@ -6,20 +6,30 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from .console import Problem, console, dollars
+from .console import Problem, console, dollars, print_json
 
 if TYPE_CHECKING:
     from hana_ai.api.usage.ledger import UsageTotals
 
 
-def show_usage(by: Literal["day", "model", "operation", "tag"], start: date | None, end: date | None) -> int:
-    """Print the ledger's sums; returns the exit status."""
+def show_usage(
+    by: Literal["day", "model", "operation", "tag"], start: date | None, end: date | None, *, as_json: bool
+) -> int:
+    """Print the ledger's sums; returns the exit status.
+
+    Raises
+    ------
+    Problem
+        There is no ledger, or no day between the two.
+    """
     from rich.table import Table
 
     from hana_ai.api.settings import TogetherAISettings
     from hana_ai.api.storage.address import HANA
     from hana_ai.api.usage.ledger import get_ledger
 
+    if start is not None and end is not None and end < start:
+        raise Problem(f"--end {end} is before --start {start}: no day lies between them.")
     settings = TogetherAISettings()
     if settings.together_usage_db is None:
         raise Problem(
@@ -31,6 +41,15 @@ def show_usage(by: Literal["day", "model", "operation", "tag"], start: date | No
         raise Problem(f"there is no ledger {str(path)!r}, where TOGETHER_USAGE_DB points to: nothing was written.")
     ledger = get_ledger(settings)
     totals = ledger.totals(start, end)
+    if as_json:
+        budget = {
+            "usd": ledger.budget_usd,
+            "period": settings.together_budget_period,
+            "spent_usd": ledger.spent_usd,
+        }
+        rows = ledger.totals_by(by, start, end)
+        print_json({"by": by, "rows": rows, "total": totals, "budget": budget if ledger.budget_usd else None})
+        return 0
     if not totals["total_requests"]:
         console().print(f"No calls in {settings.together_usage_db}.")
         return 0
