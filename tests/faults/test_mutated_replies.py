@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from hana_ai.api import TogetherAIConnector, TogetherAIError
+from hana_ai.api import TogetherAIConnector, TogetherAIError, TogetherAITimeoutError
 from hana_ai.api.connector.account import Account
 from hana_ai.api.local.together import LocalModel, ScriptedEngine
 from hana_ai.api.local.together.api.management.records import Deployment
@@ -34,6 +34,7 @@ from tests.integration.connector.conftest import write_adapter
 MUTATED = Board("mutated replies", "scenarios and routes", "values")
 DEDICATED = "local/big"
 ON_DEMAND = {"type": "dedicated"}
+ROOT = Path(__file__).parents[2]
 SEED = 20261129
 SAMPLE = int(os.environ.get("MUTATED_REPLIES", "8"))
 """Of each scenario, in the default run."""
@@ -194,7 +195,8 @@ class Bench:
             answer = self.ask(tampering)
         except TogetherAIError as exc:
             error = _everything(exc)
-            wrong = self._needless(tampering)
+            # A machine that is busy may time out.
+            wrong = "" if isinstance(exc, TogetherAITimeoutError) else self._needless(tampering)
         except Exception as exc:  # noqa: BLE001 - the very thing that must not be
             return f"{type(exc).__name__}: {exc}"
         else:
@@ -325,6 +327,9 @@ def _try_all(bench: Bench, mutations: Sequence[Mutation]) -> None:
     problems = []
     for mutation in mutations:
         problem = bench.problem(mutation)
+        if problem.startswith("took"):
+            # A machine that is busy is late once.
+            problem = bench.problem(mutation)
         MUTATED.note(f"{bench.scenario.name}: {mutation.route}", mutation.kind, "X" if problem else ".")
         if problem:
             problems.append(f"{mutation}: {problem}")
@@ -351,3 +356,13 @@ def test_a_sample_of_mutated_replies(server: ScriptedTogether, tampered: FaultyS
 def test_every_mutated_reply(server: ScriptedTogether, tampered: FaultyServer, scenario: Scenario) -> None:
     bench = Bench(server, tampered, scenario)
     _try_all(bench, bench.mutations())
+
+
+def test_the_documents_count_is_true(server: ScriptedTogether, tampered: FaultyServer) -> None:
+    told = re.search(r"more than ([\d,]+) changes", (ROOT / "docs" / "faults.md").read_text(encoding="utf-8"))
+    assert told is not None
+    most = int(told[1].replace(",", ""))
+    counts = {one.name: len(Bench(server, tampered, one).mutations()) for one in SCENARIOS}
+    print(counts)
+    # How often something is polled differs from run to run.
+    assert most < sum(counts.values()) < 1.2 * most, counts
