@@ -45,8 +45,8 @@ class Destination:
     def __init__(self, base_url: str, api_key: SecretStr) -> None:
         self.base_url = base_url
         self.api_key = api_key
-        # Given to each request and not to the session, whose headers aiohttp would send to a proxy as well. The key
-        # joins them there, so that no object holds it in the clear.
+        # Given to each request and not to the session, whose headers aiohttp would send to a proxy as well. The
+        # key joins them there, so that no object holds it in the clear.
         self._headers: CIMultiDict[str] = CIMultiDict(
             {
                 "Accept": "application/json",
