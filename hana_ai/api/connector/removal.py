@@ -195,11 +195,10 @@ class Removal:
                 f"Created and undone again: {', '.join(undone)}." if undone else "This call had created nothing."
             )
         left = created.left(undone)
-        what = created.endpoint or created.deployment or created.restarted or created.parent or created.name
+        what = created.endpoint or created.deployment or created.parent or created.name
+        remedy = f"stop_endpoint({created.restarted!r})" if created.restarted else f"delete_endpoint({what!r})"
         done = f"Undone: {', '.join(undone)}. " if undone else ""
-        report = (
-            f"{done}NOT undone: {left}, because {reason} It may still cost money. Call delete_endpoint({what!r})."
-        )
+        report = f"{done}NOT undone: {left}, because {reason} It may still cost money. Call {remedy}."
         logger.warning("%s", report)
         return report
 

@@ -364,7 +364,7 @@ async def test_what_was_started_again_is_named_if_it_cannot_be_stopped(
     refusing = asyncio.ensure_future(refuse_what_follows())
     with pytest.raises(
         TogetherAIError,
-        match=rf"NOT undone: restart of deployment {deployment.id} \(.*USD per hour.*may still cost money",
+        match=rf"NOT undone: restart of deployment {deployment.id} \(.*USD per hour.*Call stop_endpoint",
     ):
         await connector.create_endpoint(DEDICATED, "big", {**AND_WAIT, "timeout": 1.0})
     await refusing
