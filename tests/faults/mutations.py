@@ -105,7 +105,9 @@ class Tampering:
     mutation: Mutation | None = None
     applied: int = 0
     seen: list[tuple[str, int, int | None, Any]] = field(default_factory=list)
-    """Route, number, event and value of each JSON that passed."""
+    """Route, number, event and value of each JSON that came from the server."""
+    sent: list[tuple[str, Any]] = field(default_factory=list)
+    """Route and value of each JSON that went to the client."""
     _numbers: dict[str, int] = field(default_factory=dict)
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -132,6 +134,7 @@ class Tampering:
             return body
         value = orjson.loads(body)
         self.seen.append((route, number, event, value))
+        self.sent.append((route, value))
         wanted = self.mutation
         if wanted is None or (wanted.route, wanted.event) != (route, event) or number < wanted.number:
             return body
@@ -141,6 +144,7 @@ class Tampering:
         if changed is value:
             return body
         self.applied += 1
+        self.sent[-1] = (route, changed)
         # orjson writes no numbers beyond 64 bits.
         return json.dumps(changed).encode()
 

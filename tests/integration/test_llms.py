@@ -311,7 +311,7 @@ async def test_a_reply_of_another_shape_is_an_error_with_its_id(
 ) -> None:
     together.check_answers = False
     engine.reply(Reply(body={"choices": []}))
-    with pytest.raises(TogetherAIResponseError, match="without choices") as caught:
+    with pytest.raises(TogetherAIResponseError, match="does not fit at choices") as caught:
         await generate(llm, way, ["a"])
     assert caught.value.request_id
 

@@ -252,7 +252,8 @@ class _Reading:
         entries = data.get("data", data.get("models", [])) if isinstance(data, Mapping) else data
         if not isinstance(entries, (list, type(None))):
             raise TogetherAIResponseError(f"the catalogue is no list of models: {shown(data)}")
-        self.models += [read_model(entry) for entry in entries or () if isinstance(entry, Mapping)]
+        listed = [read_model(entry) for entry in entries or () if isinstance(entry, Mapping)]
+        self.models += [model for model in listed if model.id]
         cursor = data.get("next_cursor", data.get("nextCursor")) if isinstance(data, Mapping) else None
         cursor = str(cursor) if cursor and self._path == _SUPPORTED else None
         self._after = self._turner.next(cursor, reply.request_id)

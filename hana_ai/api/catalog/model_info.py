@@ -113,13 +113,14 @@ def read_model(entry: Mapping[str, Any]) -> ModelInfo:
     pricing = entry.get("pricing")
     prices: Mapping[str, object] = pricing if isinstance(pricing, Mapping) else {}
     second = "capabilities" in entry or "displayType" in entry
-    name = (entry.get("serverlessEndpoint") or entry.get("name")) if second else entry.get("id")
+    id = _text(entry.get("id"))
+    name = (_text(entry.get("serverlessEndpoint")) or _text(entry.get("name"))) if second else id
     kinds = {_KINDS.get(kind, kind.lower()) for kind in _bare(entry.get("capabilities"), "CAPABILITY_")}
-    kinds |= {str(entry[key]).lower() for key in ("type", "displayType") if entry.get(key)}
-    status = str(entry.get("status") or "").removeprefix("SUPPORTED_MODEL_STATUS_")
+    kinds |= {kind.lower() for key in ("type", "displayType") if (kind := _text(entry.get(key)))}
+    status = _text(entry.get("status")).removeprefix("SUPPORTED_MODEL_STATUS_")
     return ModelInfo(
-        id=str(name or entry.get("id") or ""),
-        name=str(entry.get("displayName") or entry.get("display_name") or name or ""),
+        id=name or id,
+        name=_text(entry.get("displayName")) or _text(entry.get("display_name")) or name,
         kinds=frozenset(kinds),
         context_length=_whole(entry.get("contextLength", entry.get("context_length"))),
         input_price=_price(prices.get("input")),
@@ -134,7 +135,14 @@ def read_model(entry: Mapping[str, Any]) -> ModelInfo:
 
 def _bare(values: object, prefix: str) -> list[str]:
     """An enumeration's values without the prefix that the API gives them."""
-    return [str(value).removeprefix(prefix) for value in values] if isinstance(values, (list, tuple)) else []
+    if not isinstance(values, (list, tuple)):
+        return []
+    return [value.removeprefix(prefix) for value in values if isinstance(value, str)]
+
+
+def _text(value: object) -> str:
+    """A text; empty for anything else."""
+    return value if isinstance(value, str) else ""
 
 
 def _whole(value: object) -> int | None:

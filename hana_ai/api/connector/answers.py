@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from hana_ai.api.errors import TogetherAIError, TogetherAIInputError
+from hana_ai.api.errors import TogetherAIError, TogetherAIInputError, TogetherAIStatusError
 from hana_ai.api.langchain.messages import usage_from_wire
 from hana_ai.api.wire import token_counts
 
@@ -144,7 +144,7 @@ async def available_models(account: Account) -> list[AvailableModel]:
         dedicated = await account.pages(
             lambda sdk, page: sdk.models.list_supported(product="PRODUCT_DEDICATED", **page)
         )
-    except TogetherAIError as exc:
+    except TogetherAIStatusError as exc:
         # A compatible server may offer only the older list.
         logger.debug("no list of models for endpoints: %s", exc)
         dedicated = []

@@ -70,7 +70,7 @@ class Endpoints(Removal):
 
     async def _create(self, name: str, plan: Plan, deployment_name: str, created: Created) -> tuple[str, str]:
         endpoint = await self._endpoint(name, plan, created)
-        deployment = await self._reusable(endpoint, plan, deployment_name)
+        deployment = await self._reusable(endpoint, plan, deployment_name, created)
         if deployment is None:
             deployment = await self._deploy(endpoint, plan, deployment_name, created)
         await self._route(endpoint.id, deployment)
@@ -99,7 +99,7 @@ class Endpoints(Removal):
         created.endpoint = endpoint.id
         return endpoint
 
-    async def _reusable(self, endpoint: Endpoint, plan: Plan, name: str) -> str | None:
+    async def _reusable(self, endpoint: Endpoint, plan: Plan, name: str, created: Created) -> str | None:
         """A deployment that an earlier run left and that serves the same; failed ones are deleted.
 
         A temporary endpoint never takes over a permanent one, which it would delete on exit, nor the reverse.
@@ -125,6 +125,8 @@ class Endpoints(Removal):
                     f"delete_endpoint({endpoint.id!r}) first."
                 )
             if state in ("STOPPED", "STOPPING"):
+                # Before it is asked for: the answer may get lost.
+                created.parent, created.restarted = endpoint.id, one.id
                 await self.scale(endpoint.id, one.id, plan.wanted.min_replicas, plan.wanted.most_replicas)
             return one.id
         return None

@@ -55,6 +55,8 @@ class Created:
     requested: str | None = None
     """Name of the requested deployment: it may exist even if the answer was lost."""
     deployment: str | None = None
+    restarted: str | None = None
+    """Id of a deployment that was there, but cost nothing until this call started it again."""
 
     def left(self, undone: Sequence[str]) -> str:
         """What is not undone, in words."""
@@ -62,6 +64,9 @@ class Created:
         deployment = f"deployment {self.deployment or f'{self.requested!r} of endpoint {self.parent}'}"
         if (self.deployment or self.requested) and deployment not in undone:
             found.append(f"{deployment} ({self.price})")
+        restarted = f"restart of deployment {self.restarted}"
+        if self.restarted and restarted not in undone:
+            found.append(f"{restarted} ({self.price})")
         endpoint = f"endpoint {self.endpoint or repr(self.name)}"
         if (self.endpoint or self.unread) and endpoint not in undone:
             found.append(endpoint)
@@ -191,10 +196,9 @@ class Removal:
             )
         left = created.left(undone)
         what = created.endpoint or created.deployment or created.parent or created.name
+        remedy = f"stop_endpoint({created.restarted!r})" if created.restarted else f"delete_endpoint({what!r})"
         done = f"Undone: {', '.join(undone)}. " if undone else ""
-        report = (
-            f"{done}NOT undone: {left}, because {reason} It may still cost money. Call delete_endpoint({what!r})."
-        )
+        report = f"{done}NOT undone: {left}, because {reason} It may still cost money. Call {remedy}."
         logger.warning("%s", report)
         return report
 
@@ -208,6 +212,9 @@ class Removal:
                 whole = created.endpoint is not None
                 await self.remove_deployment(created.parent, created.deployment, whole=whole)
             undone.append(f"deployment {created.deployment}")
+        if created.restarted:
+            await self._stop(created.parent, created.restarted)
+            undone.append(f"restart of deployment {created.restarted}")
         if created.unread:
             created.endpoint = await self._endpoint_named(created.name)
             created.unread = created.endpoint is not None
@@ -280,6 +287,14 @@ class Removal:
         return found.status.state
 
     # --- single steps ---
+
+    async def _stop(self, endpoint_id: str, id: str) -> None:
+        """Ask for no replicas, and ask again where it can't be read whether that was heard."""
+        with suppress(TogetherAIModelNotFoundError):
+            try:
+                await self.scale(endpoint_id, id, 0, 0)
+            except TogetherAIResponseError:
+                await self.scale(endpoint_id, id, 0, 0)
 
     async def scale(self, endpoint_id: str, id: str, least: int, most: int) -> None:
         """Set the bounds of a deployment's replicas."""

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from hana_ai.api.errors import TogetherAIResponseError
-from hana_ai.api.wire.shapes import shown
+from hana_ai.api.wire.shapes import misfit
 
 if TYPE_CHECKING:
     from together.types.endpoint_traffic_split_entry_param import EndpointTrafficSplitEntryParam
@@ -419,16 +418,4 @@ def read_reply(schema: type[_M], body: bytes, request_id: str | None) -> _M:
         # What is deleted may be answered with nothing at all.
         return schema.model_validate_json(body if body or schema is not Anything else b"{}")
     except ValidationError as exc:
-        first = exc.errors(include_url=False, include_context=False)[0]
-        raise TogetherAIResponseError(
-            f"the management API's reply does not fit at {_place(first['loc'])}: {first['msg']}"
-            + ("" if first["type"] == "missing" else f", not {shown(first['input'])}"),
-            request_id=request_id,
-            hint="Check TOGETHER_BASE_URL, and whether another server answers in Together's place.",
-        ) from None
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    """A place as one would write it in Python: ``deployments[0].status.state``."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return text.removeprefix(".") or "its top"
+        raise misfit(exc, "the management API's reply", request_id=request_id) from None

@@ -29,6 +29,7 @@ from hana_ai.api.errors import (
     TogetherAIError,
     TogetherAIInputError,
     TogetherAIModelNotFoundError,
+    TogetherAIStatusError,
 )
 
 if TYPE_CHECKING:
@@ -354,7 +355,7 @@ class Uploads:
             for deployment in endpoint.deployments or []:
                 try:
                     adapters = await self._adapters(endpoint.id, deployment.id)
-                except TogetherAIError as exc:
+                except TogetherAIStatusError as exc:
                     # A deployment that takes no adapters refuses to list them.
                     logger.debug("no adapters on %s: %s", deployment.id, exc)
                     continue

@@ -14,8 +14,9 @@ from hana_ai.api.errors import TogetherAIResponseError
 from hana_ai.api.langchain.messages import dumped, reply_metadata, usage_from_wire
 from hana_ai.api.langchain.think import ThinkSplitter
 from hana_ai.api.wire.events import stream_error
+from hana_ai.api.wire.replies import CHUNK, check_reply, unreadable
 from hana_ai.api.wire.schemas import Choice, GenerationReply, JSONObject, Message, ToolCall
-from hana_ai.api.wire.shapes import SHAPE_ERRORS, shown, wrong_shape
+from hana_ai.api.wire.shapes import SHAPE_ERRORS, shown
 
 
 class ChunkReader:
@@ -57,15 +58,17 @@ class ChunkReader:
         Raises
         ------
         TogetherAIResponseError
-            It is not what the API promises.
+            It does not fit; the message names the place.
         TogetherAIStreamError
-            The same, after chunks that were.
+            The same, after chunks that did.
         """
         begun = self._seen
         try:
             return self._read(cast("GenerationReply", wire))
+        except TogetherAIResponseError as exc:
+            raise (stream_error(exc) if begun else exc) from exc.__cause__
         except SHAPE_ERRORS as exc:
-            error = wrong_shape(exc, request_id=self.request_id)
+            error = unreadable(exc, CHUNK, wire, request_id=self.request_id)
             raise (stream_error(error) if begun else error) from exc
 
     def _read(self, wire: GenerationReply) -> list[ChatGenerationChunk]:
@@ -76,24 +79,34 @@ class ChunkReader:
         if wire.get("warnings"):
             self._metadata["warnings"] = wire["warnings"]
         out: list[ChatGenerationChunk] = []
-        for choice in wire.get("choices") or ():
+        choices = wire.get("choices")
+        if not choices:
+            check_reply(CHUNK, wire, request_id=self.request_id)
+            return out
+        for choice in choices:
             self._seen = True
-            if not choice.get("index"):
-                self._read_choice(choice, out)
+            index = choice.get("index")
+            if index == 0 or index is None:
+                self._read_choice(choice, wire, out)
+            else:
+                check_reply(CHUNK, wire, request_id=self.request_id)
         return out
 
-    def _read_choice(self, choice: Choice, out: list[ChatGenerationChunk]) -> None:
+    def _read_choice(self, choice: Choice, wire: GenerationReply, out: list[ChatGenerationChunk]) -> None:
         if choice.get("finish_reason") is not None:
             self._metadata["finish_reason"] = choice["finish_reason"]
         if choice.get("seed") is not None:
             self._metadata["seed"] = choice["seed"]
         delta: Message = choice.get("delta") or choice.get("message") or {}
+        content, calls, logprobs = delta.get("content"), delta.get("tool_calls"), choice.get("logprobs")
         reasoning = delta.get("reasoning") or delta.get("reasoning_content")
+        if not content or calls or reasoning or logprobs is not None:
+            # Most chunks are a text alone, whose type is seen below.
+            check_reply(CHUNK, wire, request_id=self.request_id)
         if reasoning:
             # A model that has a field for its thoughts puts no tags into its text.
             self._splitter = None
             out.append(self._thought(reasoning))
-        content = delta.get("content")
         if content:
             if type(content) is not str:
                 raise TypeError(f"a chunk's content is {shown(content)}")
@@ -104,13 +117,11 @@ class ChunkReader:
                 out += self._split(self._splitter.feed(content))
                 if self._splitter.settled:
                     self._splitter = None
-        calls = delta.get("tool_calls")
         if calls:
             pieces = [self._calls.read(call, position) for position, call in enumerate(calls)]
             out.append(_generation_chunk(tool_call_chunks=pieces))
             # Afterwards: what could not be a chunk is not received.
             self._pieces += pieces
-        logprobs = choice.get("logprobs")
         if logprobs is not None:
             out.append(_generation_chunk(response_metadata={"logprobs": _logprobs(logprobs, choice)}))
 
@@ -158,8 +169,6 @@ class ChunkReader:
         return out
 
     def _thought(self, text: str) -> ChatGenerationChunk:
-        if type(text) is not str:
-            raise TypeError(f"a chunk's reasoning is {shown(text)}")
         self._thoughts.append(text)
         return _generation_chunk(additional_kwargs={"reasoning_content": text})
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, cast
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 
 from hana_ai.api.errors import TogetherAIResponseError
-from hana_ai.api.langchain.messages import choice_metadata, choices_of, reply_metadata
-from hana_ai.api.wire.shapes import SHAPE_ERRORS, shown, wrong_shape
+from hana_ai.api.langchain.messages import choice_metadata, reply_metadata
+from hana_ai.api.wire.events import stream_error
+from hana_ai.api.wire.replies import CHUNK, COMPLETION, check_reply, unreadable
+from hana_ai.api.wire.shapes import SHAPE_ERRORS, shown
 from hana_ai.api.wire.token_counts import sum_token_counts
 
 if TYPE_CHECKING:
@@ -22,15 +24,10 @@ def read_choices(reply: object, *, request_id: str | None = None, model: str | N
     Raises
     ------
     TogetherAIResponseError
-        There are none, or one of them has no text.
+        There are none, or one of them has no text; the message names the place.
     """
-    choices = choices_of(reply, request_id=request_id, model=model)
-    for choice in choices:
-        if not isinstance(choice, Mapping) or not isinstance(choice.get("text"), str):
-            raise TogetherAIResponseError(
-                f"a choice without a text: {shown(choice)}", model=model, request_id=request_id
-            )
-    return choices
+    check_reply(COMPLETION, reply, model=model, request_id=request_id)
+    return cast("GenerationReply", reply)["choices"]
 
 
 def generations_from_wire(
@@ -99,12 +96,18 @@ class CompletionReader:
         Raises
         ------
         TogetherAIResponseError
-            It is not what the API promises.
+            It does not fit; the message names the place.
+        TogetherAIStreamError
+            The same, after chunks that did.
         """
+        begun = self._seen
         try:
             return self._read(cast("GenerationReply", wire))
+        except TogetherAIResponseError as exc:
+            raise (stream_error(exc) if begun else exc) from exc.__cause__
         except SHAPE_ERRORS as exc:
-            raise wrong_shape(exc) from exc
+            error = unreadable(exc, CHUNK, wire)
+            raise (stream_error(error) if begun else error) from exc
 
     def _read(self, wire: GenerationReply) -> list[GenerationChunk]:
         self._usage = wire.get("usage") or self._usage
@@ -113,12 +116,15 @@ class CompletionReader:
         first = next((choice for choice in wire.get("choices") or () if not choice.get("index")), None)
         choice: Choice = {} if first is None else first
         token: Token = wire.get("token") or {}
+        text = _text(choice, token)
+        if not text or token or choice.get("index") not in (0, None) or choice.get("logprobs") is not None:
+            # Most chunks are a text alone.
+            check_reply(CHUNK, wire)
         self._seen = self._seen or first is not None or bool(token)
         for name in ("finish_reason", "seed"):
             value = wire.get(name) if choice.get(name) is None else choice[name]
             if value is not None:
                 self._info[name] = value
-        text = _text(choice, token)
         if not text:
             return []
         self._parts.append(text)
@@ -151,7 +157,7 @@ def _text(choice: Choice, token: Token) -> str:
             return text
         if text is not None:
             raise TypeError(f"a choice's text is {shown(text)}")
-    return "" if token.get("special") else str(token.get("text") or "")
+    return "" if token.get("special") else token.get("text") or ""
 
 
 def _logprobs(choice: Choice, token: Token, text: str) -> JSONObject | None:

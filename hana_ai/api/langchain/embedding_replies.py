@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from math import hypot
 from typing import Literal
 
+from pydantic_core import ValidationError
+
 from hana_ai.api.errors import TogetherAIContextOverflowError, TogetherAIRequestError, TogetherAIResponseError
+from hana_ai.api.wire.replies import EMBEDDINGS, NUMBERS, check_reply, is_number
 from hana_ai.api.wire.shapes import shown
 
 _BATCH_WORDS = ("too large", "too many", "too big", "batch size", "batch_size", "maximum batch", "max batch")
@@ -48,6 +51,8 @@ def vectors_from_wire(
     """
 
     def wrong(what: str) -> TogetherAIResponseError:
+        # Where its very shape is wrong, this raises, with the place.
+        check_reply(EMBEDDINGS, reply, model=model, request_id=request_id)
         return TogetherAIResponseError(f"the reply to {count} texts {what}", model=model, request_id=request_id)
 
     entries = reply.get("data") if isinstance(reply, Mapping) else None
@@ -58,22 +63,16 @@ def vectors_from_wire(
     vectors: list[list[float] | None] = [None] * count
     for position, entry in enumerate(entries):
         index = entry.get("index") if isinstance(entry, Mapping) else None
-        if not isinstance(index, (int, float)) or not 0 <= index < count or index != int(index):
-            raise wrong(f"has a vector with the index {index!r}")
+        if not is_number(index) or not 0 <= index < count or index != int(index):
+            raise wrong(f"has the index {shown(index)} at data[{position}].index")
         if vectors[int(index)] is not None:
-            raise wrong(f"has two vectors with the index {index!r}")
+            raise wrong(f"has two vectors with the index {index!r}, the second at data[{position}]")
         numbers = entry.get("embedding")
-        if not isinstance(numbers, list):
-            raise wrong(f"has a {type(numbers).__name__} in the place of a vector")
         try:
-            # `hypot` refuses what is no number, and finds what is too large, at next to no cost; `float` alone
-            # would read strings. What is a float already stays the same object: a copy of each would cost more
-            # than the JSON.
-            is_small = hypot(*numbers) <= LARGEST
-            vectors[int(index)] = list(map(float, numbers))
-        except (TypeError, OverflowError) as exc:
-            raise wrong(f"has a vector that is not of numbers: {exc}") from exc
-        if not is_small and (place := _first_unfit(numbers)) is not None:
+            vectors[int(index)] = NUMBERS.validate_python(numbers)
+        except ValidationError as exc:
+            raise wrong(f"has a vector that is not of numbers at data[{position}].embedding") from exc
+        if not hypot(*numbers) <= LARGEST and (place := _first_unfit(numbers)) is not None:
             raise wrong(
                 f"has {numbers[place]!r} at data[{position}].embedding[{place}], which no 32-bit float can hold"
             )

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 
-from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError, TogetherAIStreamError
+from hana_ai.api.errors import (
+    TogetherAIInputError,
+    TogetherAIResponseError,
+    TogetherAISettingsError,
+    TogetherAIStreamError,
+)
 from hana_ai.api.langchain.arguments import of_call
 from hana_ai.api.langchain.client_fields import ClientFields, Run, merged_body
 from hana_ai.api.langchain.ranges import RANGES, check_body, check_field
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from hana_ai.api.settings import TogetherAISettings
+    from hana_ai.api.transport.call import Call
     from hana_ai.api.wire.schemas import JSONObject
 
     Stop = list[str] | None
@@ -220,31 +226,38 @@ class GenerationFields(ClientFields):
     ) -> Generator[_Chunk, None, None]:
         """Send a request and yield what a reader makes of the chunks."""
         call = self._call(self._with_model(body), stream=True, run=run)
-        with _keeping_partial(reader), closing(self.transport.stream(call)) as stream:
-            for wire in stream:
-                yield from reader.read(wire)
-        yield from reader.finish(call.used)
+        with _told_of(call, reader):
+            with closing(self.transport.stream(call)) as stream:
+                for wire in stream:
+                    yield from reader.read(wire)
+            last = reader.finish(call.used)
+        yield from last
 
     async def _achunks(
         self, body: JSONObject, reader: StreamReader[_Chunk], run: Run | None
     ) -> AsyncGenerator[_Chunk, None]:
         """Yield the chunks from a coroutine; raises the same errors as `_chunks`."""
         call = self._call(await self._awith_model(body), stream=True, run=run)
-        with _keeping_partial(reader):
+        with _told_of(call, reader):
             async with aclosing(self.transport.astream(call)) as stream:
                 async for wire in stream:
                     for chunk in reader.read(wire):
                         yield chunk
-        for chunk in reader.finish(call.used):
+            last = reader.finish(call.used)
+        for chunk in last:
             yield chunk
 
 
 @contextmanager
-def _keeping_partial(reader: StreamReader[Any]) -> Iterator[None]:
-    """Let the error of a stream that breaks inside the block carry what was received until then."""
+def _told_of(call: Call, reader: StreamReader[Any]) -> Iterator[None]:
+    """Let the error of a stream name its request, and carry what was received if it breaks."""
     try:
         yield
+    except TogetherAIResponseError as exc:
+        exc.request_id, exc.model = exc.request_id or call.request_id, exc.model or call.model
+        raise
     except TogetherAIStreamError as exc:
+        exc.request_id, exc.model = exc.request_id or call.request_id, exc.model or call.model
         exc.partial = reader.partial()
         raise
 

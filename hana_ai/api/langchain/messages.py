@@ -8,7 +8,7 @@ LangChain (the key from which `content_blocks` makes its reasoning block). It is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeGuard, cast
+from typing import cast
 
 import orjson
 from langchain_core.messages import (
@@ -29,6 +29,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
 from hana_ai.api.langchain.think import ThinkSplitter
 from hana_ai.api.wire import schemas
+from hana_ai.api.wire.replies import CHAT, check_reply
 from hana_ai.api.wire.schemas import PROVIDER, Choice, GenerationReply, JSONObject, Message
 from hana_ai.api.wire.shapes import SHAPE_ERRORS, shown, wrong_shape
 from hana_ai.api.wire.token_counts import read_tokens
@@ -335,26 +336,6 @@ def _read_call(wire: schemas.ToolCall, calls: list[ToolCall], invalid: list[Inva
     calls.append(tool_call(name=name, args=args, id=call_id))
 
 
-def choices_of(reply: object, *, request_id: str | None = None, model: str | None = None) -> list[Choice]:
-    """Return the choices of a reply.
-
-    Raises
-    ------
-    TogetherAIResponseError
-        There are none.
-    """
-    choices = reply.get("choices") if isinstance(reply, Mapping) else None
-    if not _is_list_of_choices(choices):
-        raise TogetherAIResponseError(
-            f"a reply without choices: {shown(reply)}", model=model, request_id=request_id
-        )
-    return choices
-
-
-def _is_list_of_choices(value: object) -> TypeGuard[list[Choice]]:
-    return isinstance(value, list) and len(value) > 0
-
-
 def chat_result(
     reply: object,
     *,
@@ -369,25 +350,22 @@ def chat_result(
     Raises
     ------
     TogetherAIResponseError
-        The reply has no choices, or they are not what the API promises.
+        The reply has no choices, or does not fit; the message names the place.
     """
-    choices = choices_of(reply, request_id=request_id, model=model)
+    check_reply(CHAT, reply, model=model, request_id=request_id)
     try:
-        return _chat_result(cast("GenerationReply", reply), choices, request_id, fallback)
+        return _chat_result(cast("GenerationReply", reply), request_id, fallback)
     except SHAPE_ERRORS as exc:
         raise wrong_shape(exc, model=model, request_id=request_id) from exc
 
 
 def _chat_result(
-    reply: GenerationReply,
-    choices: list[Choice],
-    request_id: str | None,
-    fallback: Mapping[str, object] | None,
+    reply: GenerationReply, request_id: str | None, fallback: Mapping[str, object] | None
 ) -> ChatResult:
     usage = reply.get("usage")
     common = reply_metadata(reply, request_id, fallback)
     generations: list[ChatGeneration] = []
-    for choice in choices:
+    for choice in reply["choices"]:
         info = {**common, **choice_metadata(choice)}
         # Several choices share one usage; each would be counted, so only the first carries it.
         message = _ai_message(choice["message"], info, None if generations else usage_from_wire(usage))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any, NotRequired, TypedDict
 
 from langchain_core.documents import Document
 
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
+from hana_ai.api.wire.replies import RANKING, check_reply, is_number
 from hana_ai.api.wire.schemas import JSONObject
 from hana_ai.api.wire.shapes import shown
 
@@ -106,6 +108,8 @@ def results_from_wire(reply: object, body: JSONObject, *, request_id: str | None
     count = len(body["documents"])
 
     def wrong(what: str) -> TogetherAIResponseError:
+        # Where its very shape is wrong, this raises, with the place.
+        check_reply(RANKING, reply, model=body.get("model"), request_id=request_id)
         return TogetherAIResponseError(
             f"the reply to {count} documents {what}", model=body.get("model"), request_id=request_id
         )
@@ -116,13 +120,13 @@ def results_from_wire(reply: object, body: JSONObject, *, request_id: str | None
     if not isinstance(entries, list):
         raise wrong(f"has no list of results: {shown(reply)}")
     found: dict[int, RerankResult] = {}
-    for entry in entries:
+    for position, entry in enumerate(entries):
         index = entry.get("index") if isinstance(entry, Mapping) else None
-        if not isinstance(index, (int, float)) or index != int(index) or not 0 <= index < count:
-            raise wrong(f"has a result with the index {index!r}")
+        if not is_number(index) or not 0 <= index < count or index != int(index):
+            raise wrong(f"has the index {shown(index)} in its result {position}")
         score = entry.get("relevance_score")
-        if not isinstance(score, (int, float)):
-            raise wrong(f"has the score {score!r} for the document {int(index)}")
+        if not is_number(score) or not isfinite(score):
+            raise wrong(f"has the score {shown(score)} for the document {int(index)}")
         if int(index) in found:
             raise wrong(f"has two results for the document {int(index)}")
         result = RerankResult(index=int(index), relevance_score=float(score))

@@ -70,6 +70,8 @@ class Call:
     """What the last try ended in, where that was a 429."""
     overtaken: bool = field(init=False, default=False)
     """Whether the server that refused this call has answered another one since this one began."""
+    request_id: str | None = field(init=False, default=None)
+    """Of the stream that was opened."""
     used: dict[str, Any] | None = field(init=False, default=None)
     """The fallback that answered, for `response_metadata`; None when the first target did."""
 

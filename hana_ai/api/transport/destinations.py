@@ -45,12 +45,12 @@ class Destination:
     def __init__(self, base_url: str, api_key: SecretStr) -> None:
         self.base_url = base_url
         self.api_key = api_key
-        # Given to each request and not to the session, whose headers aiohttp would send to a proxy as well.
+        # Given to each request and not to the session, whose headers aiohttp would send to a proxy as well. The
+        # key joins them there, so that no object holds it in the clear.
         self._headers: CIMultiDict[str] = CIMultiDict(
             {
                 "Accept": "application/json",
                 "Accept-Encoding": ACCEPTED,
-                "Authorization": f"Bearer {api_key.get_secret_value()}",
                 "User-Agent": f"hana-ai-together/{__version__}",
             }
         )
@@ -102,6 +102,8 @@ class Destination:
         if session is None:
             session = self._session = self._open()
         proxy = self._proxy
+        headers = (self._headers if payload is None else self._headers_of_json).copy()
+        headers["Authorization"] = f"Bearer {self.api_key.get_secret_value()}"
         # Later than the time-out of the connection, which is what the caller is told.
         handshake_seconds.set(connect_timeout + 1.0)
         return await session.request(
@@ -109,7 +111,7 @@ class Destination:
             url,
             # aiohttp warns of large bodies as bytes, since it would write them at once.
             data=payload if payload is None or len(payload) < _LARGE_BODY else io.BytesIO(payload),
-            headers=self._headers if payload is None else self._headers_of_json,
+            headers=headers,
             allow_redirects=False,
             timeout=_timeout(connect_timeout),
             proxy=None if proxy is None else proxy.url,

@@ -27,6 +27,8 @@ _LARGEST_ERROR = 64 * 1024
 _PLAIN = ("", "identity")
 _GONE = (b"content-encoding", b"content-length", b"transfer-encoding")
 """Headers that are no longer true of a body that has been read and unpacked."""
+_NO_KEY = "-"
+"""What the SDK's client has for a key; it insists on one."""
 _UNTOLD = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
 """What the SDK would tell of this machine."""
 
@@ -37,12 +39,12 @@ def make_sdk(base_url: str, api_key: SecretStr, most_bytes: int) -> AsyncTogethe
     # The SDK leaves such a header out; its types do not know that it does so for defaults, too.
     untold = {f"X-Stainless-{name}": omit for name in _UNTOLD}
     return AsyncTogether(
-        api_key=api_key.get_secret_value(),
+        api_key=_NO_KEY,
         base_url=base_url,
         max_retries=0,
         default_headers=cast("dict[str, str]", {"Accept-Encoding": ACCEPTED, **untold}),
         http_client=httpx.AsyncClient(
-            transport=_Bounded(inner, most_bytes), trust_env=False, follow_redirects=False, cookies=None
+            transport=_Bounded(inner, api_key, most_bytes), trust_env=False, follow_redirects=False, cookies=None
         ),
     )
 
@@ -69,16 +71,20 @@ def sdk_error(exc: BaseException, base_url: str) -> TogetherAIRequestError:
 
 
 class _Bounded(httpx.AsyncBaseTransport):
-    """Reads replies whole, within a size, before the SDK sees them."""
+    """Sends requests with the key, and reads replies whole, within a size, before the SDK sees them.
 
-    def __init__(self, inner: httpx.AsyncBaseTransport, most_bytes: int) -> None:
+    Neither the SDK's client nor its requests, which its errors hold, know the key.
+    """
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, api_key: SecretStr, most_bytes: int) -> None:
         self._inner = inner
+        self._api_key = api_key
         self._most_bytes = most_bytes
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         request.extensions["trace"] = handshake = _Handshake()
         try:
-            response = await self._inner.handle_async_request(request)
+            response = await self._inner.handle_async_request(self._with_key(request))
         except BaseException:
             await handshake.give_up()
             raise
@@ -94,6 +100,13 @@ class _Bounded(httpx.AsyncBaseTransport):
         if response.is_success:
             last_reply.set((data, request_id_of(response.headers)))
         return httpx.Response(response.status_code, headers=headers, content=data, request=request)
+
+    def _with_key(self, request: httpx.Request) -> httpx.Request:
+        headers = request.headers.copy()
+        headers["Authorization"] = f"Bearer {self._api_key.get_secret_value()}"
+        return httpx.Request(
+            request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
+        )
 
     async def aclose(self) -> None:
         await self._inner.aclose()

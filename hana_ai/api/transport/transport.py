@@ -314,6 +314,7 @@ class Transport:
         exchange = Exchange(call, self._max_concurrency, self.max_reply_bytes)
         attempts, opened = await self._tried(engine, call, crossing, exchange.opened)
         destination = attempts.destination
+        call.request_id = opened.reader.request_id
         watched.base_url, watched.api_key, watched.reader = (
             destination.base_url,
             destination.api_key,

@@ -320,6 +320,56 @@ async def test_a_second_run_starts_what_was_stopped_and_replaces_what_failed(
     assert await connector.get_endpoint_status(id) == "ready"
 
 
+async def _stopped(connector: TogetherAIConnector, server: ScriptedTogether, sdk: AsyncTogether) -> str:
+    """An endpoint whose deployment costs nothing."""
+    id = await connector.create_endpoint(DEDICATED, "big", AND_WAIT)
+    [deployment] = server.management.deployments()
+    await sdk.endpoints.deployments.update(
+        deployment.id, endpoint_id=id, autoscaling={"min_replicas": 0, "max_replicas": 0}
+    )
+    await until(connector, id, "stopped")
+    return id
+
+
+@pytest.mark.parametrize("what", ["waiting", "routing"])
+async def test_what_was_started_again_is_stopped_if_the_rest_fails(
+    connector: TogetherAIConnector, sdk: AsyncTogether, server: ScriptedTogether, what: str
+) -> None:
+    id = await _stopped(connector, server, sdk)
+    [deployment] = server.management.deployments()
+    if what == "waiting":
+        server.management.dials.provisioning = 60.0
+        config = {**AND_WAIT, "timeout": 0.2}
+        error = "not ready after"
+    else:
+        server.management.refuse("GET", rf"/endpoints/{id}$", Refusal(402, "Credit limit reached."))
+        config, error = AND_WAIT, "Credit limit"
+    with pytest.raises(TogetherAIError, match=rf"{error}.*undone again: restart of deployment {deployment.id}"):
+        await connector.create_endpoint(DEDICATED, "big", config)
+    assert deployment.max_replicas == 0
+
+
+async def test_what_was_started_again_is_named_if_it_cannot_be_stopped(
+    connector: TogetherAIConnector, sdk: AsyncTogether, server: ScriptedTogether
+) -> None:
+    await _stopped(connector, server, sdk)
+    [deployment] = server.management.deployments()
+    server.management.dials.provisioning = 60.0
+
+    async def refuse_what_follows() -> None:
+        while not deployment.max_replicas:  # noqa: ASYNC110 - it happens in the server's thread
+            await asyncio.sleep(0.001)
+        server.management.refuse("PATCH", r"/deployments/", Refusal(400, "no"), times=9)
+
+    refusing = asyncio.ensure_future(refuse_what_follows())
+    with pytest.raises(
+        TogetherAIError,
+        match=rf"NOT undone: restart of deployment {deployment.id} \(.*USD per hour.*Call stop_endpoint",
+    ):
+        await connector.create_endpoint(DEDICATED, "big", {**AND_WAIT, "timeout": 1.0})
+    await refusing
+
+
 async def test_a_name_that_serves_something_else_is_left_alone(
     connector: TogetherAIConnector, server: ScriptedTogether
 ) -> None:
