@@ -125,7 +125,8 @@ def test_map_merge_calls_a_function_for_each_row(numbers: Sql) -> None:
 def test_a_procedure_gives_values_tables_and_result_sets(numbers: Sql) -> None:
     numbers.run(
         "CREATE PROCEDURE SPLIT (IN at INTEGER, INOUT total INTEGER, OUT low TABLE (X INTEGER), "
-        "IN t TABLE (X INT)) AS BEGIN low = SELECT X FROM :t WHERE X < :at; SELECT :total + SUM(X) INTO total FROM :t; "
+        "IN t TABLE (X INT)) AS BEGIN low = SELECT X FROM :t WHERE X < :at; "
+        "SELECT :total + SUM(X) INTO total FROM :t; "
         "SELECT 'seen' FROM DUMMY; END"
     )
     done = numbers.run("CREATE VIEW W AS SELECT X FROM N")
