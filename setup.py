@@ -18,6 +18,7 @@ setup(
         "hana_ai.api.local.hana.engine",
         "hana_ai.api.local.hana.language",
         "hana_ai.api.local.hana.protocol",
+        "hana_ai.api.local.hana.script",
         "hana_ai.api.local.hana.translation",
         "hana_ai.api.local.hana.translation.functions",
         "hana_ai.api.local.together",

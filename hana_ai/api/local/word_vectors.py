@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from .weights import WORD_TOKENIZER, WORD_VECTORS, find
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 DIMENSIONS = 256
@@ -37,12 +37,22 @@ class WordVectors:
     _loading = threading.Lock()
 
     def __init__(self) -> None:
+        # Heavy, and a server needs neither before the first text comes.
+        import numpy as np
         from tokenizers import Tokenizer
 
         self._rows = read_tensor(find(WORD_VECTORS), _TENSOR).astype(np.float32)
         self._tokenizer = Tokenizer.from_file(str(find(WORD_TOKENIZER)))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+
+    @staticmethod
+    def require() -> None:
+        """Raise as the first use would when something is missing, without loading it."""
+        find(WORD_VECTORS)
+        find(WORD_TOKENIZER)
+        if find_spec("tokenizers") is None:
+            raise ModuleNotFoundError("No module named 'tokenizers'", name="tokenizers")
 
     @classmethod
     def shared(cls) -> WordVectors:
@@ -59,6 +69,8 @@ class WordVectors:
 
     def embed(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Vectors of length 1, shape `(len(tokens), 256)`; a text without a token is all zeros."""
+        import numpy as np
+
         vectors = np.zeros((len(tokens), DIMENSIONS), dtype=np.float32)
         lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
         filled = np.flatnonzero(lengths)
@@ -85,4 +97,6 @@ def read_tensor(path: Path, name: str) -> NDArray[np.float16]:
     if entry is None or entry["dtype"] != "F16":
         raise ValueError(f"{path} holds no 16-bit matrix {name!r}.")
     first, last = entry["data_offsets"]
+    import numpy as np
+
     return np.frombuffer(data[start + first : start + last], dtype="<f2").reshape(entry["shape"])

@@ -47,6 +47,11 @@ def raising(code: int, text: str) -> str:
     return f"error({literal(f'{MARK}{code}:{text}')})"
 
 
+def marked(error: HanaError) -> ValueError:
+    """The error as a Python function raises it inside DuckDB."""
+    return ValueError(f"{MARK}{error.code}:{error.message}")
+
+
 _RULES: tuple[tuple[str, int, str], ...] = (
     (r"NOT NULL constraint failed: (?P<what>.+)", 287, "cannot insert NULL or update to NULL: {what}"),
     (r"contains NULL values", 287, "cannot insert NULL or update to NULL"),

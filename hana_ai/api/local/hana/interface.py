@@ -72,6 +72,7 @@ class FunctionCode(IntEnum):
     SELECT = 5
     SELECT_FOR_UPDATE = 6
     CALL = 8
+    CALL_WITH_RESULT = 9
     FETCH = 10
     COMMIT = 11
     ROLLBACK = 12
@@ -111,6 +112,9 @@ class Parameter:
 
     type: SqlType
     nullable: bool = True
+    mode: str = "IN"
+    """IN, OUT or INOUT; the client sends no value for OUT."""
+    name: str | None = None
 
 
 @dataclass(slots=True)
@@ -123,6 +127,10 @@ class Result:
     """The rows of a query, read lazily; they stay readable until the session ends."""
     rows_affected: list[int] = field(default_factory=list)
     """One entry for each parameter row of a data change; a single entry without parameters."""
+    outputs: tuple[Value, ...] | None = None
+    """The values of OUT and INOUT parameters."""
+    more: list[Result] = field(default_factory=list)
+    """Further result sets of a procedure or block."""
 
 
 class HanaError(Exception):

@@ -130,6 +130,12 @@ def vector(dimension: int = 0, half: bool = False) -> SqlType:
     return SqlType(TypeCode.REAL_VECTOR, "REAL_VECTOR", dimension)
 
 
+NAMES = (
+    *_SIMPLE, *_SIZED, "DECIMAL", "NUMERIC", "DEC", "FLOAT", "REAL_VECTOR", "HALF_VECTOR",
+)  # fmt: skip
+"""All names of types."""
+
+
 def declared(name: str, params: Sequence[int]) -> SqlType | None:
     """The type that a declaration such as ``NVARCHAR(10)`` names; None for a name that is no type.
 
@@ -176,6 +182,17 @@ def shown(kind: SqlType) -> str:
     if kind.name in _SIZED or (kind.code in VECTORS and kind.length):
         return f"{kind.name}({kind.length})"
     return kind.name
+
+
+def length_and_scale(kind: SqlType) -> tuple[int, int | None]:
+    """As system views show them."""
+    if kind.code in DECIMALS:
+        return kind.length, None if kind.scale == FLOATING else kind.scale
+    if kind.code in INTEGERS:
+        return kind.length, 0
+    if kind == TIMESTAMP:
+        return kind.length, 7
+    return kind.length, None
 
 
 def is_string(kind: SqlType | None) -> bool:

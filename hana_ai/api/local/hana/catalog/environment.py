@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from hana_ai.api.local.hana.catalog.objects import Catalog, SequenceInfo, TableInfo, ViewInfo
+from hana_ai.api.local.hana.catalog.objects import Catalog, RoutineInfo, SequenceInfo, TableInfo, ViewInfo
 from hana_ai.api.local.hana.errors import no_privilege, unknown_table, unsupported
 from hana_ai.api.local.hana.interface import HanaError
 
@@ -76,6 +76,10 @@ class Environment:
     def inside(self, view: ViewInfo) -> Environment:
         """The environment in which a view's definition is read."""
         return Environment(self.catalog, self.state, view.owner, view.home)
+
+    def inside_routine(self, routine: RoutineInfo) -> Environment:
+        """The environment in which a routine's statements are read."""
+        return Environment(self.catalog, self.state, self.user if routine.invoker else routine.owner, routine.home)
 
     def table(self, schema: str | None, name: str, position: int = 0) -> TableInfo | ViewInfo | str:
         """The table or view of this name, or the name of a system view.

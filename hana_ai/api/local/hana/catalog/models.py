@@ -13,7 +13,10 @@ class Model:
     kind: str
     dimension: int
     stands_for: str
+    """SAP's name for the model that it is in place of, with the version."""
     note: str
+    halved: bool = False
+    """Whether it gives only the first half of the numbers."""
 
 
 MODELS = (
@@ -21,37 +24,35 @@ MODELS = (
         "WORDLLAMA.L2_256",
         "EMBEDDING",
         256,
-        "SAP_NEB.*",
+        "SAP_NEB.20240715",
         "WordLlama, in place of SAP's embedding model",
     ),
     Model(
         "WORDLLAMA.L2_128",
         "EMBEDDING",
         128,
-        "SAP_GXY.*",
+        "SAP_GXY.20250407",
         "the first half of WordLlama's numbers, in place of SAP's other embedding model",
+        halved=True,
     ),
     Model(
         "WORDLLAMA.L2_256.COSINE",
         "CROSS_ENCODER",
         0,
-        "SAP_CER.*",
+        "SAP_CER.20250701",
         "cosine of WordLlama vectors, in place of SAP's",
     ),
 )
 
-_PREFIXES = {"EMBEDDING": ("SAP_NEB.", "SAP_GXY."), "CROSS_ENCODER": ("SAP_CER.",)}
 
-
-_HALVED = ("WORDLLAMA.L2_128", "SAP_GXY.")
-
-
-def is_halved(name: str) -> bool:
-    """Whether an embedding model gives half as many numbers as the others."""
-    return name.upper().startswith(_HALVED)
-
-
-def known_model(name: str, kind: str) -> bool:
-    """Whether a model of this kind answers to the name."""
+def find_model(name: str, kind: str) -> Model | None:
+    """The model of this kind that answers to the name, its own or that of SAP's model with its version."""
     upper = name.upper()
-    return any(model.kind == kind and model.name == upper for model in MODELS) or upper.startswith(_PREFIXES[kind])
+    return next(
+        (model for model in MODELS if model.kind == kind and upper in {model.name, model.stands_for}), None
+    )
+
+
+def model_names(kind: str) -> str:
+    """SAP's names that are known, for messages."""
+    return ", ".join(model.stands_for for model in MODELS if model.kind == kind)

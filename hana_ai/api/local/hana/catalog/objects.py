@@ -139,6 +139,39 @@ class SequenceInfo:
 
 
 @dataclass(slots=True)
+class ParameterInfo:
+    """A parameter or a result of a routine; one without a type is a table."""
+
+    name: str
+    mode: str
+    type: SqlType | None = None
+    columns: list[ColumnInfo] = field(default_factory=list)
+    default: str | None = None
+    """The default as DuckDB SQL."""
+
+
+@dataclass(slots=True)
+class RoutineInfo:
+    """A function or a procedure; its text is compiled by each session that calls it."""
+
+    schema: str
+    name: str
+    oid: int
+    kind: str
+    """FUNCTION or PROCEDURE."""
+    definition: str
+    owner: str
+    home: str
+    """The schema in which unqualified names of the definition are looked up."""
+    parameters: list[ParameterInfo] = field(default_factory=list)
+    returns: list[ParameterInfo] = field(default_factory=list)
+    invoker: bool = False
+    """Whether the caller's privileges count, not the owner's."""
+    reads_only: bool = False
+    deterministic: bool = False
+
+
+@dataclass(slots=True)
 class SchemaInfo:
     """A schema."""
 
@@ -183,12 +216,12 @@ class GrantInfo:
     grantable: bool = False
 
 
-Entry: TypeAlias = "TableInfo | ViewInfo | SequenceInfo | SchemaInfo | UserInfo | GrantInfo"
-_Entry = TypeVar("_Entry", TableInfo, ViewInfo, SequenceInfo, SchemaInfo, UserInfo, GrantInfo)
+Entry: TypeAlias = "TableInfo | ViewInfo | SequenceInfo | RoutineInfo | SchemaInfo | UserInfo | GrantInfo"
+_Entry = TypeVar("_Entry", TableInfo, ViewInfo, SequenceInfo, RoutineInfo, SchemaInfo, UserInfo, GrantInfo)
 
 _KINDS: dict[str, type[Entry]] = {
     "table": TableInfo, "view": ViewInfo, "sequence": SequenceInfo, "schema": SchemaInfo, "user": UserInfo,
-    "grant": GrantInfo,
+    "grant": GrantInfo, "routine": RoutineInfo,
 }  # fmt: skip
 _NAMES: dict[type[Entry], str] = {kind: name for name, kind in _KINDS.items()}
 
@@ -207,10 +240,25 @@ def _type(value: dict[str, Any]) -> SqlType:
     return SqlType(TypeCode(value["code"]), value["name"], value["length"], value["scale"])
 
 
+def _columns(values: list[dict[str, Any]]) -> list[ColumnInfo]:
+    return [ColumnInfo(**{**item, "type": _type(item["type"])}) for item in values]
+
+
+def _parameters(values: list[dict[str, Any]]) -> list[ParameterInfo]:
+    return [
+        ParameterInfo(**{
+            **item, "type": _type(item["type"]) if item["type"] else None, "columns": _columns(item["columns"]),
+        })
+        for item in values
+    ]  # fmt: skip
+
+
 def _load(kind: str, text: str) -> Entry:
     values = orjson.loads(text)
     if kind in {"table", "view"}:
-        values["columns"] = [ColumnInfo(**{**item, "type": _type(item["type"])}) for item in values["columns"]]
+        values["columns"] = _columns(values["columns"])
+    if kind == "routine":
+        values.update({key: _parameters(values[key]) for key in ("parameters", "returns")})
     if kind == "table":
         values["constraints"] = [ConstraintInfo(**item) for item in values["constraints"]]
         for item in values["indexes"]:
@@ -292,10 +340,10 @@ class Catalog:
         found = self.entries.get((_NAMES[kind], schema, name))
         return found if isinstance(found, kind) else None
 
-    def contents(self, schema: str) -> list[TableInfo | ViewInfo | SequenceInfo]:
+    def contents(self, schema: str) -> list[TableInfo | ViewInfo | SequenceInfo | RoutineInfo]:
         """What has to go before a schema can."""
-        entries: list[TableInfo | ViewInfo | SequenceInfo] = [*self.all(TableInfo), *self.all(ViewInfo)]
-        entries += self.all(SequenceInfo)
+        entries: list[TableInfo | ViewInfo | SequenceInfo | RoutineInfo] = []
+        entries += [*self.all(TableInfo), *self.all(ViewInfo), *self.all(SequenceInfo), *self.all(RoutineInfo)]
         return [entry for entry in entries if entry.schema == schema]
 
     def table(self, schema: str, name: str) -> TableInfo | None:
@@ -309,6 +357,10 @@ class Catalog:
     def sequence(self, schema: str, name: str) -> SequenceInfo | None:
         """The sequence of this name."""
         return self._one(SequenceInfo, schema, name)
+
+    def routine(self, schema: str, name: str) -> RoutineInfo | None:
+        """The function or procedure of this name."""
+        return self._one(RoutineInfo, schema, name)
 
     def schema(self, name: str) -> SchemaInfo | None:
         """The schema of this name."""

@@ -8,8 +8,11 @@ from hana_ai.api.local.hana.catalog.environment import Environment
 from hana_ai.api.local.hana.catalog.objects import (
     Change,
     GrantInfo,
+    RoutineInfo,
     SchemaInfo,
+    TableInfo,
     UserInfo,
+    ViewInfo,
     key_of,
 )
 from hana_ai.api.local.hana.credentials import derive
@@ -96,7 +99,12 @@ def _grant(environment: Environment, statement: syntax.Grant) -> Change:
         catalog.require_schema(schema)
     elif statement.kind == "OBJECT":
         assert statement.target is not None
-        found = environment.table(statement.target.schema, statement.target.name, statement.target.position)
+        target = statement.target
+        found: TableInfo | ViewInfo | RoutineInfo | str | None = catalog.routine(
+            target.schema or environment.schema, target.name
+        )
+        if found is None:
+            found = environment.table(target.schema, target.name, target.position)
         if isinstance(found, str):
             raise no_privilege()
         schema, name = found.schema, found.name

@@ -18,11 +18,16 @@ from hana_ai.api.local.hana.engine.ddl_context import Ddl
 from hana_ai.api.local.hana.engine.journal import Effect, Transaction
 from hana_ai.api.local.hana.engine.planning import CompiledChange, CompiledQuery, Plan
 from hana_ai.api.local.hana.engine.reading import OpenResult
+from hana_ai.api.local.hana.engine.row_calls import RowCalls
+from hana_ai.api.local.hana.engine.script_services import ScriptServices
 from hana_ai.api.local.hana.engine.table_locks import TableLocks
 from hana_ai.api.local.hana.engine.work import Creation, Execution, RowNumbers, Work
 from hana_ai.api.local.hana.errors import from_duckdb, is_conflict
 from hana_ai.api.local.hana.interface import FunctionCode, HanaError, Prepared, Result, Value
-from hana_ai.api.local.hana.language import syntax
+from hana_ai.api.local.hana.language import script_syntax, syntax
+from hana_ai.api.local.hana.script.program import TopProgram
+from hana_ai.api.local.hana.script.top import compile_top
+from hana_ai.api.local.hana.translation.scope import Variables
 
 _PLANS = 256
 """Plans that a session keeps."""
@@ -36,6 +41,7 @@ class Database(RowNumbers, Protocol):
     catalog: Catalog
     ddl_lock: threading.RLock
     table_locks: TableLocks
+    row_calls: RowCalls
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection of its own."""
@@ -59,6 +65,7 @@ class DuckDBSession:
         self.state = SessionState(user, user, connection_id)
         self.transaction = Transaction(self.connection)
         self.work = Work(self.connection, engine.catalog, self.state, engine)
+        self.scripts = ScriptServices(self, engine.row_calls, lambda: DuckDBSession(engine, user, connection_id))
         self._plans: OrderedDict[str, Plan] = OrderedDict()
         self._open: OpenResult | None = None
         self._batch: object | None = None
@@ -68,10 +75,12 @@ class DuckDBSession:
     def prepare(self, sql: str) -> Plan:
         """Parse, translate and check a statement."""
         known = self._plans.get(sql)
-        if known is not None and known.made_for == self._version():
+        if known is not None and known.made_for == self.version():
             self._plans.move_to_end(sql)
             return known
-        plan = planning.make_plan(self.work.environment(), sql, self._version())
+        plan = planning.make_plan(self.work.environment(), sql, self.version())
+        if isinstance(plan.statement, script_syntax.Block | script_syntax.Call):
+            plan.script = compile_top(plan, self.work.environment())
         self._plans[sql] = plan
         if len(self._plans) > _PLANS:
             self._plans.popitem(last=False)
@@ -80,7 +89,7 @@ class DuckDBSession:
     def execute(self, prepared: Prepared, rows: Sequence[Sequence[Value]] = ((),)) -> Result:
         """Run a statement; see `interface.EngineSession.execute`."""
         assert isinstance(prepared, Plan)
-        plan = prepared if prepared.made_for == self._version() else self.prepare(prepared.sql)
+        plan = prepared if prepared.made_for == self.version() else self.prepare(prepared.sql)
         self._drain()
         self.state.now = datetime.now(UTC).replace(tzinfo=None)
         converted = self._converted(plan, rows)
@@ -88,10 +97,14 @@ class DuckDBSession:
             if self.work.ensure_temporary(table) and self.transaction.active:
                 self.transaction.record(Effect(table.sql, creation=Creation(self.work, table)))
         if plan.query is not None:
-            return self._query(plan, plan.query, converted[0])
+            return self.query(plan, plan.query, converted[0])
+        if isinstance(plan.script, TopProgram):
+            results = [result for row in converted for result in self.scripts.run(plan.script, _by_name(row))]
+            results[0].more = results[1:]
+            return results[0]
         if plan.change is not None:
             return Result(plan.function_code, rows_affected=self._change(plan, plan.change, converted))
-        return self._other(plan.statement)
+        return self.other(plan.statement)
 
     def commit(self) -> None:
         """Make the changes permanent and visible to others."""
@@ -133,7 +146,8 @@ class DuckDBSession:
         self.connection.close()
 
     # --- reading ---
-    def _version(self) -> tuple[object, ...]:
+    def version(self) -> tuple[object, ...]:
+        """What plans are made for."""
         return (self.engine.catalog.version, self.state.temporary_version, self.state.schema)
 
     def _converted(self, plan: Plan, rows: Sequence[Sequence[Value]]) -> list[list[object]]:
@@ -165,7 +179,8 @@ class DuckDBSession:
                 converters[place] = in_turn(iter(found))
         return converters
 
-    def _query(self, plan: Plan, query: CompiledQuery, row: Sequence[object]) -> Result:
+    def query(self, plan: Plan, query: CompiledQuery, row: Sequence[object]) -> Result:
+        """Run a query."""
         if query.lock is not None:
             self._change(plan, query.lock, [list(row)])
         if self.state.reads_one_snapshot:
@@ -175,14 +190,18 @@ class DuckDBSession:
         query.executions += 1
         if query.executions == 2:
             query.parsed = self.connection.extract_statements(query.sql.text)[0]
-        named = self.work.named(query.sql, query.parameters.hidden, _by_name(row))
         try:
-            opened = OpenResult.started(self.connection.execute(query.parsed or query.sql.text, named))
-            if self.transaction.active or query.uses_sequence:
-                opened.drain()
+            with self.scripts.supplied(query.parameters, _by_name(row)) as values:
+                named = self.work.named(query.sql, query.parameters.hidden, values)
+                opened = OpenResult.started(self.connection.execute(query.parsed or query.sql.text, named))
+                if self.transaction.active or query.uses_sequence or query.parameters.calls:
+                    opened.drain()
         except duckdb.Error as exc:
-            self._undo()
+            self.undo()
             raise from_duckdb(exc) from exc
+        except HanaError:
+            self.undo()
+            raise
         self._open = None if opened.complete else opened
         return Result(plan.function_code, plan.columns, opened.rows(query.outputs))
 
@@ -194,7 +213,8 @@ class DuckDBSession:
             except duckdb.Error as exc:
                 raise from_duckdb(exc) from exc
 
-    def _undo(self) -> None:
+    def undo(self) -> None:
+        """Undo the running statement."""
         if self.transaction.active:
             self.transaction.undo_statement()
             if not self.transaction.active:
@@ -207,7 +227,7 @@ class DuckDBSession:
             return []
         deadline = self.engine.lock_deadline()
         while not self.engine.table_locks.allow(change.table, self):
-            self._wait(deadline)
+            self.wait(deadline)
         while True:
             try:
                 return self._attempt(plan, change, rows)
@@ -215,18 +235,19 @@ class DuckDBSession:
                 if self.state.reads_one_snapshot and is_conflict(exc):
                     self.rollback()
                     raise HanaError(138, f"transaction serialization failure: rolled back, {exc}") from exc
-                self._undo()
+                self.undo()
                 if not is_conflict(exc):
                     error = from_duckdb(exc)
                     error.rows_affected = self._failing_row(change, rows)
                     raise error from exc
                 # HANA waits for the row's lock; so wait until some transaction has ended, then try again.
-                self._wait(deadline)
+                self.wait(deadline)
             except BaseException:
-                self._undo()
+                self.undo()
                 raise
 
-    def _wait(self, deadline: float) -> None:
+    def wait(self, deadline: float) -> None:
+        """Wait for another transaction to end, or raise 131."""
         if not self.engine.wait_for_ending(deadline):
             self.rollback()
             raise HanaError(131, "transaction rolled back by lock wait timeout")
@@ -238,7 +259,7 @@ class DuckDBSession:
         while not self.engine.table_locks.take(table.oid, self):
             if statement.no_wait:
                 raise HanaError(146, "resource busy and acquire with NOWAIT specified")
-            self._wait(deadline)
+            self.wait(deadline)
         # Begun after the wait, so that it sees what the one before has committed.
         self.transaction.begin()
 
@@ -256,7 +277,7 @@ class DuckDBSession:
         except (duckdb.Error, HanaError):
             return [-3 if index == failing else 0 for index in range(len(rows))]
         finally:
-            self._undo()
+            self.undo()
         return [-3] * len(rows)
 
     def _attempt(self, plan: Plan, change: CompiledChange, rows: list[list[object]]) -> list[int]:
@@ -274,7 +295,8 @@ class DuckDBSession:
         return counts
 
     def _single(self, change: CompiledChange, row: list[object]) -> tuple[list[int], list[Effect]]:
-        return change.program.run(Execution(self.work, change.parameters, _by_name(row)))
+        with self.scripts.supplied(change.parameters, _by_name(row)) as values:
+            return change.program.run(Execution(self.work, change.parameters, values))
 
     def _bulk(self, plan: Plan, rows: list[list[object]]) -> tuple[list[int], list[Effect]]:
         change = planning.batch_change(plan, self.work.environment())
@@ -282,7 +304,8 @@ class DuckDBSession:
         # Kept, because DuckDB reads its memory until the statement has ended.
         self._batch = batch_table(plan.bound, rows, numbers)
         self.connection.register("batch_rows", self._batch)
-        done = change.program.run(Execution(self.work, change.parameters, {}, numbers))
+        with self.scripts.supplied(change.parameters, {}) as values:
+            done = change.program.run(Execution(self.work, change.parameters, values, numbers))
         self._release_batch()
         return done
 
@@ -300,7 +323,8 @@ class DuckDBSession:
                 yield table
 
     # --- everything else ---
-    def _other(self, statement: syntax.Statement) -> Result:
+    def other(self, statement: syntax.Statement, variables: Variables | None = None) -> Result:
+        """Run a statement that is neither a query nor a change."""
         if isinstance(statement, syntax.SetSchema):
             known = self.engine.catalog.schema(statement.name)
             if known is None and statement.name not in {"SYS", "PUBLIC"}:
@@ -328,13 +352,13 @@ class DuckDBSession:
         elif isinstance(statement, syntax.LockTable):
             self._lock_table(statement)
         elif not isinstance(statement, syntax.SetNothing):
-            return self._ddl(statement)
+            return self._ddl(statement, variables)
         return Result(FunctionCode.DDL)
 
-    def _ddl(self, statement: syntax.Statement) -> Result:
+    def _ddl(self, statement: syntax.Statement, variables: Variables | None) -> Result:
         self.commit()
         with self.engine.ddl_lock:
-            running = Ddl(self.work, self.work.environment())
+            running = Ddl(self.work, self.work.environment(), variables=variables)
             self.transaction.begin()
             try:
                 rows = ddl.run(running, statement)

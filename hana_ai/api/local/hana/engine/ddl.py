@@ -8,21 +8,25 @@ from hana_ai.api.local.hana.catalog.users import drop_user, run_user_statement
 from hana_ai.api.local.hana.engine import ddl_columns, ddl_objects, ddl_tables
 from hana_ai.api.local.hana.engine.ddl_context import Ddl
 from hana_ai.api.local.hana.errors import unsupported
-from hana_ai.api.local.hana.language import syntax
+from hana_ai.api.local.hana.language import script_syntax, syntax
+from hana_ai.api.local.hana.script import routines
 
 
 def _drop_user(ddl: Ddl, statement: syntax.Drop) -> None:
     ddl.change = drop_user(ddl.environment, statement)
 
 
-_DROPPED: dict[str, Callable[[Ddl, syntax.Drop], None]] = {
+DROPPED: dict[str, Callable[[Ddl, syntax.Drop], None]] = {
     "TABLE": ddl_tables.drop_table,
     "VIEW": ddl_objects.drop_view,
     "SCHEMA": ddl_objects.drop_schema,
     "SEQUENCE": ddl_objects.drop_sequence,
     "INDEX": ddl_objects.drop_index,
     "USER": _drop_user,
+    "FUNCTION": routines.drop_routine,
+    "PROCEDURE": routines.drop_routine,
 }
+"""What DROP knows, and what carries it out."""
 
 
 def run(ddl: Ddl, statement: syntax.Statement) -> int:
@@ -48,6 +52,8 @@ def run(ddl: Ddl, statement: syntax.Statement) -> int:
             ddl_columns.drop_constraint(ddl, statement)
         case syntax.AlterNothing():
             ddl_columns.alter_nothing(ddl, statement)
+        case script_syntax.CreateRoutine():
+            routines.create_routine(ddl, statement)
         case syntax.CreateView():
             ddl_objects.create_view(ddl, statement)
         case syntax.CreateSchema():
@@ -65,7 +71,7 @@ def run(ddl: Ddl, statement: syntax.Statement) -> int:
         case syntax.CreateUser() | syntax.AlterUser() | syntax.Grant():
             ddl.change = run_user_statement(ddl.environment, statement)
         case syntax.Drop():
-            _DROPPED[statement.kind](ddl, statement)
+            DROPPED[statement.kind](ddl, statement)
         case _:
             raise unsupported(type(statement).__name__)
     return 0

@@ -16,6 +16,7 @@ from hana_ai.api.local.hana.interface import HanaError
 from hana_ai.api.local.hana.language import syntax
 from hana_ai.api.local.hana.translation.fragments import Sql
 from hana_ai.api.local.hana.translation.rows import Values
+from hana_ai.api.local.hana.translation.scope import Variables
 
 
 @dataclass(slots=True)
@@ -33,6 +34,8 @@ class Ddl:
     work: Work
     environment: Environment
     change: Change = field(default_factory=Change)
+    variables: Variables | None = None
+    """Those of the script around the statement."""
     after: list[Callable[[], None]] = field(default_factory=list)
     """What to do in memory once the commit has succeeded."""
 

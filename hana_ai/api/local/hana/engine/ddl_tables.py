@@ -35,7 +35,7 @@ def create_table(ddl: Ddl, statement: syntax.CreateTable) -> int:
     if statement.like is not None:
         return _create_like(ddl, statement, statement.like, schema)
     query: BoundQuery | None = None
-    parameters = Parameters({})
+    parameters = Parameters({}, variables=ddl.variables)
     definitions = statement.columns
     if statement.query is not None:
         query = Binder(ddl.environment, parameters).top_query(statement.query)

@@ -12,6 +12,7 @@ from hana_ai.api.local.hana.catalog.objects import Catalog, Change, SchemaInfo, 
 from hana_ai.api.local.hana.engine import scalars
 from hana_ai.api.local.hana.engine.connection import DuckDBSession
 from hana_ai.api.local.hana.engine.embedding import CrossEncodeFunction, EmbeddingFunction, WordLlamaModel
+from hana_ai.api.local.hana.engine.row_calls import RowCalls
 from hana_ai.api.local.hana.engine.table_locks import TableLocks
 from hana_ai.api.local.hana.interface import Credentials, HanaError
 from hana_ai.api.local.hana.names import literal
@@ -52,6 +53,7 @@ class DuckDBEngine:
         self.catalog = Catalog(SYSTEM_VIEWS)
         self.ddl_lock = threading.RLock()
         self.table_locks = TableLocks()
+        self.row_calls = RowCalls()
         self._lock_timeout = lock_timeout
         self._ended = threading.Condition()
         self._rid_lock = threading.Lock()
@@ -63,7 +65,7 @@ class DuckDBEngine:
             self._root.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
             self._root.execute("SET TimeZone = 'UTC'")
             model = WordLlamaModel()
-            scalars.register(self._root, embedding or model, cross_encode or model.score)
+            scalars.register(self._root, embedding or model, cross_encode or model.score, self.row_calls.call)
             target = literal(str(Path(path))) if path is not None else "':memory:'"
             self._root.execute(f"ATTACH {target} AS hana")
             self.catalog.load(self._root)

@@ -84,6 +84,11 @@ class Transaction:
         """Remember what a statement did."""
         self._effects += effects
 
+    @property
+    def has_effects(self) -> bool:
+        """Whether it has changed rows."""
+        return bool(self._effects)
+
     def prepare_for_failure(self) -> None:
         """Copy aside the rows of the effects so far: the next statement may fail."""
         for effect in self._effects[self._captured :]:

@@ -74,6 +74,8 @@ class Plan:
     temporary: list[TableInfo] = field(default_factory=list)
     """The global temporary tables that the statement reads or writes."""
     query: CompiledQuery | None = None
+    script: object | None = None
+    """The program of a block or a CALL."""
     change: CompiledChange | None = None
     batch: CompiledChange | None = None
     """The change for many parameter rows as one statement, compiled when it is first needed."""
@@ -111,10 +113,10 @@ def make_plan(environment: Environment, sql: str, made_for: tuple[object, ...]) 
     elif isinstance(statement, Change):
         # The first translation finds the types of the parameters, which the second one needs to know.
         compile_change(statement, environment, plan.bound)
-        _finish_parameters(plan)
-        plan.change = _compiled(statement, environment, plan.bound.typed())
+        finish_parameters(plan)
+        plan.change = compiled_change(statement, environment, plan.bound.typed())
     else:
-        _finish_parameters(plan)
+        finish_parameters(plan)
     plan.temporary = [
         table
         for schema, name in dict.fromkeys(environment.depends)
@@ -127,11 +129,12 @@ def batch_change(plan: Plan, environment: Environment) -> CompiledChange:
     """The plan's change for many parameter rows at once."""
     if plan.batch is None:
         assert isinstance(plan.statement, Change)
-        plan.batch = _compiled(plan.statement, environment, plan.bound.typed(BATCH))
+        plan.batch = compiled_change(plan.statement, environment, plan.bound.typed(BATCH))
     return plan.batch
 
 
-def _compiled(statement: Change, environment: Environment, parameters: Parameters) -> CompiledChange:
+def compiled_change(statement: Change, environment: Environment, parameters: Parameters) -> CompiledChange:
+    """Translate a change for parameters whose types are known."""
     program = compile_change(statement, environment, parameters)
     name: syntax.Name = statement.table
     found = environment.table(name.schema, name.name, name.position)
@@ -156,18 +159,19 @@ def compile_change(statement: Change, environment: Environment, parameters: Para
 def _plan_query(plan: Plan, statement: syntax.Query, environment: Environment) -> None:
     binder = Binder(environment, plan.bound)
     query = binder.top_query(statement.query)
-    columns = _columns(query)
+    columns = result_columns(query)
     plan.columns = tuple(columns)
     outputs = inputs.output_converters([column.type for column in columns])
     plan.query = CompiledQuery(query.sql, plan.bound, outputs, binder.uses_sequence)
     plan.function_code = FunctionCode.SELECT
-    _finish_parameters(plan)
+    finish_parameters(plan)
     if statement.for_update:
         plan.function_code = FunctionCode.SELECT_FOR_UPDATE
-        plan.query.lock = _compiled(_locking(statement.query), environment, plan.bound.typed())
+        plan.query.lock = compiled_change(_locking(statement.query), environment, plan.bound.typed())
 
 
-def _columns(query: BoundQuery) -> list[Column]:
+def result_columns(query: BoundQuery) -> list[Column]:
+    """The columns as the client gets them."""
     found = []
     for out in query.columns:
         home, table = out.origin or (None, None)
@@ -194,7 +198,8 @@ def _locking(query: exp.Expr) -> syntax.Update:
     )
 
 
-def _finish_parameters(plan: Plan) -> None:
+def finish_parameters(plan: Plan) -> None:
+    """Say what the parameters are; those without a type are texts."""
     bound = plan.bound
     kinds: list[SqlType] = [kind or types.nvarchar() for kind in bound.types]
     bound.types = list(kinds)

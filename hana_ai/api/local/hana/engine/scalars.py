@@ -10,9 +10,9 @@ from decimal import Decimal
 
 import duckdb
 import numpy as np
-from duckdb.func import NATIVE
+from duckdb.func import NATIVE, SPECIAL
 
-from hana_ai.api.local.hana.catalog.models import is_halved, known_model
+from hana_ai.api.local.hana.catalog.models import find_model, model_names
 from hana_ai.api.local.hana.engine.embedding import CrossEncodeFunction, EmbeddingFunction
 from hana_ai.api.local.hana.errors import MARK
 
@@ -122,26 +122,28 @@ def injection_safe(text: str, tokens: int) -> int:
 
 
 def register(
-    connection: duckdb.DuckDBPyConnection, embedding: EmbeddingFunction, cross_encode: CrossEncodeFunction
+    connection: duckdb.DuckDBPyConnection,
+    embedding: EmbeddingFunction,
+    cross_encode: CrossEncodeFunction,
+    routine: Callable[[int, list[str | None]], str | None],
 ) -> None:
     """Make all of them known to the database."""
 
     def embed(text: str, kind: str, model: str) -> list[float]:
         if kind.upper() not in {"DOCUMENT", "QUERY"}:
             raise _fail(339, f"VECTOR_EMBEDDING: text type must be DOCUMENT or QUERY, not {kind}")
-        if not known_model(model, "EMBEDDING"):
-            raise _fail(
-                2048, f"VECTOR_EMBEDDING: unknown model {model}; SYS.LOOPBACK_MODELS lists those there are"
-            )
+        found = find_model(model, "EMBEDDING")
+        if found is None:
+            raise _fail(2048, f"VECTOR_EMBEDDING: unknown model {model}; known: {model_names('EMBEDDING')}")
         vector = embedding([text], kind.upper())[0]
-        if is_halved(model):
+        if found.halved:
             vector = vector[: len(vector) // 2]
             vector = vector / (np.linalg.norm(vector) or 1.0)
         return [float(value) for value in vector]
 
     def cross(text: str, query: str, model: str) -> float:
-        if not known_model(model, "CROSS_ENCODER"):
-            raise _fail(2048, f"CROSS_ENCODE: unknown model {model}; SYS.LOOPBACK_MODELS lists those there are")
+        if find_model(model, "CROSS_ENCODER") is None:
+            raise _fail(2048, f"CROSS_ENCODE: unknown model {model}; known: {model_names('CROSS_ENCODER')}")
         return cross_encode(text, query)
 
     decimals = "DECIMAL(38, 12)"
@@ -157,6 +159,9 @@ def register(
         ("hana_injection_safe", injection_safe, ["VARCHAR", "INTEGER"], "INTEGER"),
         ("hana_embed", embed, ["VARCHAR", "VARCHAR", "VARCHAR"], "FLOAT[]"),
         ("hana_cross", cross, ["VARCHAR", "VARCHAR", "VARCHAR"], "DOUBLE"),
+    )
+    connection.create_function(
+        "hana_routine", routine, ["BIGINT", "VARCHAR[]"], "VARCHAR", type=NATIVE, null_handling=SPECIAL
     )
     for name, function, parameters, result in functions:
         connection.create_function(name, function, list(parameters), result, type=NATIVE)

@@ -8,7 +8,7 @@ from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.errors import syntax, unsupported
 from hana_ai.api.local.hana.interface import HanaError, SqlType
 from hana_ai.api.local.hana.language import syntax as ast
-from hana_ai.api.local.hana.language.sqlglot_parser import SqlglotParser, TokenType
+from hana_ai.api.local.hana.language.sqlglot_parser import END_OF_STATEMENT, SqlglotParser, TokenType
 
 
 class BasicParser(SqlglotParser):
@@ -46,7 +46,7 @@ class BasicParser(SqlglotParser):
 
     def rest(self) -> None:
         """Skip everything up to the end of the statement."""
-        while self.token:
+        while self.token and not self.ahead(END_OF_STATEMENT):
             self.advance()
 
     def some_expression(self) -> exp.Expr:
@@ -100,8 +100,8 @@ class BasicParser(SqlglotParser):
         self.expect(TokenType.L_PAREN, "(")
         return self.parse_name_list_open()
 
-    def parse_type_name(self) -> SqlType:
-        """A declared type."""
+    def parse_type_name(self, arrays: bool = False) -> SqlType:
+        """A declared type; `arrays` when ARRAY may follow."""
         token = self.token
         if not self.ahead(TokenType.VAR, TokenType.ROW):
             self.fail("Expected a type")
@@ -120,6 +120,6 @@ class BasicParser(SqlglotParser):
         kind = types.declared(name, params)
         if kind is None:
             raise HanaError(264, f"invalid datatype: {name}", token.start + 1)
-        if self.ahead(TokenType.VAR) and self.word() == "ARRAY":
+        if self.ahead(TokenType.VAR) and self.word() == "ARRAY" and not arrays:
             raise unsupported("array types", self.token.start + 1)
         return kind

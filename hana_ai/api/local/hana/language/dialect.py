@@ -17,9 +17,12 @@ from sqlglot.errors import TokenError
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.errors import syntax, unsupported
 from hana_ai.api.local.hana.language.calls import CallParser
-from hana_ai.api.local.hana.language.nodes import TableFunction, TypedCast
-from hana_ai.api.local.hana.language.sqlglot_parser import Token, TokenType
+from hana_ai.api.local.hana.language.nodes import ScriptVariable, TableFunction, TableVariable, TypedCast
+from hana_ai.api.local.hana.language.sqlglot_parser import END_OF_STATEMENT, Token, TokenType
 from hana_ai.api.local.hana.language.unsupported import REFUSED_OBJECTS, REFUSED_STATEMENTS
+
+RANGE_DOTS = TokenType.HIVE_TOKEN_STREAM
+"""The two points of FOR i IN 1..10, under a kind that no expression has."""
 
 _KEYWORDS = [
     "ALL", "AND", "ANY", "ASC", "BETWEEN", "CASE", "CROSS", "DEFAULT", "DELETE", "DESC", "DISTINCT", "DROP",
@@ -54,7 +57,7 @@ class HanaTokenizer(tokens.Tokenizer):
         "=>": TokenType.FARROW,
     }
     SINGLE_TOKENS: ClassVar = {
-        char: token for char, token in tokens.Tokenizer.SINGLE_TOKENS.items() if char not in "#$`\\&~|!^%@{}"
+        char: token for char, token in tokens.Tokenizer.SINGLE_TOKENS.items() if char not in "#$`\\&~|!^%@"
     }
     VAR_SINGLE_TOKENS: ClassVar = {"#", "$"}
     HEX_STRINGS: ClassVar = [("x'", "'"), ("X'", "'")]
@@ -123,6 +126,7 @@ class HanaParser(CallParser):
     PLACEHOLDER_PARSERS: ClassVar = {
         # The place in the text tells one ? from another, however often the parser backtracks.
         TokenType.PLACEHOLDER: lambda self: exp.Placeholder(this=str(self.previous.start)),
+        TokenType.COLON: lambda self: self.script_variable(),
     }
     ADJACENT_STRINGS_CANNOT_BE_CONNECTED = True
     # A keyword is no name unless it is quoted; these few are ordinary words in HANA.
@@ -163,19 +167,44 @@ class HanaParser(CallParser):
         self.advance(2)
         return TypedCast(this=exp.Literal.string(self.previous.text), to=types.declared(name, ()))
 
-    def function_in_from(self) -> exp.Expr | None:
-        """JSON_TABLE and functions that give rows."""
-        if not (self.ahead(TokenType.VAR) and self.following.token_type == TokenType.L_PAREN):
+    in_script = False
+    """Whether what is read stands inside a script, where :name is a variable."""
+
+    def script_variable(self) -> exp.Expr | None:
+        """What follows the colon: name, name[index] or name.column."""
+        if not self.in_script:
             return None
-        token = self.token
-        name = token.text.upper()
-        self.advance(2)
-        if name == "TABLE":
+        start = self.previous.start
+        node = ScriptVariable(this=self.parse_identifier())
+        node.meta["start"] = start
+        if self.take(TokenType.L_BRACKET):
+            node.set("index", self.some_expression())
+            self.expect(TokenType.R_BRACKET, "]")
+        elif self.take(TokenType.DOT):
+            node.set("column", self.parse_identifier())
+        return node
+
+    def function_in_from(self) -> exp.Expr | None:
+        """JSON_TABLE, functions that give rows, and table variables."""
+        token, at = self.token, self.place
+        if self.in_script and self.take(TokenType.COLON):
+            return TableVariable(this=self.parse_identifier())
+        if not self.ahead(TokenType.VAR, TokenType.IDENTIFIER):
+            return None
+        plain = token.token_type == TokenType.VAR and self.following.token_type == TokenType.L_PAREN
+        word = token.text.upper() if plain else ""
+        name = self.parse_name()
+        if not self.take(TokenType.L_PAREN):
+            self.go_back(at)
+            return None
+        if word == "TABLE":
             raise unsupported("table functions", token.start + 1)
-        if name == "JSON_TABLE":
+        if word == "JSON_TABLE":
             node = self.parse_json_table()
         else:
-            node = TableFunction(name=name, expressions=self.separated(self.any_expression))
+            arguments = [] if self.ahead(TokenType.R_PAREN) else self.separated(self.any_expression)
+            node = TableFunction(name=name.name, schema=name.schema, expressions=arguments)
+            node.meta["start"] = token.start
         self.expect(TokenType.R_PAREN, ")")
         return node
 
@@ -195,7 +224,7 @@ class HanaParser(CallParser):
             raise unsupported(f"FOR {self.previous.text.upper()}", self.previous.start + 1)
         if not (self.take(TokenType.UPDATE) or self.take_words("SHARE", "LOCK")):
             self.fail("Expected UPDATE")
-        while self.token and not self.ahead(TokenType.R_PAREN):
+        while self.token and not self.ahead(TokenType.R_PAREN, END_OF_STATEMENT):
             self.advance()
         return "locks", [exp.Lock(update=True)]
 
@@ -228,11 +257,46 @@ def tokenize(sql: str) -> list[Token]:
         raise syntax(f'"{sql[-20:]}"', len(sql)) from exc
     while found and found[-1].token_type == TokenType.SEMICOLON:
         found.pop()
+    if _is_script(found):
+        return _script_tokens(found)
     extra = next((token for token in found if token.token_type == TokenType.SEMICOLON), None)
     if extra is not None:
         _refuse_script(found)
         raise syntax('";"', extra.start + 1)
     return list(found)
+
+
+def _is_script(found: list[Token]) -> bool:
+    words = [token.text.upper() for token in found[:4]]
+    if words[:1] == ["DO"]:
+        return True
+    if words[:3] == ["CREATE", "OR", "REPLACE"]:
+        del words[1:3]
+    return words[:1] == ["CREATE"] and words[1:2] in (["FUNCTION"], ["PROCEDURE"])
+
+
+def _script_tokens(found: list[Token]) -> list[Token]:
+    """The tokens of a script, with semicolons and ranges under kinds of their own."""
+    tokens: list[Token] = []
+    for token in found:
+        if token.token_type == TokenType.SEMICOLON:
+            tokens.append(_renamed(token, END_OF_STATEMENT))
+        elif token.token_type == TokenType.DOT and tokens and tokens[-1].end == token.start - 1:
+            before = tokens[-1]
+            if before.token_type == TokenType.DOT:
+                tokens[-1] = _renamed(before, RANGE_DOTS)
+            elif before.token_type == TokenType.NUMBER and before.text.endswith("."):
+                tokens[-1] = _renamed(before, TokenType.NUMBER, before.text[:-1])
+                tokens.append(_renamed(token, RANGE_DOTS))
+            else:
+                tokens.append(token)
+        else:
+            tokens.append(token)
+    return tokens
+
+
+def _renamed(token: Token, kind: TokenType, text: str | None = None) -> Token:
+    return Token(kind, token.text if text is None else text, token.line, token.col, token.start, token.end)
 
 
 def _refuse_script(found: list[Token]) -> None:

@@ -55,7 +55,7 @@ class JsonTable(exp.Expression):
 class TableFunction(exp.Expression):
     """A function call in FROM."""
 
-    arg_types: ClassVar[dict[str, bool]] = {"name": True, "expressions": False, "alias": False}
+    arg_types: ClassVar[dict[str, bool]] = {"name": True, "schema": False, "expressions": False, "alias": False}
 
 
 class StringAgg(exp.Expression):
@@ -86,3 +86,15 @@ class NamedArgument(exp.Expression):
     """name => value."""
 
     arg_types: ClassVar[dict[str, bool]] = {"name": True, "this": True}
+
+
+class ScriptVariable(exp.Expression):
+    """:name, :name[index] or :name.column in SQLScript; `this` is the name."""
+
+    arg_types: ClassVar[dict[str, bool]] = {"this": True, "index": False, "column": False}
+
+
+class TableVariable(exp.Expression):
+    """:name in FROM."""
+
+    arg_types: ClassVar[dict[str, bool]] = {"this": True, "alias": False}

@@ -17,9 +17,12 @@ from sqlglot import exp, parser
 from sqlglot.errors import ParseError
 from sqlglot.tokenizer_core import Token, TokenType
 
-__all__ = ["SqlglotParser", "Token", "TokenType"]
+__all__ = ["END_OF_STATEMENT", "SqlglotParser", "Token", "TokenType"]
 
 _Item = TypeVar("_Item")
+
+END_OF_STATEMENT = TokenType.BREAK
+"""A semicolon inside a script; sqlglot would take its own kind for the end of everything."""
 
 
 class TokenParser(parser.Parser):
@@ -81,6 +84,13 @@ class TokenParser(parser.Parser):
         """Raise a syntax error at the next token."""
         self.raise_error(expected)
         raise ParseError(expected)  # With another level of errors sqlglot would only have noted it.
+
+    def into_targets(self) -> list[exp.Expr]:
+        """The variables behind INTO."""
+        self.fail("Expected FROM")
+
+    def _parse_into(self) -> exp.Into | None:
+        return exp.Into(this=exp.Tuple(expressions=self.into_targets())) if self.take(TokenType.INTO) else None
 
 
 class SqlglotParser(TokenParser):

@@ -10,16 +10,15 @@ from hana_ai.api.local.hana.errors import syntax, unsupported
 from hana_ai.api.local.hana.interface import HanaError
 from hana_ai.api.local.hana.language import syntax as ast
 from hana_ai.api.local.hana.language.dialect import Hana, tokenize
-from hana_ai.api.local.hana.language.sqlglot_parser import TokenType
-from hana_ai.api.local.hana.language.statements_change import ChangeParser
-from hana_ai.api.local.hana.language.statements_ddl import DdlParser
+from hana_ai.api.local.hana.language.sqlglot_parser import Token, TokenType
+from hana_ai.api.local.hana.language.statements_routine import RoutineParser
 from hana_ai.api.local.hana.language.unsupported import REFUSED_STATEMENTS
 
 ISOLATION_LEVELS = ("READ COMMITTED", "READ UNCOMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 """HANA reads nothing uncommitted, whatever the level."""
 
 
-class StatementParser(DdlParser, ChangeParser):
+class StatementParser(RoutineParser):
     """One statement."""
 
     def parse_statement(self) -> ast.Statement:
@@ -28,7 +27,7 @@ class StatementParser(DdlParser, ChangeParser):
             query = self.select_statement()
             return ast.Query(query, bool(query.args.get("locks")))
         word = self.word()
-        read = _STATEMENTS.get(word)
+        read = STATEMENTS.get(word)
         if read is None:
             if word in REFUSED_STATEMENTS:
                 raise unsupported(REFUSED_STATEMENTS[word], self.token.start + 1)
@@ -148,12 +147,14 @@ class StatementParser(DdlParser, ChangeParser):
         return " ".join(words)
 
 
-_STATEMENTS: dict[str, Callable[[StatementParser], ast.Statement]] = {
+STATEMENTS: dict[str, Callable[[StatementParser], ast.Statement]] = {
     "ALTER": StatementParser.statement_alter,
+    "CALL": StatementParser.statement_call,
     "COMMENT": StatementParser.statement_comment,
     "COMMIT": StatementParser.statement_commit,
     "CREATE": StatementParser.statement_create,
     "DELETE": StatementParser.statement_delete,
+    "DO": StatementParser.statement_do,
     "DROP": StatementParser.statement_drop,
     "GRANT": StatementParser.statement_grant,
     "INSERT": StatementParser.statement_insert,
@@ -182,7 +183,7 @@ def parse(sql: str) -> tuple[ast.Statement, dict[str, int]]:
     HanaError
         257 with the position for a syntax error, 7 for what the server refuses.
     """
-    tokens = tokenize(sql)
+    tokens = _without_braces(tokenize(sql))
     if not tokens:
         raise syntax("end of statement", len(sql))
     parser = StatementParser(dialect=Hana(), error_level=ErrorLevel.IMMEDIATE)
@@ -201,3 +202,14 @@ def parse(sql: str) -> tuple[ast.Statement, dict[str, int]]:
         raise HanaError(257, "sql syntax error: the statement is nested too deeply") from exc
     marks = [str(token.start) for token in tokens if token.token_type == TokenType.PLACEHOLDER]
     return found[0], {mark: index for index, mark in enumerate(marks)}
+
+
+def _without_braces(tokens: list[Token]) -> list[Token]:
+    """hdbcli's callproc writes {call procedure(?)}, as ODBC has it."""
+    if (
+        len(tokens) > 2
+        and tokens[0].token_type == TokenType.L_BRACE
+        and tokens[-1].token_type == TokenType.R_BRACE
+    ):
+        return tokens[1:-1]
+    return tokens

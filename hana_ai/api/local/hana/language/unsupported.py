@@ -7,10 +7,8 @@ better than a wrong answer.
 from __future__ import annotations
 
 REFUSED_STATEMENTS: dict[str, str] = {
-    "CALL": "stored procedures and PAL (CALL)",
-    "DO": "anonymous SQLScript blocks (DO BEGIN ... END)",
-    "DECLARE": "SQLScript",
-    "BEGIN": "SQLScript",
+    "DECLARE": "DECLARE outside a script",
+    "BEGIN": "BEGIN outside a script",
     "EXPLAIN": "EXPLAIN PLAN",
     "EXPORT": "EXPORT and IMPORT",
     "IMPORT": "EXPORT and IMPORT",
@@ -26,8 +24,6 @@ REFUSED_STATEMENTS: dict[str, str] = {
 }
 
 REFUSED_OBJECTS: dict[str, str] = {
-    "PROCEDURE": "stored procedures",
-    "FUNCTION": "user-defined functions",
     "TRIGGER": "triggers",
     "TYPE": "table types",
     "LIBRARY": "SQLScript libraries",
@@ -53,6 +49,20 @@ REFUSED_OBJECTS: dict[str, str] = {
     "STRUCTURED": "structured privileges",
     "CLIENTSIDE": "client-side encryption",
     "COLLECTION": "the JSON document store",
+}
+
+REFUSED_IN_SCRIPTS: dict[str, str] = {
+    "CLOSE": "cursors in scripts",
+    "COMMIT": "COMMIT in scripts",
+    "CONDITION": "conditions (DECLARE ... CONDITION)",
+    "CURSOR": "cursors in scripts",
+    "EXIT": "handlers (DECLARE EXIT HANDLER)",
+    "FETCH": "cursors in scripts",
+    "OPEN": "cursors in scripts",
+    "RESIGNAL": "SIGNAL and RESIGNAL",
+    "ROLLBACK": "ROLLBACK in scripts",
+    "SIGNAL": "SIGNAL and RESIGNAL",
+    "SAVEPOINT": "savepoints in scripts",
 }
 
 REFUSED_FUNCTIONS: dict[str, str] = {
@@ -84,7 +94,9 @@ REFUSED_FUNCTIONS: dict[str, str] = {
 
 OTHER_LIMITS: tuple[str, ...] = (
     "PAL, APL and every other AFL: SYS.AFL_FUNCTIONS is empty",
-    "user-defined procedures, functions, triggers, table types and SQLScript",
+    "SQLScript without cursors, handlers, signals, libraries and autonomous transactions",
+    "an error in a script undoes the statement that called it, except what came before a DDL statement in it",
+    "functions called for each row see what is committed, not the changes of their own transaction",
     "SPARQL, graph workspaces and hierarchies",
     "real full-text search: CONTAINS and SCORE compare words, without stemming or fuzziness",
     "approximate vector search: an HNSW index is recorded, every search is exact",

@@ -41,7 +41,7 @@ _TYPE_STRING, _TYPE_NSTRING, _TYPE_BINARY_STRING = 29, 30, 33
 _PARAMETER = struct.Struct("<bbbxIhh4x")
 _MANDATORY = 1
 _NULLABLE = 2
-_MODE_IN = 1
+_MODES = {"IN": 1, "INOUT": 2, "OUT": 4}
 _LOB_DESCRIPTOR = struct.Struct("<Bii")
 _DECIMAL_BYTES = 16
 
@@ -215,11 +215,11 @@ def metadata_part(parameters: tuple[Parameter, ...]) -> Part:
         _PARAMETER.pack(
             _NULLABLE if parameter.nullable else _MANDATORY,
             wire_code(parameter.type),
-            _MODE_IN,
-            nowhere,
+            _MODES[parameter.mode],
+            nowhere if parameter.name is None else names.offset(parameter.name),
             clamp_length(parameter.type.length),
             parameter.type.scale,
         )
         for parameter in parameters
     ]
-    return Part(PartKind.PARAMETER_METADATA, len(parameters), b"".join(records))
+    return Part(PartKind.PARAMETER_METADATA, len(parameters), b"".join(records) + names.data())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
-from hana_ai.api.local.hana.interface import FunctionCode, HanaError, Result
+from hana_ai.api.local.hana.interface import Column, FunctionCode, HanaError, Parameter, Result, Value
 from hana_ai.api.local.hana.protocol import lobs, rows
 from hana_ai.api.local.hana.protocol.wire import Part, PartAttribute, PartKind, Request, rows_affected_part
 
@@ -44,25 +44,38 @@ class ResultSets:
             cursor.close()
         self._cursors.clear()
 
-    def reply(self, result: Result, cursor_id: bytes | None = None) -> Reply:
+    def reply(self, result: Result, cursor_id: bytes | None = None, parameters: Sequence[Parameter] = ()) -> Reply:
         """The reply to an execution; with a `cursor_id` it has left already, and the rows wait there.
 
         A small result is in the reply as a whole, so that nothing of it needs to outlive a commit.
         """
+        if result.outputs is not None or result.more:
+            return self._call_reply(result, parameters)
         if result.columns is None or result.rows is None:
             parts = [rows_affected_part(result.rows_affected)] if result.rows_affected else []
             return result.function_code, parts
-        cursor = rows.ResultCursor(result.columns, result.rows)
         if cursor_id is not None:
-            self._cursors[cursor_id] = cursor
+            self._cursors[cursor_id] = rows.ResultCursor(result.columns, result.rows)
             return result.function_code, ()
+        return result.function_code, self._result_set(result.columns, result.rows)
+
+    def _result_set(self, columns: tuple[Column, ...], found: Iterator[Sequence[Value]]) -> list[Part]:
         cursor_id = self._new_id()
-        page = self._page(cursor_id, cursor, INLINE_ROWS, INLINE_BYTES)
-        return result.function_code, (
-            rows.metadata_part(result.columns),
-            Part(PartKind.RESULT_SET_ID, 1, cursor_id),
-            page,
-        )
+        page = self._page(cursor_id, rows.ResultCursor(columns, found), INLINE_ROWS, INLINE_BYTES)
+        return [rows.metadata_part(columns), Part(PartKind.RESULT_SET_ID, 1, cursor_id), page]
+
+    def _call_reply(self, result: Result, parameters: Sequence[Parameter]) -> Reply:
+        """The reply to a procedure or block: the values of its parameters, then its result sets."""
+        parts: list[Part] = []
+        if result.outputs is not None:
+            kinds = [parameter.type for parameter in parameters if parameter.mode != "IN"]
+            columns = tuple(Column("", kind) for kind in kinds)
+            page = self._page(self._new_id(), rows.ResultCursor(columns, iter([result.outputs])), 1, INLINE_BYTES)
+            parts.append(Part(PartKind.OUTPUT_PARAMETERS, 1, page.data))
+        for one in (result, *result.more):
+            if one.columns is not None and one.rows is not None:
+                parts += self._result_set(one.columns, one.rows)
+        return result.function_code, parts
 
     def _page(self, cursor_id: bytes, cursor: rows.ResultCursor, max_rows: int, max_bytes: int) -> Part:
         """Encode the next rows; the cursor stays known as long as the client may ask it for more."""

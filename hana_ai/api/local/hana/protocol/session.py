@@ -277,11 +277,12 @@ class Session:
             raise HanaError(_GENERAL_ERROR, "unknown statement id")
         autocommit = request.commit_immediately
         part = request.find(PartKind.PARAMETERS)
-        if part is None or not prepared.parameters:
-            if prepared.parameters:
+        inputs = [parameter for parameter in prepared.parameters if parameter.mode != "OUT"]
+        if part is None or not inputs:
+            if inputs:
                 raise ProtocolError("EXECUTE without the statement's parameters")
             return self._run(prepared, ((),), autocommit)
-        decoded = parameters.decode_rows(part.data, part.elements, prepared.parameters)
+        decoded = parameters.decode_rows(part.data, part.elements, inputs)
         if not decoded or (len(decoded) > 1 and prepared.function_code in _QUERIES):
             raise HanaError(_GENERAL_ERROR, f"general error: {len(decoded)} rows of parameters")
         if not _complete(decoded):
@@ -303,13 +304,13 @@ class Session:
         """
         session = self._session
         if not autocommit:
-            return self._results.reply(session.execute(prepared, parameter_rows), cursor_id)
+            return self._results.reply(session.execute(prepared, parameter_rows), cursor_id, prepared.parameters)
         earlier_changes = session.in_transaction and self._batch is None
         starts = bool(attributes & PartAttribute.FIRST)
         ends = not (starts or self._batch is not None) or bool(attributes & PartAttribute.LAST)
         try:
             # The first page is read before the commit, so that a small result needs nothing to outlive it.
-            reply = self._results.reply(session.execute(prepared, parameter_rows), cursor_id)
+            reply = self._results.reply(session.execute(prepared, parameter_rows), cursor_id, prepared.parameters)
             self._batch = None if ends else prepared
             if ends:
                 session.commit()

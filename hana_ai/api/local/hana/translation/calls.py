@@ -5,7 +5,6 @@ from __future__ import annotations
 from sqlglot import exp
 
 from hana_ai.api.local.hana.errors import syntax, unsupported
-from hana_ai.api.local.hana.interface import HanaError
 from hana_ai.api.local.hana.language.unsupported import REFUSED_FUNCTIONS
 from hana_ai.api.local.hana.translation.binding import (
     Binding,
@@ -16,6 +15,7 @@ from hana_ai.api.local.hana.translation.binding import (
 )
 from hana_ai.api.local.hana.translation.fragments import Sql, compose, joined, listed
 from hana_ai.api.local.hana.translation.functions.library import FUNCTIONS, NILADIC
+from hana_ai.api.local.hana.translation.routines import scalar_call
 from hana_ai.api.local.hana.translation.scope import Bound, Scope
 
 
@@ -29,7 +29,7 @@ def _call(binder: Binding, node: exp.Expr, scope: Scope) -> Bound:
     if handler is None and not arguments:
         handler = NILADIC.get(name)
     if handler is None:
-        raise HanaError(328, f"invalid name of function or procedure: {name}", position_of(node))
+        return scalar_call(binder, None, name, node, scope)
     return handler(binder, arguments, scope)
 
 

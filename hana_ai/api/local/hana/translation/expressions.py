@@ -10,7 +10,7 @@ from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.catalog.environment import Environment
 from hana_ai.api.local.hana.errors import syntax
 from hana_ai.api.local.hana.interface import SqlType, TypeCode
-from hana_ai.api.local.hana.translation import calls, leaves, operators
+from hana_ai.api.local.hana.translation import calls, leaves, operators, routines
 from hana_ai.api.local.hana.translation.binding import NodeHandler, position_of
 from hana_ai.api.local.hana.translation.conversions import convert
 from hana_ai.api.local.hana.translation.fragments import Sql, cast_to
@@ -22,6 +22,7 @@ _HANDLERS: dict[type[exp.Expr], NodeHandler] = {
     **leaves.NODES,
     **operators.NODES,
     **calls.NODES,
+    **routines.NODES,
     **library.NODES,
 }
 

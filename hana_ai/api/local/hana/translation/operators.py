@@ -91,13 +91,21 @@ def _quantified(binder: Binding, node: exp.Expr, operator: str, quantifier: exp.
     if not isinstance(inner, exp.Query | exp.Subquery):
         raise unsupported(f"{word} with a list")
     query = binder.bind_query(inner, scope)
-    left = _beside_query(binder, left, query)
-    return Bound(compose("({} {} {} ({}))", left.sql, operator, word, query.sql), BOOLEAN)
+    left, rows = _beside_query(binder, left, query)
+    return Bound(compose("({} {} {} ({}))", left.sql, operator, word, rows), BOOLEAN)
 
 
-def _beside_query(binder: Binding, left: Bound, query: BoundQuery) -> Bound:
-    kind = _only_column(query).type
-    return left if kind is None or left.type == kind else binder.coerce(left, kind)
+def _beside_query(binder: Binding, left: Bound, query: BoundQuery) -> tuple[Bound, Sql]:
+    """A value and the rows of a query, brought to one type for a comparison."""
+    column = _only_column(query)
+    if column.type is None or left.type == column.type:
+        return left, query.sql
+    if left.type is None or not (types.is_number(left.type) and types.is_number(column.type)):
+        return binder.coerce(left, column.type), query.sql
+    # Neither type need hold the other's values: 1.5 among INTEGERs, 12.5 among DECIMAL(2, 2).
+    alias = binder.alias()
+    (value, item), _ = binder.unify(left, Bound(compose("{}.{}", alias, column.sql), column.type, exact=True))
+    return value, compose("SELECT {} FROM ({}) AS {}", item.sql, query.sql, alias)
 
 
 def _arithmetic(binder: Binding, node: exp.Expr, scope: Scope) -> Bound:
@@ -163,8 +171,8 @@ def _in_query(binder: Binding, node: exp.Expr, query: exp.Expr, scope: Scope) ->
     if isinstance(node.this, exp.Tuple):
         items = listed(binder.bind(item, scope).sql for item in node.this.expressions)
         return Bound(compose("(({}) IN ({}))", items, bound.sql), BOOLEAN)
-    left = _beside_query(binder, binder.bind(node.this, scope), bound)
-    return Bound(compose("({} IN ({}))", left.sql, bound.sql), BOOLEAN)
+    left, rows = _beside_query(binder, binder.bind(node.this, scope), bound)
+    return Bound(compose("({} IN ({}))", left.sql, rows), BOOLEAN)
 
 
 def _is(binder: Binding, node: exp.Expr, scope: Scope) -> Bound:

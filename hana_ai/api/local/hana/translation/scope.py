@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from hana_ai.api.local.hana.catalog.objects import RoutineInfo
 from hana_ai.api.local.hana.errors import unknown_column
 from hana_ai.api.local.hana.interface import HanaError, SqlType
 from hana_ai.api.local.hana.translation.fragments import Sql, compose
@@ -165,6 +166,49 @@ class Scope:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class TableShape:
+    """The rows of a table variable, or those that a function gave."""
+
+    sql: str
+    """The table in DuckDB, with the columns c1, c2 ..."""
+    columns: list[tuple[str, SqlType]]
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarVariable:
+    """A scalar variable of a script."""
+
+    physical: str
+    """The name under which its value is passed."""
+    type: SqlType
+    array: bool = False
+    constant: bool = False
+
+
+@dataclass(slots=True)
+class Variables:
+    """The variables that a statement of a script sees."""
+
+    scalars: dict[str, ScalarVariable] = field(default_factory=dict)
+    tables: dict[str, TableShape] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RoutineCall:
+    """A user-defined function that a statement calls."""
+
+    routine: RoutineInfo
+    arguments: list[Sql]
+    """Expressions, and queries for table parameters."""
+    name: str
+    """The name under which the value is passed, or the number of what is called for each row."""
+    table: str = ""
+    """Where the rows of a table function go."""
+    each: bool = False
+    """Whether it is called for each row."""
+
+
 @dataclass(slots=True)
 class Parameters:
     """The `?` of a statement, and values that the session supplies with each execution."""
@@ -178,6 +222,10 @@ class Parameters:
     """Values, or functions of the session that give one."""
     rows: str | None = None
     """The alias of the relation that holds a batch's rows, None when values are passed one by one."""
+    variables: Variables | None = None
+    """Those of the script around the statement."""
+    calls: list[RoutineCall] = field(default_factory=list)
+    """The user-defined functions that the statement calls."""
 
     def __post_init__(self) -> None:
         if not self.types:
@@ -185,7 +233,9 @@ class Parameters:
 
     def typed(self, rows: str | None = None) -> Parameters:
         """The same parameters with the types found so far, for another translation of the statement."""
-        return Parameters(self.positions, list(self.types), dict(self.vectors), rows=rows)
+        return Parameters(
+            self.positions, list(self.types), dict(self.vectors), rows=rows, variables=self.variables
+        )
 
     def reference(self, index: int) -> Sql:
         """How DuckDB SQL names this `?`."""

@@ -15,6 +15,7 @@ from hana_ai.api.local.hana.language.unsupported import REFUSED_FUNCTIONS
 from hana_ai.api.local.hana.translation.binding import Binding, name_of, position_of
 from hana_ai.api.local.hana.translation.fragments import Sql, compose, joined
 from hana_ai.api.local.hana.translation.jsontable import json_table
+from hana_ai.api.local.hana.translation.routines import table_call, variable_relation
 from hana_ai.api.local.hana.translation.scope import BoundQuery, OutColumn, Relation, Scope
 from hana_ai.api.local.hana.translation.system_views import DUMMY, system_view
 
@@ -84,8 +85,10 @@ def source(binder: QueryBinding, node: exp.Expr, scope: Scope) -> Sql:
         found = _table(binder, node, scope, alias, name)
     elif isinstance(node, nodes.JsonTable):
         found = json_table(binder, node, scope, alias, name)
-    elif isinstance(node, nodes.TableFunction):
+    elif isinstance(node, nodes.TableFunction) and node.args["name"] in _SERIES:
         found = _series(binder, node, scope, alias, name)
+    elif isinstance(node, nodes.TableFunction | nodes.TableVariable):
+        found = _rows_of_script(binder, node, scope, alias, name)
     elif isinstance(node, exp.Lateral):
         query = binder.bind_query(node.this, scope)
         scope.relations.append(Relation(alias, renamed(query.columns, alias_node), name))
@@ -93,6 +96,20 @@ def source(binder: QueryBinding, node: exp.Expr, scope: Scope) -> Sql:
     else:
         raise syntax(f'"{node.key}"', position_of(node))
     return joined("", [found, *(_join(binder, join, scope) for join in joins)])
+
+
+def _rows_of_script(binder: Binding, node: exp.Expr, scope: Scope, alias: str, name: str | None) -> Sql:
+    """A table variable, or the rows of a user-defined function."""
+    if isinstance(node, nodes.TableVariable):
+        relation, found = variable_relation(binder, node, alias, name)
+    else:
+        function = node.args["name"]
+        if function in REFUSED_FUNCTIONS:
+            raise unsupported(REFUSED_FUNCTIONS[function])
+        relation, found = table_call(binder, node, alias, name)
+    relation.columns = renamed(relation.columns, node.args.get("alias"))
+    scope.relations.append(Relation(alias, relation.columns, relation.name))
+    return found
 
 
 def renamed(columns: list[OutColumn], alias: exp.Expr | None) -> list[OutColumn]:
@@ -155,10 +172,8 @@ _SERIES = {"SERIES_GENERATE_INTEGER": types.INTEGER, "SERIES_GENERATE_BIGINT": t
 
 def _series(binder: Binding, node: exp.Expr, scope: Scope, alias: str, name: str | None) -> Sql:
     function = node.args["name"]
-    if function in REFUSED_FUNCTIONS:
-        raise unsupported(REFUSED_FUNCTIONS[function])
-    kind = _SERIES.get(function)
-    if kind is None or len(node.expressions) != 3:
+    kind = _SERIES[function]
+    if len(node.expressions) != 3:
         raise HanaError(328, f"invalid name of function or procedure: {function}", position_of(node))
     step, low, high = (binder.coerce(binder.bind(item, Scope()), types.BIGINT).sql for item in node.expressions)
     columns = [

@@ -26,6 +26,7 @@ from hana_ai.api.local.hana.interface import SqlType
 from hana_ai.api.local.hana.names import literal
 from hana_ai.api.local.hana.translation.fragments import Sql
 from hana_ai.api.local.hana.translation.scope import OutColumn
+from hana_ai.api.local.hana.translation.system_routines import ROUTINE_VIEWS
 from hana_ai.api.local.hana.types import BIGINT, INTEGER, NCLOB, SMALLINT, nvarchar
 
 Cell: TypeAlias = "str | int | None"
@@ -83,18 +84,8 @@ def _dummy(env: Environment) -> Rows:
     yield ("X",)
 
 
-def _length_scale(kind: SqlType) -> tuple[int, int | None]:
-    if kind.code in types.DECIMALS:
-        return kind.length, None if kind.scale == types.FLOATING else kind.scale
-    if kind.code in types.INTEGERS:
-        return kind.length, 0
-    if kind == types.TIMESTAMP:
-        return kind.length, 7
-    return kind.length, None
-
-
 def _column_row(schema: str, name: str, oid: int, position: int, column: ColumnInfo) -> Sequence[Cell]:
-    length, scale = _length_scale(column.type)
+    length, scale = types.length_and_scale(column.type)
     default = column.default
     if default is not None and default.startswith("'") and default.endswith("'"):
         default = default[1:-1].replace("''", "'")
@@ -352,8 +343,7 @@ SYSTEM_VIEWS: dict[str, SystemView] = {
     "AFL_FUNCTIONS": SystemView(_columns("SCHEMA_NAME AREA_NAME PACKAGE_NAME FUNCTION_NAME"), _no_rows),
     "AFL_PACKAGES": SystemView(_columns("SCHEMA_NAME AREA_NAME PACKAGE_NAME"), _no_rows),
     "AFL_AREAS": SystemView(_columns("SCHEMA_NAME AREA_NAME"), _no_rows),
-    "PROCEDURES": SystemView(_columns("SCHEMA_NAME PROCEDURE_NAME PROCEDURE_OID:b"), _no_rows),
-    "FUNCTIONS": SystemView(_columns("SCHEMA_NAME FUNCTION_NAME FUNCTION_OID:b"), _no_rows),
+    **{name: SystemView(_columns(names), rows) for name, (names, rows) in ROUTINE_VIEWS.items()},
     "SYNONYMS": SystemView(_columns("SCHEMA_NAME SYNONYM_NAME OBJECT_SCHEMA OBJECT_NAME"), _no_rows),
     "TRIGGERS": SystemView(_columns("SCHEMA_NAME TRIGGER_NAME SUBJECT_TABLE_SCHEMA SUBJECT_TABLE_NAME"), _no_rows),
     "REMOTE_SOURCES": SystemView(_columns("REMOTE_SOURCE_NAME ADAPTER_NAME"), _no_rows),

@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from hana_ai.api.local.word_vectors import DIMENSIONS, WordVectors
 
 from ..engine import Embedded, EngineBase, LocalModel, Ranked
@@ -36,7 +34,7 @@ class WordLlamaEngine(EngineBase):
     RERANK = "local/WordLlama-256-rerank"
 
     def __init__(self, *, embedding_model: str = EMBEDDING, rerank_model: str = RERANK) -> None:
-        self._vectors = WordVectors.shared()
+        WordVectors.require()
         self._models = (
             LocalModel(
                 embedding_model,
@@ -70,7 +68,7 @@ class WordLlamaEngine(EngineBase):
         """Cosine similarities, mapped to 0..1."""
         vectors, tokens = await asyncio.to_thread(self._embed, [query, *documents])
         similarities = vectors[1:] @ vectors[0]
-        return Ranked([float(score) for score in np.clip((similarities + 1) / 2, 0, 1)], tokens)
+        return Ranked([min(max((float(score) + 1) / 2, 0.0), 1.0) for score in similarities], tokens)
 
     def _embed(self, texts: Sequence[str]) -> tuple[Vectors, int]:
         """Vectors of length 1, shape `(texts, 256)`, and the number of all their tokens.
@@ -80,8 +78,9 @@ class WordLlamaEngine(EngineBase):
         Refusal
             400 for a text that is too long.
         """
-        tokens = self._vectors.tokens(texts)
+        vectors = WordVectors.shared()
+        tokens = vectors.tokens(texts)
         longest = max(map(len, tokens), default=0)
         if longest > _LONGEST:
             raise context_overflow(_LONGEST, longest, 0)
-        return self._vectors.embed(tokens), sum(map(len, tokens))
+        return vectors.embed(tokens), sum(map(len, tokens))

@@ -291,7 +291,7 @@ def test_another_model_can_embed() -> None:
     sql = Sql(engine.session("DBADMIN", 1))
     found = sql.value("SELECT VECTOR_EMBEDDING('abc', 'QUERY', 'SAP_NEB.20240715') FROM DUMMY")
     assert found.tolist() == [3, 5]
-    assert sql.value("SELECT CROSS_ENCODE('abc', 'b', 'SAP_CER.1') OVER () FROM DUMMY") == 1.0
+    assert sql.value("SELECT CROSS_ENCODE('abc', 'b', 'SAP_CER.20250701') OVER () FROM DUMMY") == 1.0
     engine.close()
 
 

@@ -29,6 +29,7 @@ SIGNATURES = {
     "_parse_disjunction": "",
     "_parse_from": "joins skip_from_token consume_pipe",
     "_parse_id_var": "any_token tokens",
+    "_parse_into": "",
     "_parse_join": "skip_join_token parse_bracket alias_tokens",
     "_parse_joins": "alias_tokens",
     "_parse_order": "this skip_order_token",

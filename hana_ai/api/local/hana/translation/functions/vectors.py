@@ -11,7 +11,7 @@ from sqlglot import exp
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.errors import unsupported
 from hana_ai.api.local.hana.interface import HanaError
-from hana_ai.api.local.hana.translation.binding import Binding, Handler
+from hana_ai.api.local.hana.translation.binding import Binding, Handler, name_of
 from hana_ai.api.local.hana.translation.conversions import convert
 from hana_ai.api.local.hana.translation.fragments import cast_to, compose, listed
 from hana_ai.api.local.hana.translation.functions.signatures import (
@@ -95,10 +95,13 @@ def _to_vector(name: str, half: bool) -> Handler:
 
 
 def _embedding(binder: Binding, nodes: Sequence[exp.Expr], scope: Scope) -> Bound:
-    if len(nodes) not in {3, 5}:
+    if len(nodes) not in {3, 4, 5}:
         raise wrong_arguments("VECTOR_EMBEDDING")
-    if len(nodes) == 5:
-        raise unsupported("VECTOR_EMBEDDING through a remote source")
+    if len(nodes) > 3:
+        source = ".".join(name_of(part.this if isinstance(part, exp.Column) else part) for part in nodes[3:])
+        raise unsupported(
+            f"VECTOR_EMBEDDING through the remote source {source}: nothing is sent to another service"
+        )
     text, kind, model = (argument(binder, node, "s", scope) for node in nodes[:3])
     embedded = compose("hana_embed({}, {}, {})", text.sql, kind.sql, model.sql)
     return Bound(embedded, vector(), text.nullable, exact=True)

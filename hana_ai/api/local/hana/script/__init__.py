@@ -1,0 +1,1 @@
+"""SQLScript: scripts are compiled to programs once, and run by an interpreter."""

@@ -1,0 +1,356 @@
+"""Compiled statements, each with what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from hana_ai.api.local.hana.engine.planning import CompiledChange
+from hana_ai.api.local.hana.interface import Column, HanaError, Value
+from hana_ai.api.local.hana.language import syntax
+from hana_ai.api.local.hana.language.script_syntax import Place
+from hana_ai.api.local.hana.script.running import After, Expression, Frame, Row, Rows, Step, placed, run_steps
+from hana_ai.api.local.hana.translation.fragments import NULL, Sql
+from hana_ai.api.local.hana.translation.scope import Parameters, RoutineCall, Variables
+
+NO_DATA = 1299
+MANY_ROWS = 1300
+
+
+@dataclass(frozen=True, slots=True)
+class SetScalar:
+    """Give a variable a value."""
+
+    place: Place
+    name: str
+    value: Expression | None
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        frame.values[self.name] = None if self.value is None else self.value.value(frame)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class SetElement:
+    """Give one element of an array a value."""
+
+    place: Place
+    name: str
+    index: Expression
+    value: Expression
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        index = self.index.value(frame)
+        if not isinstance(index, int) or not 1 <= index <= 2**16:
+            raise HanaError(1301, f"numeric or value error: array index {index}")
+        before = frame.values.get(self.name)
+        array = list(before) if isinstance(before, list) else []
+        array += [None] * (index - len(array))
+        array[index - 1] = self.value.value(frame)
+        frame.values[self.name] = array
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class SetTable:
+    """Give a table variable the rows of a query."""
+
+    place: Place
+    table: str
+    query: Sql
+    parameters: Parameters
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        frame.fill(self.table, self.query, self.parameters)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class MergeCalls:
+    """MAP_MERGE: the rows that a function gives for each row of a table."""
+
+    place: Place
+    table: str
+    empty: Sql
+    """A query of no rows of the function's type."""
+    rows: Sql
+    """The arguments, a row for each call."""
+    parameters: Parameters
+    call: RoutineCall
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        arguments = frame.host.query(self.rows, self.parameters, frame.values)
+        frame.fill(self.table, self.empty, Parameters({}))
+        for row in arguments:
+            frame.host.invoke(self.call, row, f"INSERT INTO {self.table} ")
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadInto:
+    """SELECT ... INTO."""
+
+    place: Place
+    names: list[str]
+    query: Expression
+    defaults: list[Expression]
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        rows = frame.host.query(self.query.sql, self.query.parameters, frame.values)
+        if len(rows) > 1:
+            raise HanaError(MANY_ROWS, "fetch returns more than requested number of rows")
+        found: Row
+        if rows:
+            found = rows[0]
+        elif self.defaults:
+            found = [item.value(frame) for item in self.defaults]
+        else:
+            raise HanaError(NO_DATA, "no data found")
+        frame.values.update(zip(self.names, found, strict=True))
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """IF with all its branches."""
+
+    place: Place
+    branches: list[tuple[Expression, Place, Sequence[Step]]]
+    otherwise: Sequence[Step]
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        for condition, place, body in self.branches:
+            if _holds(condition, place, frame):
+                return run_steps(body, frame)
+        return run_steps(self.otherwise, frame)
+
+
+def _holds(condition: Expression, place: Place, frame: Frame) -> bool:
+    try:
+        return bool(condition.value(frame))
+    except HanaError as exc:
+        raise placed(exc, place, frame.label) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """WHILE, and LOOP."""
+
+    place: Place
+    condition: Expression | None
+    body: Sequence[Step]
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        while self.condition is None or self.condition.value(frame):
+            after = run_steps(self.body, frame)
+            if after is After.LEAVE:
+                return None
+            if after is After.RETURN:
+                return after
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class CountLoop:
+    """FOR i IN low .. high."""
+
+    place: Place
+    name: str
+    low: Expression
+    high: Expression
+    reverse: bool
+    body: Sequence[Step]
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        low, high = self.low.value(frame), self.high.value(frame)
+        if not isinstance(low, int) or not isinstance(high, int):
+            raise HanaError(1301, "numeric or value error: a bound of FOR is NULL")
+        for number in range(high, low - 1, -1) if self.reverse else range(low, high + 1):
+            frame.values[self.name] = number
+            after = run_steps(self.body, frame)
+            if after is After.LEAVE:
+                return None
+            if after is After.RETURN:
+                return after
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """BEGIN ... END."""
+
+    place: Place
+    body: Sequence[Step]
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        return run_steps(self.body, frame)
+
+
+@dataclass(frozen=True, slots=True)
+class GoTo:
+    """BREAK, CONTINUE, and RETURN without a value."""
+
+    place: Place
+    after: After
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        return self.after
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnRows:
+    """RETURN of a table function."""
+
+    place: Place
+    query: Sql
+    parameters: Parameters
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        text = Sql(f"{frame.destination}{self.query.text}", self.query.names)
+        frame.host.query(text, self.parameters, frame.values)
+        return After.RETURN
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnValue:
+    """RETURN of a scalar function."""
+
+    place: Place
+    name: str
+    value: Expression
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        frame.values[self.name] = self.value.value(frame)
+        return After.RETURN
+
+
+@dataclass(frozen=True, slots=True)
+class RunChange:
+    """INSERT, UPDATE and the like."""
+
+    place: Place
+    change: CompiledChange
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        frame.host.change(self.change, frame.values)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class RunOther:
+    """A statement that is neither a query nor a change."""
+
+    place: Place
+    statement: syntax.Statement
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        frame.host.other(self.statement, None)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateFromQuery:
+    """CREATE TABLE ... AS, whose query may read the script's variables."""
+
+    place: Place
+    rows: SetTable
+    statement: syntax.CreateTable
+    """The same over the rows that were read first."""
+    variables: Variables
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        self.rows.run(frame)
+        frame.host.other(self.statement, self.variables)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ShowRows:
+    """A query whose rows the client gets."""
+
+    place: Place
+    query: Expression
+    columns: tuple[Column, ...]
+    outputs: list[tuple[int, Callable[[Value], Value]]]
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        rows = frame.host.query(self.query.sql, self.query.parameters, frame.values)
+        frame.results.append(Rows(self.columns, read_rows(rows, self.outputs)))
+        return None
+
+
+def read_rows(
+    rows: Sequence[Row], outputs: Sequence[tuple[int, Callable[[Value], Value]]]
+) -> list[Sequence[Value]]:
+    """Rows with the conversions of their columns."""
+    found: list[Sequence[Value]] = []
+    for row in rows:
+        changed: list[Value] = list(row)  # type: ignore[arg-type]
+        for index, convert in outputs:
+            changed[index] = convert(changed[index])
+        found.append(changed)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class RunText:
+    """EXEC and EXECUTE IMMEDIATE."""
+
+    place: Place
+    text: Expression
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        rows = frame.host.text(str(self.text.value(frame)))
+        if rows is not None:
+            frame.results.append(rows)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class CallProcedure:
+    """CALL of a procedure."""
+
+    place: Place
+    call: RoutineCall
+    arguments: list[Expression | str]
+    """For a table parameter, the table that a query's rows are put into first."""
+    inputs: list[tuple[str, Sql, Parameters]] = field(default_factory=list)
+    """The tables of table arguments, and the queries that fill them."""
+    outputs: dict[str, str] = field(default_factory=dict)
+    """OUT parameters, and the variables or tables that they go to."""
+
+    def run(self, frame: Frame) -> After | None:
+        """See `running.Step.run`."""
+        for table, query, parameters in self.inputs:
+            frame.fill(table, query, parameters)
+        values = [item if isinstance(item, str) else item.value(frame) for item in self.arguments]
+        given = frame.host.run_procedure(self.call, values, frame)
+        for name, target in self.outputs.items():
+            value = given[name]
+            if target.startswith("temp."):
+                frame.fill(target, Sql(f"SELECT * FROM {value}"), Parameters({}))
+                frame.host.drop_rows(str(value))
+            else:
+                frame.values[target] = value
+        return None
+
+
+ABSENT = Expression(Sql(f"SELECT {NULL.text}"), Parameters({}))
+"""The value of an OUT parameter before the call."""
