@@ -158,10 +158,6 @@ class TableBuilder:
             raise HanaError(
                 463, f"foreign key: {parent.name}({', '.join(referenced)}) is no primary or unique key"
             )
-        if constraint.on_update != "RESTRICT":
-            raise unsupported("ON UPDATE other than RESTRICT")
-        if constraint.on_delete == "SET DEFAULT":
-            raise unsupported("ON DELETE SET DEFAULT")
         table.constraints.append(
             ConstraintInfo(
                 constraint.name or f"_SYS_CONSTRAINT_{table.oid}_#{number + 1}_#F0",
