@@ -306,6 +306,12 @@ class Catalog:
                 self.entries[key_of(entry)] = entry
             self.version += 1
 
+    def adopt(self, draft: Catalog) -> None:
+        """Make all that a committed draft has visible."""
+        with self.lock:
+            self.entries = dict(draft.entries)
+            self.version += 1
+
     def all(self, kind: type[_Entry]) -> list[_Entry]:
         """All objects of a kind; of tables, all but the sessions' own."""
         with self.lock:

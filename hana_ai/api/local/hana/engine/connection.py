@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from hana_ai.api.local.hana.catalog.objects import Catalog, TableInfo
 from hana_ai.api.local.hana.engine import ddl, inputs, planning
 from hana_ai.api.local.hana.engine.arrow import batch_table
 from hana_ai.api.local.hana.engine.ddl_context import Ddl
+from hana_ai.api.local.hana.engine.draft import Draft, acquired
 from hana_ai.api.local.hana.engine.journal import Effect, Transaction
 from hana_ai.api.local.hana.engine.planning import CompiledChange, CompiledQuery, Plan
 from hana_ai.api.local.hana.engine.reading import OpenResult
@@ -34,7 +36,7 @@ class Database(RowNumbers, Protocol):
     """What a session needs of the engine."""
 
     catalog: Catalog
-    ddl_lock: threading.RLock
+    ddl_lock: threading.Lock
     table_locks: TableLocks
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -62,6 +64,7 @@ class DuckDBSession:
         self._plans: OrderedDict[str, Plan] = OrderedDict()
         self._open: OpenResult | None = None
         self._batch: object | None = None
+        self._draft: Draft | None = None
         self._closed = False
 
     # --- EngineSession ---
@@ -102,15 +105,17 @@ class DuckDBSession:
                 for table in self._cleared_on_commit():
                     self.connection.execute(f"DELETE FROM {table.sql}")
                 self.transaction.commit()
+                self._end_draft(committed=True)
             finally:
-                self.engine.transaction_ended(self)
+                self._ended()
 
     def rollback(self) -> None:
         """Undo the changes since the last commit."""
         if self.transaction.active:
             self._drain()
+            self._end_draft(committed=False)
             self.transaction.rollback()
-            self.engine.transaction_ended(self)
+            self._ended()
 
     @property
     def in_transaction(self) -> bool:
@@ -127,14 +132,31 @@ class DuckDBSession:
             return
         self._closed = True
         self._open = None
+        self._end_draft(committed=False)
         if self.transaction.active:
             self.transaction.rollback()
             self.engine.transaction_ended(self)
         self.connection.close()
 
+    def _ended(self) -> None:
+        """What follows the end of a transaction, however it came."""
+        self._end_draft(committed=False)
+        self.engine.transaction_ended(self)
+
+    def _end_draft(self, *, committed: bool) -> None:
+        draft, self._draft = self._draft, None
+        if draft is None:
+            return
+        if committed:
+            self.engine.catalog.adopt(draft.catalog)
+        else:
+            draft.undo(self.state)
+        self.work.catalog = self.engine.catalog
+        self.engine.ddl_lock.release()
+
     # --- reading ---
     def _version(self) -> tuple[object, ...]:
-        return (self.engine.catalog.version, self.state.temporary_version, self.state.schema)
+        return (self.work.catalog.version, self.state.temporary_version, self.state.schema)
 
     def _converted(self, plan: Plan, rows: Sequence[Sequence[Value]]) -> list[list[object]]:
         converters = self._at_once(plan, rows) if len(rows) > 1 and plan.vectors else plan.converters
@@ -196,9 +218,11 @@ class DuckDBSession:
 
     def _undo(self) -> None:
         if self.transaction.active:
-            self.transaction.undo_statement()
-            if not self.transaction.active:
-                self.engine.transaction_ended(self)
+            try:
+                self.transaction.undo_statement()
+            finally:
+                if not self.transaction.active:
+                    self._ended()
         self._release_batch()
 
     # --- changing ---
@@ -293,7 +317,7 @@ class DuckDBSession:
             self._batch = None
 
     def _cleared_on_commit(self) -> Iterator[TableInfo]:
-        for table in (*self.engine.catalog.all(TableInfo), *self.state.temporary.values()):
+        for table in (*self.work.catalog.all(TableInfo), *self.state.temporary.values()):
             if table.on_commit_delete and (
                 table.temporary == "LOCAL" or table.physical in self.state.global_temporary
             ):
@@ -302,7 +326,7 @@ class DuckDBSession:
     # --- everything else ---
     def _other(self, statement: syntax.Statement) -> Result:
         if isinstance(statement, syntax.SetSchema):
-            known = self.engine.catalog.schema(statement.name)
+            known = self.work.catalog.schema(statement.name)
             if known is None and statement.name not in {"SYS", "PUBLIC"}:
                 raise HanaError(362, f"invalid schema name: {statement.name}")
             self.state.schema = statement.name
@@ -322,9 +346,11 @@ class DuckDBSession:
                 _SAVEPOINTS[statement.action](self.transaction, statement.name)
             finally:
                 if not self.transaction.active:
-                    self.engine.transaction_ended(self)
+                    self._ended()
         elif isinstance(statement, syntax.SetIsolation):
             self.state.isolation = statement.level
+        elif isinstance(statement, syntax.SetAutocommitDdl):
+            self.state.commits_ddl = statement.on
         elif isinstance(statement, syntax.LockTable):
             self._lock_table(statement)
         elif not isinstance(statement, syntax.SetNothing):
@@ -332,8 +358,12 @@ class DuckDBSession:
         return Result(FunctionCode.DDL)
 
     def _ddl(self, statement: syntax.Statement) -> Result:
+        if not self.state.commits_ddl:
+            rows = self._ddl_in_transaction(statement)
+            return Result(FunctionCode.DDL, rows_affected=[rows] if rows else [])
         self.commit()
-        with self.engine.ddl_lock:
+        self._lock_ddl()
+        try:
             running = Ddl(self.work, self.work.environment())
             self.transaction.begin()
             try:
@@ -351,7 +381,39 @@ class DuckDBSession:
             self.engine.catalog.apply(running.change)
             for action in running.after:
                 action()
+        finally:
+            self.engine.ddl_lock.release()
         return Result(FunctionCode.DDL, rows_affected=[rows] if rows else [])
+
+    def _lock_ddl(self) -> None:
+        """Keep the others from changing the catalog."""
+        if not acquired(self.engine.ddl_lock, self.engine.lock_deadline() - time.monotonic()):
+            self.rollback()
+            raise HanaError(131, "transaction rolled back by lock wait timeout")
+
+    def _ddl_in_transaction(self, statement: syntax.Statement) -> int:
+        if self._draft is None:
+            self._lock_ddl()
+            self.transaction.begin()
+            self._draft = Draft.begin(self.engine.catalog, self.state)
+            self.work.catalog = self._draft.catalog
+        self.transaction.holds_ddl = True
+        running = Ddl(self.work, self.work.environment())
+        try:
+            rows = ddl.run(running, statement)
+            self._draft.catalog.store(self.connection, running.change)
+        except duckdb.Error as exc:
+            self._undo()
+            raise from_duckdb(exc) from exc
+        except BaseException:
+            # Refused: most are found before anything has changed, and nothing was recorded.
+            if running.touched:
+                self._undo()
+            raise
+        self._draft.catalog.apply(running.change)
+        for action in running.after:
+            action()
+        return rows
 
 
 _SAVEPOINTS: dict[str, Callable[[Transaction, str], None]] = {

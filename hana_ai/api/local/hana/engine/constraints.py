@@ -135,7 +135,7 @@ def carry_keys(work: Work, table: TableInfo, remembered: str | None, depth: int 
     return effects
 
 
-def _carried(
+def _carried(  # noqa: PLR0917
     work: Work, child: TableInfo, key: ConstraintInfo, parent: TableInfo, remembered: str, depth: int
 ) -> list[Effect]:
     own, other = _names(child, key.columns), _names(parent, key.ref_columns)
@@ -154,7 +154,7 @@ def _carried(
 
 
 # --- what both do to a child ---
-def _rewritten(
+def _rewritten(  # noqa: PLR0917
     work: Work, child: TableInfo, key: ConstraintInfo, rule: str, where: Sql, depth: int = 1
 ) -> list[Effect]:
     """Give the key of a child's rows new values: the parent's, NULL, or the defaults."""
@@ -169,7 +169,9 @@ def _rewritten(
         else:
             values[name] = NULL if rule == "SET NULL" else default_value(binder, column).sql
     complete: Values = {**values, **target.generated("child", values)}
-    rows = compose("SELECT {}, child._rid FROM {} AS child{}", target.complete("child", complete), child.sql, where)
+    rows = compose(
+        "SELECT {}, child._rid FROM {} AS child{}", target.complete("child", complete), child.sql, where
+    )
     remembered = remember_keys(work, child, depth) if child.key_columns().intersection(key.columns) else None
     rids = replace_rows(work, child, rows, work.named(rows, binder.parameters.hidden, {}))
     if not rids:

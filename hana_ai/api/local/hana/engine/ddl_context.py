@@ -35,10 +35,13 @@ class Ddl:
     change: Change = field(default_factory=Change)
     after: list[Callable[[], None]] = field(default_factory=list)
     """What to do in memory once the commit has succeeded."""
+    touched: bool = False
+    """Whether the database itself may have changed, beside the catalog."""
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The session's connection."""
+        self.touched = True
         return self.work.connection
 
     @property

@@ -205,7 +205,7 @@ def create_index(ddl: Ddl, statement: syntax.CreateIndex) -> None:
     ddl.put_table(new)
 
 
-def _index(ddl: Ddl, name: syntax.Name) -> tuple[TableInfo, IndexInfo] | None:
+def named_index(ddl: Ddl, name: syntax.Name) -> tuple[TableInfo, IndexInfo] | None:
     """The index of this name and its table, with the privilege checked."""
     found = ddl.catalog.index(name.schema or ddl.environment.schema, name.name)
     if found is not None:
@@ -213,33 +213,22 @@ def _index(ddl: Ddl, name: syntax.Name) -> tuple[TableInfo, IndexInfo] | None:
     return found
 
 
-def _unknown_index(name: syntax.Name) -> HanaError:
+def unknown_index(name: syntax.Name) -> HanaError:
+    """261."""
     return HanaError(261, f"invalid index name: {name.name}", name.position)
 
 
 def drop_index(ddl: Ddl, statement: syntax.Drop) -> None:
     """DROP INDEX."""
-    found = _index(ddl, statement.name)
+    found = named_index(ddl, statement.name)
     if found is None:
         if statement.if_exists:
             return
-        raise _unknown_index(statement.name)
+        raise unknown_index(statement.name)
     old, index = found
     new = copy.deepcopy(old)
     new.indexes = [item for item in new.indexes if item.name != index.name]
     ddl.put_table(ddl.rebuild(old, new) if index.unique else new)
-
-
-def rename_index(ddl: Ddl, statement: syntax.RenameIndex) -> None:
-    """RENAME INDEX."""
-    found = _index(ddl, statement.index)
-    if found is None:
-        raise _unknown_index(statement.index)
-    new = copy.deepcopy(found[0])
-    for item in new.indexes:
-        if item.name == statement.index.name:
-            item.name = statement.new
-    ddl.put_table(new)
 
 
 def comment(ddl: Ddl, statement: syntax.Comment) -> None:

@@ -50,7 +50,7 @@ class DuckDBEngine:
         lock_timeout: float = 10.0,
     ) -> None:
         self.catalog = Catalog(SYSTEM_VIEWS)
-        self.ddl_lock = threading.RLock()
+        self.ddl_lock = threading.Lock()
         self.table_locks = TableLocks()
         self._lock_timeout = lock_timeout
         self._ended = threading.Condition()

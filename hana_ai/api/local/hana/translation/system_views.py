@@ -51,7 +51,7 @@ _S = nvarchar(5000)
 
 
 def _columns(text: str) -> tuple[tuple[str, SqlType], ...]:
-    """``NAME`` is NVARCHAR(256), ``NAME:i`` INTEGER, ``:b`` BIGINT, ``:s`` NVARCHAR(5000), ``:c`` NCLOB, ``:t`` TIMESTAMP."""
+    """``NAME`` is NVARCHAR(256), ``:i`` INTEGER, ``:b`` BIGINT, ``:s`` NVARCHAR(5000), ``:c`` NCLOB, ``:t`` time."""
     kinds = {"": _N, "i": INTEGER, "b": BIGINT, "s": _S, "c": NCLOB, "h": SMALLINT, "t": TIMESTAMP}
     found = []
     for word in text.split():

@@ -9,7 +9,7 @@ from sqlglot import exp
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.catalog.environment import SessionState
 from hana_ai.api.local.hana.errors import syntax, unsupported
-from hana_ai.api.local.hana.interface import SqlType, TypeCode
+from hana_ai.api.local.hana.interface import HanaError, SqlType, TypeCode
 from hana_ai.api.local.hana.language import nodes as syntax_nodes
 from hana_ai.api.local.hana.names import literal
 from hana_ai.api.local.hana.translation.binding import Binding, Handler, NodeHandler
