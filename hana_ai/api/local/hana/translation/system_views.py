@@ -51,7 +51,7 @@ _S = nvarchar(5000)
 
 
 def _columns(text: str) -> tuple[tuple[str, SqlType], ...]:
-    """``NAME`` is NVARCHAR(256), ``:i`` INTEGER, ``:b`` BIGINT, ``:s`` NVARCHAR(5000), ``:c`` NCLOB, ``:t`` time."""
+    """``NAME`` is NVARCHAR(256), ``:s`` longer, ``:i`` INTEGER, ``:b`` BIGINT, ``:c`` NCLOB, ``:t`` TIMESTAMP."""
     kinds = {"": _N, "i": INTEGER, "b": BIGINT, "s": _S, "c": NCLOB, "h": SMALLINT, "t": TIMESTAMP}
     found = []
     for word in text.split():
@@ -222,8 +222,8 @@ def _indexes(env: Environment) -> Iterator[_Index]:
                 kind = "INVERTED VALUE UNIQUE"
                 yield _Index(table, item.name, kind, constraint, columns, table.created)
         for index in table.indexes:
-            constraint = "UNIQUE" if index.unique else None
-            yield _Index(table, index.name, index.kind, constraint, index.columns, index.created)
+            unique = "UNIQUE" if index.unique else None
+            yield _Index(table, index.name, index.kind, unique, index.columns, index.created)
 
 
 def _index_rows(env: Environment) -> Rows:
