@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,10 +12,9 @@ import duckdb
 
 from hana_ai.api.local.hana.catalog.environment import SessionState
 from hana_ai.api.local.hana.catalog.objects import Catalog, TableInfo
-from hana_ai.api.local.hana.engine import ddl, inputs, planning
+from hana_ai.api.local.hana.engine import inputs, planning
 from hana_ai.api.local.hana.engine.arrow import batch_table
-from hana_ai.api.local.hana.engine.ddl_context import Ddl
-from hana_ai.api.local.hana.engine.draft import Draft, acquired
+from hana_ai.api.local.hana.engine.draft import Drafting
 from hana_ai.api.local.hana.engine.journal import Effect, Transaction
 from hana_ai.api.local.hana.engine.planning import CompiledChange, CompiledQuery, Plan
 from hana_ai.api.local.hana.engine.reading import OpenResult
@@ -64,7 +62,7 @@ class DuckDBSession:
         self._plans: OrderedDict[str, Plan] = OrderedDict()
         self._open: OpenResult | None = None
         self._batch: object | None = None
-        self._draft: Draft | None = None
+        self._drafting = Drafting(self.work, self.transaction, engine.ddl_lock)
         self._closed = False
 
     # --- EngineSession ---
@@ -105,17 +103,18 @@ class DuckDBSession:
                 for table in self._cleared_on_commit():
                     self.connection.execute(f"DELETE FROM {table.sql}")
                 self.transaction.commit()
-                self._end_draft(committed=True)
+                self._drafting.end(committed=True)
             finally:
-                self._ended()
+                self._drafting.end(committed=False)
+                self.engine.transaction_ended(self)
 
     def rollback(self) -> None:
         """Undo the changes since the last commit."""
         if self.transaction.active:
             self._drain()
-            self._end_draft(committed=False)
+            self._drafting.end(committed=False)
             self.transaction.rollback()
-            self._ended()
+            self.engine.transaction_ended(self)
 
     @property
     def in_transaction(self) -> bool:
@@ -132,27 +131,11 @@ class DuckDBSession:
             return
         self._closed = True
         self._open = None
-        self._end_draft(committed=False)
+        self._drafting.end(committed=False)
         if self.transaction.active:
             self.transaction.rollback()
             self.engine.transaction_ended(self)
         self.connection.close()
-
-    def _ended(self) -> None:
-        """What follows the end of a transaction, however it came."""
-        self._end_draft(committed=False)
-        self.engine.transaction_ended(self)
-
-    def _end_draft(self, *, committed: bool) -> None:
-        draft, self._draft = self._draft, None
-        if draft is None:
-            return
-        if committed:
-            self.engine.catalog.adopt(draft.catalog)
-        else:
-            draft.undo(self.state)
-        self.work.catalog = self.engine.catalog
-        self.engine.ddl_lock.release()
 
     # --- reading ---
     def _version(self) -> tuple[object, ...]:
@@ -222,7 +205,8 @@ class DuckDBSession:
                 self.transaction.undo_statement()
             finally:
                 if not self.transaction.active:
-                    self._ended()
+                    self._drafting.end(committed=False)
+                    self.engine.transaction_ended(self)
         self._release_batch()
 
     # --- changing ---
@@ -346,7 +330,8 @@ class DuckDBSession:
                 _SAVEPOINTS[statement.action](self.transaction, statement.name)
             finally:
                 if not self.transaction.active:
-                    self._ended()
+                    self._drafting.end(committed=False)
+                    self.engine.transaction_ended(self)
         elif isinstance(statement, syntax.SetIsolation):
             self.state.isolation = statement.level
         elif isinstance(statement, syntax.SetAutocommitDdl):
@@ -358,62 +343,19 @@ class DuckDBSession:
         return Result(FunctionCode.DDL)
 
     def _ddl(self, statement: syntax.Statement) -> Result:
-        if not self.state.commits_ddl:
-            rows = self._ddl_in_transaction(statement)
-            return Result(FunctionCode.DDL, rows_affected=[rows] if rows else [])
-        self.commit()
-        self._lock_ddl()
-        try:
-            running = Ddl(self.work, self.work.environment())
-            self.transaction.begin()
-            try:
-                rows = ddl.run(running, statement)
-                self.engine.catalog.store(self.connection, running.change)
-                self.transaction.commit()
-            except duckdb.Error as exc:
-                self.transaction.rollback()
-                raise from_duckdb(exc) from exc
-            except BaseException:
-                self.transaction.rollback()
-                raise
-            finally:
-                self.engine.transaction_ended(self)
-            self.engine.catalog.apply(running.change)
-            for action in running.after:
-                action()
-        finally:
-            self.engine.ddl_lock.release()
-        return Result(FunctionCode.DDL, rows_affected=[rows] if rows else [])
-
-    def _lock_ddl(self) -> None:
-        """Keep the others from changing the catalog."""
-        if not acquired(self.engine.ddl_lock, self.engine.lock_deadline() - time.monotonic()):
+        if self.state.commits_ddl:
+            self.commit()
+        if not self._drafting.lock(self.engine.lock_deadline()):
             self.rollback()
             raise HanaError(131, "transaction rolled back by lock wait timeout")
-
-    def _ddl_in_transaction(self, statement: syntax.Statement) -> int:
-        if self._draft is None:
-            self._lock_ddl()
-            self.transaction.begin()
-            self._draft = Draft.begin(self.engine.catalog, self.state)
-            self.work.catalog = self._draft.catalog
-        self.transaction.holds_ddl = True
-        running = Ddl(self.work, self.work.environment())
         try:
-            rows = ddl.run(running, statement)
-            self._draft.catalog.store(self.connection, running.change)
+            if self.state.commits_ddl:
+                rows = self._drafting.run_alone(statement, lambda: self.engine.transaction_ended(self))
+            else:
+                rows = self._drafting.run(statement, self._undo)
         except duckdb.Error as exc:
-            self._undo()
             raise from_duckdb(exc) from exc
-        except BaseException:
-            # Refused: most are found before anything has changed, and nothing was recorded.
-            if running.touched:
-                self._undo()
-            raise
-        self._draft.catalog.apply(running.change)
-        for action in running.after:
-            action()
-        return rows
+        return Result(FunctionCode.DDL, rows_affected=[rows] if rows else [])
 
 
 _SAVEPOINTS: dict[str, Callable[[Transaction, str], None]] = {

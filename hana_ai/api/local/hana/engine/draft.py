@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import duckdb
 
 from hana_ai.api.local.hana.catalog.environment import SessionState
 from hana_ai.api.local.hana.catalog.objects import Catalog, Change, TableInfo
+from hana_ai.api.local.hana.engine import ddl
+from hana_ai.api.local.hana.engine.ddl_context import Ddl
+from hana_ai.api.local.hana.engine.journal import Transaction
+from hana_ai.api.local.hana.engine.work import Work
+from hana_ai.api.local.hana.language import syntax
 
 
 class DraftCatalog(Catalog):
@@ -55,6 +64,81 @@ class Draft:
         state.temporary_version += 1
 
 
-def acquired(lock: threading.Lock, seconds: float) -> bool:
-    """Whether the lock could be had in time."""
-    return lock.acquire(timeout=max(seconds, 0.0))
+class Drafting:
+    """The DDL of one session: the lock on the catalog, and the draft while its transaction holds DDL.
+
+    Parameters
+    ----------
+    work : Work
+        The session; its catalog is the draft's while there is one.
+    transaction : Transaction
+        The session's.
+    lock : threading.Lock
+        Held by whoever changes the catalog.
+    """
+
+    def __init__(self, work: Work, transaction: Transaction, lock: threading.Lock) -> None:
+        self._work = work
+        self._transaction = transaction
+        self._lock = lock
+        self._committed = work.catalog
+        self._draft: Draft | None = None
+
+    def lock(self, deadline: float) -> bool:
+        """Keep the others from changing the catalog; False when the deadline has passed."""
+        return self._draft is not None or self._lock.acquire(timeout=max(deadline - time.monotonic(), 0.0))
+
+    def run_alone(self, statement: syntax.Statement, ended: Callable[[], None]) -> int:
+        """Carry out a DDL statement in a transaction of its own, with the lock held; `ended` follows its end."""
+        try:
+            running = Ddl(self._work, self._work.environment())
+            self._transaction.begin()
+            try:
+                rows = ddl.run(running, statement)
+                self._committed.store(self._work.connection, running.change)
+                self._transaction.commit()
+            except BaseException:
+                self._transaction.rollback()
+                raise
+            finally:
+                ended()
+            self._committed.apply(running.change)
+            for action in running.after:
+                action()
+            return rows
+        finally:
+            self._lock.release()
+
+    def run(self, statement: syntax.Statement, undo: Callable[[], None]) -> int:
+        """Carry out a DDL statement beside others, with the lock held; `undo` is called if it fails."""
+        self._transaction.begin()
+        self._transaction.holds_ddl = True
+        draft = self._draft
+        if draft is None:
+            draft = self._draft = Draft.begin(self._committed, self._work.state)
+            self._work.catalog = draft.catalog
+        running = Ddl(self._work, self._work.environment())
+        try:
+            rows = ddl.run(running, statement)
+            draft.catalog.store(self._work.connection, running.change)
+        except BaseException as exc:
+            # Most refusals come before anything has changed, so the transaction goes on.
+            if running.touched or isinstance(exc, duckdb.Error):
+                undo()
+            raise
+        draft.catalog.apply(running.change)
+        for action in running.after:
+            action()
+        return rows
+
+    def end(self, *, committed: bool) -> None:
+        """The transaction has ended: its draft is what counts from now on, or is forgotten."""
+        draft, self._draft = self._draft, None
+        if draft is None:
+            return
+        if committed:
+            self._committed.adopt(draft.catalog)
+        else:
+            draft.undo(self._work.state)
+        self._work.catalog = self._committed
+        self._lock.release()
