@@ -60,6 +60,7 @@ _RULES: tuple[tuple[str, int, str], ...] = (
     (r"CHECK constraint failed", 677, "check constraint violation"),
     (r"Type VARCHAR with value .* can't be cast", 339, "invalid number"),
     (r"Could not parse string .* according to format", 303, "invalid DATE, TIME or TIMESTAMP value"),
+    (r"[Uu]nknown [Tt]ime[Zz]one", 2048, "column store error: unknown time zone"),
     (r"Could not cast value", 314, "numeric overflow"),
     (r"Scalar Function with name row_number does not exist", 257, "sql syntax error: OVER is missing"),
     (r"Window functions are not supported here", 257, "sql syntax error: OVER is missing"),

@@ -31,6 +31,8 @@ class SessionState:
     sequences_used: set[str] = field(default_factory=set)
     temporary_version: int = 0
     isolation: str = "READ COMMITTED"
+    commits_ddl: bool = True
+    """Whether a DDL statement commits (AUTOCOMMIT DDL)."""
 
     @property
     def reads_one_snapshot(self) -> bool:

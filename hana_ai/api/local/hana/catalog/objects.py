@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
 
 import duckdb
@@ -73,6 +74,7 @@ class IndexInfo:
     kind: str = "INVERTED VALUE"
     similarity: str | None = None
     schema: str = ""
+    created: str = ""
 
 
 @dataclass(slots=True)
@@ -91,6 +93,8 @@ class TableInfo:
     comment: str | None = None
     physical: str = ""
     """The DuckDB name, unquoted; the catalog and schema depend on `temporary`."""
+    created: str = ""
+    """When it was created, in UTC: ``2026-01-31 12:00:00.000000``."""
 
     @property
     def sql(self) -> str:
@@ -105,6 +109,11 @@ class TableInfo:
     def primary_key(self) -> ConstraintInfo | None:
         """The primary key, if there is one."""
         return next((item for item in self.constraints if item.kind == "PRIMARY"), None)
+
+    def key_columns(self) -> set[str]:
+        """The columns of the primary key, of unique constraints and of unique indexes."""
+        keys = {name for item in self.constraints if item.kind in {"PRIMARY", "UNIQUE"} for name in item.columns}
+        return keys | {name for index in self.indexes if index.unique for name, _ in index.columns}
 
 
 @dataclass(slots=True)
@@ -121,6 +130,7 @@ class ViewInfo:
     """The schema in which unqualified names of the definition are looked up."""
     depends: list[tuple[str, str]] = field(default_factory=list)
     comment: str | None = None
+    created: str = ""
 
 
 @dataclass(slots=True)
@@ -136,6 +146,7 @@ class SequenceInfo:
     maximum: int
     cycle: bool
     physical: str
+    created: str = ""
 
 
 @dataclass(slots=True)
@@ -169,6 +180,7 @@ class RoutineInfo:
     """Whether the caller's privileges count, not the owner's."""
     reads_only: bool = False
     deterministic: bool = False
+    created: str = ""
 
 
 @dataclass(slots=True)
@@ -177,6 +189,7 @@ class SchemaInfo:
 
     name: str
     owner: str
+    created: str = ""
 
 
 @dataclass(slots=True)
@@ -190,6 +203,7 @@ class UserInfo:
     rounds: int = 0
     sha256: str = field(default="", repr=False)
     pbkdf2: str = field(default="", repr=False)
+    created: str = ""
 
     @property
     def credentials(self) -> Credentials:
@@ -234,6 +248,15 @@ def key_of(entry: Entry) -> tuple[str, str, str]:
     if isinstance(entry, SchemaInfo | UserInfo):
         return kind, "", entry.name
     return kind, entry.schema, entry.name
+
+
+def stamp(entry: Entry) -> None:
+    """Note the time of creation in what has none yet."""
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    if not isinstance(entry, GrantInfo):
+        entry.created = entry.created or now
+    for index in entry.indexes if isinstance(entry, TableInfo) else ():
+        index.created = index.created or now
 
 
 def _type(value: dict[str, Any]) -> SqlType:
@@ -318,6 +341,7 @@ class Catalog:
         for key in (*change.drop, *map(key_of, change.put)):
             connection.execute(f"DELETE FROM {STORE} WHERE kind = ? AND schema = ? AND name = ?", list(key))
         for entry in change.put:
+            stamp(entry)
             kind, schema, name = key_of(entry)
             text = orjson.dumps(entry).decode()
             connection.execute(f"INSERT INTO {STORE} VALUES (?, ?, ?, ?)", [kind, schema, name, text])
@@ -329,6 +353,12 @@ class Catalog:
                 self.entries.pop(key, None)
             for entry in change.put:
                 self.entries[key_of(entry)] = entry
+            self.version += 1
+
+    def adopt(self, draft: Catalog) -> None:
+        """Make all that a committed draft has visible."""
+        with self.lock:
+            self.entries = dict(draft.entries)
             self.version += 1
 
     def all(self, kind: type[_Entry]) -> list[_Entry]:

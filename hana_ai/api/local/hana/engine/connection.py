@@ -12,9 +12,9 @@ import duckdb
 
 from hana_ai.api.local.hana.catalog.environment import SessionState
 from hana_ai.api.local.hana.catalog.objects import Catalog, TableInfo
-from hana_ai.api.local.hana.engine import ddl, inputs, planning
+from hana_ai.api.local.hana.engine import inputs, planning
 from hana_ai.api.local.hana.engine.arrow import batch_table
-from hana_ai.api.local.hana.engine.ddl_context import Ddl
+from hana_ai.api.local.hana.engine.draft import Drafting
 from hana_ai.api.local.hana.engine.journal import Effect, Transaction
 from hana_ai.api.local.hana.engine.planning import CompiledChange, CompiledQuery, Plan
 from hana_ai.api.local.hana.engine.reading import OpenResult
@@ -39,7 +39,7 @@ class Database(RowNumbers, Protocol):
     """What a session needs of the engine."""
 
     catalog: Catalog
-    ddl_lock: threading.RLock
+    ddl_lock: threading.Lock
     table_locks: TableLocks
     row_calls: RowCalls
 
@@ -69,6 +69,7 @@ class DuckDBSession:
         self._plans: OrderedDict[str, Plan] = OrderedDict()
         self._open: OpenResult | None = None
         self._batch: object | None = None
+        self._drafting = Drafting(self.work, self.transaction, engine.ddl_lock)
         self._closed = False
 
     # --- EngineSession ---
@@ -115,13 +116,16 @@ class DuckDBSession:
                 for table in self._cleared_on_commit():
                     self.connection.execute(f"DELETE FROM {table.sql}")
                 self.transaction.commit()
+                self._drafting.end(committed=True)
             finally:
+                self._drafting.end(committed=False)
                 self.engine.transaction_ended(self)
 
     def rollback(self) -> None:
         """Undo the changes since the last commit."""
         if self.transaction.active:
             self._drain()
+            self._drafting.end(committed=False)
             self.transaction.rollback()
             self.engine.transaction_ended(self)
 
@@ -140,6 +144,7 @@ class DuckDBSession:
             return
         self._closed = True
         self._open = None
+        self._drafting.end(committed=False)
         if self.transaction.active:
             self.transaction.rollback()
             self.engine.transaction_ended(self)
@@ -148,7 +153,7 @@ class DuckDBSession:
     # --- reading ---
     def version(self) -> tuple[object, ...]:
         """What plans are made for."""
-        return (self.engine.catalog.version, self.state.temporary_version, self.state.schema)
+        return (self.work.catalog.version, self.state.temporary_version, self.state.schema)
 
     def _converted(self, plan: Plan, rows: Sequence[Sequence[Value]]) -> list[list[object]]:
         converters = self._at_once(plan, rows) if len(rows) > 1 and plan.vectors else plan.converters
@@ -216,9 +221,12 @@ class DuckDBSession:
     def undo(self) -> None:
         """Undo the running statement."""
         if self.transaction.active:
-            self.transaction.undo_statement()
-            if not self.transaction.active:
-                self.engine.transaction_ended(self)
+            try:
+                self.transaction.undo_statement()
+            finally:
+                if not self.transaction.active:
+                    self._drafting.end(committed=False)
+                    self.engine.transaction_ended(self)
         self._release_batch()
 
     # --- changing ---
@@ -316,7 +324,7 @@ class DuckDBSession:
             self._batch = None
 
     def _cleared_on_commit(self) -> Iterator[TableInfo]:
-        for table in (*self.engine.catalog.all(TableInfo), *self.state.temporary.values()):
+        for table in (*self.work.catalog.all(TableInfo), *self.state.temporary.values()):
             if table.on_commit_delete and (
                 table.temporary == "LOCAL" or table.physical in self.state.global_temporary
             ):
@@ -326,7 +334,7 @@ class DuckDBSession:
     def other(self, statement: syntax.Statement, variables: Variables | None = None) -> Result:
         """Run a statement that is neither a query nor a change."""
         if isinstance(statement, syntax.SetSchema):
-            known = self.engine.catalog.schema(statement.name)
+            known = self.work.catalog.schema(statement.name)
             if known is None and statement.name not in {"SYS", "PUBLIC"}:
                 raise HanaError(362, f"invalid schema name: {statement.name}")
             self.state.schema = statement.name
@@ -346,9 +354,12 @@ class DuckDBSession:
                 _SAVEPOINTS[statement.action](self.transaction, statement.name)
             finally:
                 if not self.transaction.active:
+                    self._drafting.end(committed=False)
                     self.engine.transaction_ended(self)
         elif isinstance(statement, syntax.SetIsolation):
             self.state.isolation = statement.level
+        elif isinstance(statement, syntax.SetAutocommitDdl):
+            self.state.commits_ddl = statement.on
         elif isinstance(statement, syntax.LockTable):
             self._lock_table(statement)
         elif not isinstance(statement, syntax.SetNothing):
@@ -356,25 +367,18 @@ class DuckDBSession:
         return Result(FunctionCode.DDL)
 
     def _ddl(self, statement: syntax.Statement, variables: Variables | None) -> Result:
-        self.commit()
-        with self.engine.ddl_lock:
-            running = Ddl(self.work, self.work.environment(), variables=variables)
-            self.transaction.begin()
-            try:
-                rows = ddl.run(running, statement)
-                self.engine.catalog.store(self.connection, running.change)
-                self.transaction.commit()
-            except duckdb.Error as exc:
-                self.transaction.rollback()
-                raise from_duckdb(exc) from exc
-            except BaseException:
-                self.transaction.rollback()
-                raise
-            finally:
-                self.engine.transaction_ended(self)
-            self.engine.catalog.apply(running.change)
-            for action in running.after:
-                action()
+        if self.state.commits_ddl:
+            self.commit()
+        if not self._drafting.lock(self.engine.lock_deadline()):
+            self.rollback()
+            raise HanaError(131, "transaction rolled back by lock wait timeout")
+        try:
+            if self.state.commits_ddl:
+                rows = self._drafting.run_alone(statement, variables, lambda: self.engine.transaction_ended(self))
+            else:
+                rows = self._drafting.run(statement, variables, self.undo)
+        except duckdb.Error as exc:
+            raise from_duckdb(exc) from exc
         return Result(FunctionCode.DDL, rows_affected=[rows] if rows else [])
 
 

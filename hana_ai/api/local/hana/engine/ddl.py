@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hana_ai.api.local.hana.catalog.users import drop_user, run_user_statement
-from hana_ai.api.local.hana.engine import ddl_columns, ddl_objects, ddl_tables
+from hana_ai.api.local.hana.engine import ddl_columns, ddl_objects, ddl_rename, ddl_tables
 from hana_ai.api.local.hana.engine.ddl_context import Ddl
 from hana_ai.api.local.hana.errors import unsupported
 from hana_ai.api.local.hana.language import script_syntax, syntax
@@ -35,7 +35,7 @@ def run(ddl: Ddl, statement: syntax.Statement) -> int:
         case syntax.CreateTable():
             return ddl_tables.create_table(ddl, statement)
         case syntax.RenameTable():
-            ddl_tables.rename_table(ddl, statement)
+            ddl_rename.rename_table(ddl, statement)
         case syntax.Truncate():
             ddl_tables.truncate(ddl, statement)
         case syntax.AddColumns():
@@ -45,7 +45,7 @@ def run(ddl: Ddl, statement: syntax.Statement) -> int:
         case syntax.AlterColumns():
             ddl_columns.alter_columns(ddl, statement)
         case syntax.RenameColumn():
-            ddl_columns.rename_column(ddl, statement)
+            ddl_rename.rename_column(ddl, statement)
         case syntax.AddConstraint():
             ddl_columns.add_constraint(ddl, statement)
         case syntax.DropConstraint():
@@ -65,7 +65,7 @@ def run(ddl: Ddl, statement: syntax.Statement) -> int:
         case syntax.CreateIndex():
             ddl_objects.create_index(ddl, statement)
         case syntax.RenameIndex():
-            ddl_objects.rename_index(ddl, statement)
+            ddl_rename.rename_index(ddl, statement)
         case syntax.Comment():
             ddl_objects.comment(ddl, statement)
         case syntax.CreateUser() | syntax.AlterUser() | syntax.Grant():

@@ -8,7 +8,7 @@ from hana_ai.api.local.hana.catalog.objects import ColumnInfo, TableInfo
 from hana_ai.api.local.hana.engine.constraints import check_foreign_keys
 from hana_ai.api.local.hana.engine.ddl_context import Ddl
 from hana_ai.api.local.hana.engine.tables import TableBuilder, create_sequences
-from hana_ai.api.local.hana.errors import unknown_column, unsupported
+from hana_ai.api.local.hana.errors import unknown_column
 from hana_ai.api.local.hana.interface import HanaError
 from hana_ai.api.local.hana.language import syntax
 from hana_ai.api.local.hana.translation.conversions import assign
@@ -104,22 +104,3 @@ def drop_constraint(ddl: Ddl, statement: syntax.DropConstraint) -> None:
 def alter_nothing(ddl: Ddl, statement: syntax.AlterNothing) -> None:
     """A clause on storage that has no meaning here: only the table and the privilege are checked."""
     ddl.existing(statement.table, "ALTER")
-
-
-def rename_column(ddl: Ddl, statement: syntax.RenameColumn) -> None:
-    """RENAME COLUMN."""
-    old = ddl.existing(statement.table, "ALTER")
-    new = copy.deepcopy(old)
-    column = new.column(statement.column)
-    if column is None:
-        raise unknown_column(statement.column)
-    if new.column(statement.new) is not None:
-        raise HanaError(272, f"duplicate column name: {statement.new}")
-    if any(item.kind == "CHECK" for item in old.constraints) or any(c.generated for c in old.columns):
-        raise unsupported("renaming columns of a table with checks or generated columns")
-    column.name = statement.new
-    for item in new.constraints:
-        item.columns = [statement.new if name == statement.column else name for name in item.columns]
-    for index in new.indexes:
-        index.columns = [(statement.new if name == statement.column else name, d) for name, d in index.columns]
-    ddl.put_table(new)

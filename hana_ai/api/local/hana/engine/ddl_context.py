@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import duckdb
 
 from hana_ai.api.local.hana.catalog.environment import Environment
-from hana_ai.api.local.hana.catalog.objects import Catalog, Change, ConstraintInfo, TableInfo
+from hana_ai.api.local.hana.catalog.objects import Catalog, Change, ConstraintInfo, TableInfo, stamp
 from hana_ai.api.local.hana.engine import tables
 from hana_ai.api.local.hana.engine.work import Work
 from hana_ai.api.local.hana.errors import no_privilege
@@ -38,10 +38,13 @@ class Ddl:
     """Those of the script around the statement."""
     after: list[Callable[[], None]] = field(default_factory=list)
     """What to do in memory once the commit has succeeded."""
+    touched: bool = False
+    """Whether the database itself may have changed, beside the catalog."""
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The session's connection."""
+        self.touched = True
         return self.work.connection
 
     @property
@@ -50,9 +53,11 @@ class Ddl:
         return self.work.catalog
 
     def require_free_name(self, schema: str, name: str) -> None:
-        """Raise 288 when a table or view has the name."""
-        if self.catalog.table(schema, name) or self.catalog.view(schema, name):
+        """Raise 288 or 322 when a table or view has the name: they share one space of names."""
+        if self.catalog.table(schema, name) is not None:
             raise HanaError(288, f"cannot use duplicate table name: {name}")
+        if self.catalog.view(schema, name) is not None:
+            raise HanaError(322, f"cannot use duplicate view name: {name}")
 
     def home(self, name: syntax.Name, privilege: str = "CREATE ANY") -> str:
         """The schema of a new object, with the privilege checked."""
@@ -68,6 +73,7 @@ class Ddl:
         """Put the table into the catalog, or into the session when it is a local temporary one."""
         if table.temporary == "LOCAL":
             state = self.work.state
+            stamp(table)
 
             def remember() -> None:
                 state.temporary[table.name] = table

@@ -29,9 +29,8 @@ def create_view(ddl: Ddl, statement: syntax.CreateView) -> None:
     """CREATE VIEW and CREATE OR REPLACE VIEW."""
     schema = ddl.home(statement.name)
     name = statement.name.name
-    existing = ddl.catalog.view(schema, name)
-    if ddl.catalog.table(schema, name) is not None or (existing is not None and not statement.replace):
-        raise HanaError(288, f"cannot use duplicate table name: {name}")
+    if not (statement.replace and ddl.catalog.view(schema, name) is not None):
+        ddl.require_free_name(schema, name)
     parameters = Parameters({})
     query = Binder(ddl.environment, parameters).top_query(statement.query)
     names = statement.columns or [column.name for column in query.columns]
@@ -169,6 +168,10 @@ def drop_sequence(ddl: Ddl, statement: syntax.Drop) -> None:
     ddl.change.drop.append(key_of(found))
 
 
+def _is_vector_index(index: IndexInfo, column: str) -> bool:
+    return index.kind.startswith("HNSW") and [name for name, _ in index.columns] == [column]
+
+
 def create_index(ddl: Ddl, statement: syntax.CreateIndex) -> None:
     """CREATE INDEX, vector indexes too."""
     old = ddl.existing(statement.table, "INDEX")
@@ -184,6 +187,8 @@ def create_index(ddl: Ddl, statement: syntax.CreateIndex) -> None:
             raise unknown_column(name)
         if statement.kind == "HNSW" and not types.is_vector(column.type):
             raise HanaError(264, f"invalid datatype: an HNSW index needs a vector column, not {name}")
+        if statement.kind == "HNSW" and any(_is_vector_index(index, name) for index in old.indexes):
+            raise HanaError(2048, f"column store error: column {name} already has a vector index")
     kind = "HNSW VECTOR" if statement.kind == "HNSW" else "INVERTED VALUE"
     new.indexes.append(
         IndexInfo(
@@ -200,7 +205,7 @@ def create_index(ddl: Ddl, statement: syntax.CreateIndex) -> None:
     ddl.put_table(new)
 
 
-def _index(ddl: Ddl, name: syntax.Name) -> tuple[TableInfo, IndexInfo] | None:
+def named_index(ddl: Ddl, name: syntax.Name) -> tuple[TableInfo, IndexInfo] | None:
     """The index of this name and its table, with the privilege checked."""
     found = ddl.catalog.index(name.schema or ddl.environment.schema, name.name)
     if found is not None:
@@ -208,33 +213,22 @@ def _index(ddl: Ddl, name: syntax.Name) -> tuple[TableInfo, IndexInfo] | None:
     return found
 
 
-def _unknown_index(name: syntax.Name) -> HanaError:
+def unknown_index(name: syntax.Name) -> HanaError:
+    """261."""
     return HanaError(261, f"invalid index name: {name.name}", name.position)
 
 
 def drop_index(ddl: Ddl, statement: syntax.Drop) -> None:
     """DROP INDEX."""
-    found = _index(ddl, statement.name)
+    found = named_index(ddl, statement.name)
     if found is None:
         if statement.if_exists:
             return
-        raise _unknown_index(statement.name)
+        raise unknown_index(statement.name)
     old, index = found
     new = copy.deepcopy(old)
     new.indexes = [item for item in new.indexes if item.name != index.name]
     ddl.put_table(ddl.rebuild(old, new) if index.unique else new)
-
-
-def rename_index(ddl: Ddl, statement: syntax.RenameIndex) -> None:
-    """RENAME INDEX."""
-    found = _index(ddl, statement.index)
-    if found is None:
-        raise _unknown_index(statement.index)
-    new = copy.deepcopy(found[0])
-    for item in new.indexes:
-        if item.name == statement.index.name:
-            item.name = statement.new
-    ddl.put_table(new)
 
 
 def comment(ddl: Ddl, statement: syntax.Comment) -> None:

@@ -115,26 +115,6 @@ def _make(ddl: Ddl, table: TableInfo, identities: list[tuple[int, int]]) -> None
     ddl.put_table(table)
 
 
-def rename_table(ddl: Ddl, statement: syntax.RenameTable) -> None:
-    """RENAME TABLE."""
-    old = ddl.existing(statement.table, "ALTER")
-    ddl.require_free_name(old.schema, statement.new)
-    new = copy.deepcopy(old)
-    new.name = statement.new
-    if old.temporary == "LOCAL":
-        raise unsupported("renaming a temporary table")
-    ddl.change.drop.append(key_of(old))
-    for child in ddl.catalog.all(TableInfo):
-        if any((item.ref_schema, item.ref_table) == (old.schema, old.name) for item in child.constraints):
-            renamed = copy.deepcopy(child) if child.name != old.name else new
-            for item in renamed.constraints:
-                if (item.ref_schema, item.ref_table) == (old.schema, old.name):
-                    item.ref_table = statement.new
-            if renamed is not new:
-                ddl.change.put.append(renamed)
-    ddl.put_table(new)
-
-
 def truncate(ddl: Ddl, statement: syntax.Truncate) -> None:
     """TRUNCATE TABLE."""
     table = ddl.existing(statement.table, "DELETE")

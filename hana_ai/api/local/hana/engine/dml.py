@@ -8,7 +8,13 @@ from sqlglot import exp
 
 from hana_ai.api.local.hana.catalog.environment import Environment
 from hana_ai.api.local.hana.catalog.objects import TableInfo
-from hana_ai.api.local.hana.engine.constraints import cascade, check_foreign_keys
+from hana_ai.api.local.hana.engine.constraints import (
+    carry_keys,
+    cascade,
+    check_foreign_keys,
+    remember_keys,
+    replace_rows,
+)
 from hana_ai.api.local.hana.engine.journal import Effect
 from hana_ai.api.local.hana.engine.work import BY_RIDS, Execution, within
 from hana_ai.api.local.hana.language import syntax
@@ -21,8 +27,6 @@ from hana_ai.api.local.hana.translation.sources import source, table_relation
 ONE_RID = Sql("CAST($rid AS BIGINT)", frozenset({"rid"}))
 MANY_RIDS = Sql("CAST($rid AS BIGINT) + row_number() OVER () - 1", frozenset({"rid"}))
 """The numbers of new rows, `rid` and those after it."""
-
-_CHANGED_ROWS = "temp.main.changed_rows"
 
 
 def changed_table(environment: Environment, name: syntax.Name, privilege: str) -> TableInfo:
@@ -105,28 +109,22 @@ class UpdateProgram:
     change: Sql
     """The UPDATE, or the query of the new rows when they replace the old ones."""
     replaces: bool
-    cascades: bool
+    changes_keys: bool
 
     def run(self, execution: Execution) -> tuple[list[int], list[Effect]]:
         """See `work.Program.run`."""
         work = execution.work
         work.ensure_temporary(self.table)
-        rids = self._replaced(execution) if self.replaces else execution.rids(self.change)
-        check_foreign_keys(work, self.table, BY_RIDS, rids)
+        remembered = remember_keys(work, self.table) if self.changes_keys else None
+        if self.replaces:
+            named = work.named(self.change, execution.parameters.hidden, execution.values)
+            rids = replace_rows(work, self.table, self.change, named)
+        else:
+            rids = execution.rids(self.change)
         effects = [Effect(self.table.sql, removed=rids, added=BY_RIDS)] if rids else []
-        effects += cascade(work, self.table) if self.cascades else []
+        effects += carry_keys(work, self.table, remembered)
+        check_foreign_keys(work, self.table, BY_RIDS, rids)
         return [len(rids)], effects
-
-    def _replaced(self, execution: Execution) -> list[int]:
-        # DuckDB checks keys row by row, HANA when the statement ends.
-        connection = execution.work.connection
-        connection.execute(f"DROP TABLE IF EXISTS {_CHANGED_ROWS}")
-        execution.execute(compose("CREATE TEMP TABLE changed_rows AS {}", self.change))
-        rids = execution.rids(Sql(f"SELECT _rid FROM {_CHANGED_ROWS}"))
-        connection.execute(f"DELETE FROM {self.table.sql} WHERE _rid IN (SELECT _rid FROM {_CHANGED_ROWS})")
-        connection.execute(f"INSERT INTO {self.table.sql} SELECT * FROM {_CHANGED_ROWS}")
-        connection.execute(f"DROP TABLE {_CHANGED_ROWS}")
-        return rids
 
 
 def compile_update(statement: syntax.Update, environment: Environment, parameters: Parameters) -> UpdateProgram:
@@ -144,8 +142,7 @@ def compile_update(statement: syntax.Update, environment: Environment, parameter
     target = Target(binder, table)
     assigned = target.assigned(statement.assignments, scope)
     where = _where(binder, statement.where, scope)
-    keys = {name for item in table.constraints if item.kind in {"PRIMARY", "UNIQUE"} for name in item.columns}
-    changes_keys = bool(keys & assigned.keys())
+    changes_keys = bool(table.key_columns() & assigned.keys())
     replaces = changes_keys and statement.source is None
     if replaces:
         rows = target.complete(alias, _with_generated(target, alias, assigned))

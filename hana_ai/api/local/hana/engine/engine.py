@@ -51,7 +51,7 @@ class DuckDBEngine:
         lock_timeout: float = 10.0,
     ) -> None:
         self.catalog = Catalog(SYSTEM_VIEWS)
-        self.ddl_lock = threading.RLock()
+        self.ddl_lock = threading.Lock()
         self.table_locks = TableLocks()
         self.row_calls = RowCalls()
         self._lock_timeout = lock_timeout

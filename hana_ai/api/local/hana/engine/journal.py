@@ -18,7 +18,7 @@ from typing import Protocol
 
 import duckdb
 
-from hana_ai.api.local.hana.errors import from_duckdb, is_conflict
+from hana_ai.api.local.hana.errors import from_duckdb, is_conflict, unsupported
 from hana_ai.api.local.hana.interface import HanaError
 from hana_ai.api.local.hana.names import literal
 from hana_ai.api.local.hana.translation.fragments import Sql
@@ -73,6 +73,8 @@ class Transaction:
         """How many effects came before each, oldest first."""
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.active = False
+        self.holds_ddl = False
+        """Whether tables have changed their shape: then what was done cannot be done again."""
 
     def begin(self) -> None:
         """Start, unless it is already running."""
@@ -91,6 +93,8 @@ class Transaction:
 
     def prepare_for_failure(self) -> None:
         """Copy aside the rows of the effects so far: the next statement may fail."""
+        if self.holds_ddl:
+            return
         for effect in self._effects[self._captured :]:
             self._capture(effect)
         self._captured = len(self._effects)
@@ -143,6 +147,8 @@ class Transaction:
         HanaError
             128, when there is none of this name; 138 as of `undo_statement`.
         """
+        if self.holds_ddl:
+            raise unsupported("ROLLBACK TO SAVEPOINT after DDL in the same transaction")
         done = self._savepoints.get(name, 0)
         self.release_savepoint(name)
         if done < len(self._effects):
@@ -156,8 +162,12 @@ class Transaction:
         Raises
         ------
         HanaError
-            138, when another transaction has changed the same rows meanwhile; everything is rolled back then.
+            138, when another transaction has changed the same rows meanwhile, and 129, when tables have changed;
+            everything is rolled back then.
         """
+        if self.holds_ddl:
+            self.rollback()
+            raise HanaError(129, "transaction rolled back: a statement failed after DDL in the same transaction")
         effects = self._effects[: self._captured]
         self._rollback()
         if not effects and not self._savepoints:
@@ -242,6 +252,7 @@ class Transaction:
         self._effects = []
         self._captured = 0
         self._savepoints = {}
+        self.holds_ddl = False
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None

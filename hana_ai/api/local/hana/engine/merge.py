@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hana_ai.api.local.hana.catalog.environment import Environment
 from hana_ai.api.local.hana.catalog.objects import TableInfo
-from hana_ai.api.local.hana.engine.constraints import cascade, check_foreign_keys
+from hana_ai.api.local.hana.engine.constraints import carry_keys, cascade, check_foreign_keys, remember_keys
 from hana_ai.api.local.hana.engine.dml import MANY_RIDS, changed_table
 from hana_ai.api.local.hana.engine.journal import Effect
 from hana_ai.api.local.hana.engine.work import BY_RIDS, Execution, within
@@ -69,13 +69,16 @@ class MergeProgram:
         )
         if twice.fetchall():
             raise HanaError(305, "MERGE: a row of the target matches more than one row of the source")
+        changes = any(when.action != "INSERT" for when in self.whens)
+        remembered = remember_keys(work, self.table) if changes else None
         total, effects = 0, []
         for when in self.whens:
             done, new = when.run(execution, self.table)
             total += done
             effects += new
         work.connection.execute(f"DROP TABLE {_STAGE}")
-        if any(when.action != "INSERT" for when in self.whens):
+        if changes:
+            effects += carry_keys(work, self.table, remembered)
             effects += cascade(work, self.table)
         return [total], effects
 

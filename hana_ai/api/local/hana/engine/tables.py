@@ -152,16 +152,13 @@ class TableBuilder:
         key = parent.primary_key()
         referenced = constraint.referenced or (list(key.columns) if key else [])
         unique = [item.columns for item in parent.constraints if item.kind in {"PRIMARY", "UNIQUE"}]
-        if len(referenced) != len(constraint.columns) or sorted(referenced) not in [
-            sorted(item) for item in unique
-        ]:
-            raise HanaError(
-                463, f"foreign key: {parent.name}({', '.join(referenced)}) is no primary or unique key"
-            )
-        if constraint.on_update != "RESTRICT":
-            raise unsupported("ON UPDATE other than RESTRICT")
-        if constraint.on_delete == "SET DEFAULT":
-            raise unsupported("ON DELETE SET DEFAULT")
+        if not referenced:
+            raise HanaError(366, f"referenced table does not have a primary key: {parent.name}")
+        if len(referenced) != len(constraint.columns):
+            raise HanaError(367, f"number of referencing columns must match referenced columns: {parent.name}")
+        if sorted(referenced) not in [sorted(item) for item in unique]:
+            names = ", ".join(referenced)
+            raise HanaError(365, f"no matching unique or primary key for this column list: {parent.name}({names})")
         table.constraints.append(
             ConstraintInfo(
                 constraint.name or f"_SYS_CONSTRAINT_{table.oid}_#{number + 1}_#F0",

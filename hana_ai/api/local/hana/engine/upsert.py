@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hana_ai.api.local.hana.catalog.environment import Environment
 from hana_ai.api.local.hana.catalog.objects import TableInfo
-from hana_ai.api.local.hana.engine.constraints import check_foreign_keys
+from hana_ai.api.local.hana.engine.constraints import carry_keys, check_foreign_keys, remember_keys
 from hana_ai.api.local.hana.engine.dml import (
     InsertedRows,
     InsertProgram,
@@ -51,6 +51,8 @@ class UpsertByKey:
     """The key's columns in DuckDB SQL."""
     update: Sql | None
     """None when the statement writes nothing but the key."""
+    changes_keys: bool
+    """Whether it writes another key than the primary one."""
 
     def run(self, execution: Execution) -> tuple[list[int], list[Effect]]:
         """See `work.Program.run`."""
@@ -65,6 +67,7 @@ class UpsertByKey:
             # The last row for a key wins.
             last = f"SELECT max(_rid) FROM {_STAGE} GROUP BY {', '.join(self.key)}"
             work.connection.execute(f"DELETE FROM {_STAGE} WHERE _rid NOT IN ({last})")
+        remembered = remember_keys(work, table) if self.changes_keys else None
         rids = execution.rids(self.update) if self.update is not None else []
         work.connection.execute(
             f"INSERT INTO {table.sql} SELECT * FROM {_STAGE} AS s "
@@ -73,10 +76,11 @@ class UpsertByKey:
         work.connection.execute(f"DROP TABLE {_STAGE}")
         added = within(numbers)
         note_identity(execution, table, added)
-        check_foreign_keys(work, table, added)
-        check_foreign_keys(work, table, BY_RIDS, rids)
         effects = [Effect(table.sql, removed=rids, added=BY_RIDS)] if rids else []
         effects.append(Effect(table.sql, added=added))
+        effects += carry_keys(work, table, remembered)
+        check_foreign_keys(work, table, added)
+        check_foreign_keys(work, table, BY_RIDS, rids)
         return execution.counts(total), effects
 
 
@@ -108,7 +112,7 @@ def compile_upsert(statement: syntax.Insert, environment: Environment, parameter
             "UPDATE {} AS t SET {} FROM {} AS s WHERE {} RETURNING t._rid",
             table.sql, target.set_clause("t", assigned), _STAGE, _same(names),
         )  # fmt: skip
-    return UpsertByKey(table, rows, names, update)
+    return UpsertByKey(table, rows, names, update, bool(table.key_columns() & assigned.keys()))
 
 
 def _compile_where(

@@ -8,6 +8,7 @@ from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.errors import syntax, unsupported
 from hana_ai.api.local.hana.interface import HanaError, SqlType
 from hana_ai.api.local.hana.language import syntax as ast
+from hana_ai.api.local.hana.language.reserved import RESERVED_WORDS
 from hana_ai.api.local.hana.language.sqlglot_parser import END_OF_STATEMENT, SqlglotParser, TokenType
 
 
@@ -71,7 +72,9 @@ class BasicParser(SqlglotParser):
     def parse_identifier(self) -> str:
         """One name, folded to upper case unless it is quoted."""
         token = self.token
-        if token.token_type != TokenType.IDENTIFIER and token.token_type not in self.ID_VAR_TOKENS:
+        if token.token_type != TokenType.IDENTIFIER and (
+            token.token_type not in self.ID_VAR_TOKENS or token.text.upper() in RESERVED_WORDS
+        ):
             raise self.wrong_token()
         self.advance()
         return token.text if token.token_type == TokenType.IDENTIFIER else token.text.upper()

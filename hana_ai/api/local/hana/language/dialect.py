@@ -18,6 +18,7 @@ from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.errors import syntax, unsupported
 from hana_ai.api.local.hana.language.calls import CallParser
 from hana_ai.api.local.hana.language.nodes import ScriptVariable, TableFunction, TableVariable, TypedCast
+from hana_ai.api.local.hana.language.reserved import RESERVED_WORDS, VALUES_BY_WORD
 from hana_ai.api.local.hana.language.sqlglot_parser import END_OF_STATEMENT, Token, TokenType
 from hana_ai.api.local.hana.language.unsupported import REFUSED_OBJECTS, REFUSED_STATEMENTS
 
@@ -129,15 +130,18 @@ class HanaParser(CallParser):
         TokenType.COLON: lambda self: self.script_variable(),
     }
     ADJACENT_STRINGS_CANNOT_BE_CONNECTED = True
+    RESERVED: ClassVar = RESERVED_WORDS
+    VALUES_BY_WORD: ClassVar = VALUES_BY_WORD
     # A keyword is no name unless it is quoted; these few are ordinary words in HANA.
     ID_VAR_TOKENS: ClassVar = {
         TokenType.VAR,
+        TokenType.ASC,
+        TokenType.DESC,
         TokenType.ROW,
         TokenType.ROWS,
         TokenType.RANGE,
         TokenType.OFFSET,
         TokenType.ESCAPE,
-        TokenType.ALL,
         TokenType.ANY,
         TokenType.SOME,
         TokenType.DEFAULT,
@@ -148,7 +152,6 @@ class HanaParser(CallParser):
         TokenType.DELETE,
         TokenType.INSERT,
         TokenType.OVER,
-        TokenType.END,
         TokenType.RECURSIVE,
     }
     TABLE_ALIAS_TOKENS: ClassVar = {TokenType.VAR}
@@ -257,6 +260,11 @@ def tokenize(sql: str) -> list[Token]:
         raise syntax(f'"{sql[-20:]}"', len(sql)) from exc
     while found and found[-1].token_type == TokenType.SEMICOLON:
         found.pop()
+    for before, token, after in zip([None, *found], found, [*found[1:], None], strict=False):
+        # A keyword beside a point is a name: OFFSET in t.OFFSET.
+        beside = any(other is not None and other.token_type == TokenType.DOT for other in (before, after))
+        if beside and token.token_type in HanaParser.ID_VAR_TOKENS:
+            token.token_type = TokenType.VAR
     if _is_script(found):
         return _script_tokens(found)
     extra = next((token for token in found if token.token_type == TokenType.SEMICOLON), None)

@@ -11,7 +11,7 @@ methods of sqlglot that are made stricter, because sqlglot reads what any databa
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import NoReturn, TypeVar
+from typing import ClassVar, NoReturn, TypeVar
 
 from sqlglot import exp, parser
 from sqlglot.errors import ParseError
@@ -95,6 +95,11 @@ class TokenParser(parser.Parser):
 
 class SqlglotParser(TokenParser):
     """Reads expressions and queries; its subclasses know HANA's grammar."""
+
+    RESERVED: ClassVar[frozenset[str]] = frozenset()
+    """Words that are no names."""
+    VALUES_BY_WORD: ClassVar[frozenset[str]] = frozenset()
+    """Those of them that may stand in an expression."""
 
     def any_expression(self) -> exp.Expr | None:
         """An expression of any kind."""
@@ -186,6 +191,10 @@ class SqlglotParser(TokenParser):
         # sqlglot takes any word after AS or a point; HANA has reserved words there too.
         if any_token and not self.ahead(TokenType.VAR, TokenType.IDENTIFIER, *self.ID_VAR_TOKENS):
             return None
+        if self.ahead(TokenType.VAR) and self.token.text.upper() in self.RESERVED:
+            alias = bool(self.previous) and self.previous.token_type == TokenType.ALIAS
+            if alias or self.token.text.upper() not in self.VALUES_BY_WORD:
+                return None
         return super()._parse_id_var(any_token=any_token, tokens=tokens)
 
     def _parse_alias(self, this: exp.Expr | None, explicit: bool = False) -> exp.Expr | None:

@@ -42,9 +42,9 @@ class StatementParser(RoutineParser):
         if self.take_words("TRANSACTION"):
             if self.take_words("AUTOCOMMIT", "DDL"):
                 if self.take_words("OFF"):
-                    raise unsupported("SET TRANSACTION AUTOCOMMIT DDL OFF")
-                self.advance()
-                return ast.SetNothing()
+                    return ast.SetAutocommitDdl(False)
+                self.expect(TokenType.ON, "ON")
+                return ast.SetAutocommitDdl(True)
             if self.take_words("ISOLATION", "LEVEL"):
                 return ast.SetIsolation(self._isolation_level())
             if not self.take_words("READ", "ONLY") and not self.take_words("READ", "WRITE"):

@@ -212,11 +212,13 @@ class DdlParser(TableParser):
         if self.take_words("TABLE"):
             table = self.parse_name()
             self.expect_word("TO")
-            return ast.RenameTable(table, self.parse_name().name)
+            new = self.parse_name()
+            return ast.RenameTable(table, new.name, new.schema)
         if self.take_words("INDEX"):
             index = self.parse_name()
             self.expect_word("TO")
-            return ast.RenameIndex(index, self.parse_identifier())
+            new = self.parse_name()
+            return ast.RenameIndex(index, new.name, new.schema)
         self.expect_word("COLUMN")
         parts = [self.parse_identifier()]
         while self.take(TokenType.DOT):

@@ -121,7 +121,11 @@ class TableParser(HanaParser):
             self.take_one_of(("INVERTED", "BTREE", "CPBTREE"))
             self.take_one_of(("HASH", "VALUE", "INDIVIDUAL"))
             return ast.KeyDef(self.parse_name_list(), True, name)
-        if self.take_words("UNIQUE"):
+        if self.words_ahead("UNIQUE") and (
+            self.following.token_type == TokenType.L_PAREN
+            or self.following.text.upper() in {"INVERTED", "BTREE", "CPBTREE"}
+        ):
+            self.advance()
             self.take_one_of(("INVERTED", "BTREE", "CPBTREE"))
             return ast.KeyDef(self.parse_name_list(), False, name)
         if self.take_words("FOREIGN", "KEY"):

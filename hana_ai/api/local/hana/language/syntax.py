@@ -238,6 +238,7 @@ class RenameTable(Statement):
 
     table: Name
     new: str
+    new_schema: str | None = None
 
 
 @dataclass(slots=True)
@@ -255,6 +256,7 @@ class RenameIndex(Statement):
 
     index: Name
     new: str
+    new_schema: str | None = None
 
 
 @dataclass(slots=True)
@@ -373,6 +375,13 @@ class Savepoint(Statement):
 
     name: str
     action: Literal["set", "return", "release"]
+
+
+@dataclass(slots=True)
+class SetAutocommitDdl(Statement):
+    """SET TRANSACTION AUTOCOMMIT DDL."""
+
+    on: bool
 
 
 @dataclass(slots=True)

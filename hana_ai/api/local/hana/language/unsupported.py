@@ -109,5 +109,6 @@ OTHER_LIMITS: tuple[str, ...] = (
     "dates before 1582-10-15 are kept as written, but counted in the Gregorian calendar (DAYS_BETWEEN, ADD_DAYS)",
     "FOR UPDATE holds the rows of one table, without NOWAIT and IGNORE LOCKED; LOCK TABLE holds back no DDL",
     "after its first change a transaction reads the snapshot of that moment (HANA: of each statement)",
+    "with AUTOCOMMIT DDL OFF a statement that fails after DDL rolls back its transaction (error 129)",
     "at REPEATABLE READ and SERIALIZABLE a failed statement or a return to a savepoint begins another snapshot",
 )

@@ -33,7 +33,7 @@ def _procedures(env: Environment) -> Iterator[Row]:
         yield (
             item.schema, item.name, item.oid, item.home, modes.count("IN"), modes.count("OUT"),
             modes.count("INOUT"), 0, "TRUE", item.definition, "SQLSCRIPT2", _flag(item.reads_only), "TRUE",
-            _security(item), item.owner,
+            _security(item), item.owner, item.created,
         )  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def _functions(env: Environment) -> Iterator[Row]:
         yield (
             item.schema, item.name, item.oid, item.home, len(item.parameters), len(item.returns), "TRUE",
             item.definition, "SQLSCRIPT2", "TABLE" if gives_table else "SCALAR", "TRUE", _security(item),
-            item.owner, _flag(item.deterministic),
+            item.owner, _flag(item.deterministic), item.created,
         )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ ROUTINE_VIEWS: dict[str, tuple[str, Callable[[Environment], Iterator[Row]]]] = {
     "PROCEDURES": (
         "SCHEMA_NAME PROCEDURE_NAME PROCEDURE_OID:b DEFAULT_SCHEMA_NAME INPUT_PARAMETER_COUNT:i "
         "OUTPUT_PARAMETER_COUNT:i INOUT_PARAMETER_COUNT:i RESULT_SET_COUNT:i IS_UNICODE DEFINITION:c "
-        "PROCEDURE_TYPE READ_ONLY IS_VALID SQL_SECURITY OWNER_NAME",
+        "PROCEDURE_TYPE READ_ONLY IS_VALID SQL_SECURITY OWNER_NAME CREATE_TIME:t",
         _procedures,
     ),
     "PROCEDURE_PARAMETERS": (_PARAMETERS.format("PROCEDURE"), partial(_parameters, "PROCEDURE")),
@@ -102,7 +102,7 @@ ROUTINE_VIEWS: dict[str, tuple[str, Callable[[Environment], Iterator[Row]]]] = {
     "FUNCTIONS": (
         "SCHEMA_NAME FUNCTION_NAME FUNCTION_OID:b DEFAULT_SCHEMA_NAME INPUT_PARAMETER_COUNT:i "
         "RETURN_VALUE_COUNT:i IS_UNICODE DEFINITION:c FUNCTION_TYPE FUNCTION_USAGE_TYPE IS_VALID SQL_SECURITY "
-        "OWNER_NAME IS_DETERMINISTIC",
+        "OWNER_NAME IS_DETERMINISTIC CREATE_TIME:t",
         _functions,
     ),
     "FUNCTION_PARAMETERS": (_PARAMETERS.format("FUNCTION"), partial(_parameters, "FUNCTION")),

@@ -23,11 +23,12 @@ from hana_ai.api.local.hana.catalog.objects import (
     ViewInfo,
 )
 from hana_ai.api.local.hana.interface import SqlType
+from hana_ai.api.local.hana.language.reserved import RESERVED_WORDS
 from hana_ai.api.local.hana.names import literal
 from hana_ai.api.local.hana.translation.fragments import Sql
 from hana_ai.api.local.hana.translation.scope import OutColumn
 from hana_ai.api.local.hana.translation.system_routines import ROUTINE_VIEWS
-from hana_ai.api.local.hana.types import BIGINT, INTEGER, NCLOB, SMALLINT, nvarchar
+from hana_ai.api.local.hana.types import BIGINT, INTEGER, NCLOB, SMALLINT, TIMESTAMP, nvarchar
 
 Cell: TypeAlias = "str | int | None"
 Rows: TypeAlias = "Iterator[Sequence[Cell]]"
@@ -51,8 +52,8 @@ _S = nvarchar(5000)
 
 
 def _columns(text: str) -> tuple[tuple[str, SqlType], ...]:
-    """``NAME`` is NVARCHAR(256), ``NAME:i`` INTEGER, ``:b`` BIGINT, ``:s`` NVARCHAR(5000), ``:c`` NCLOB."""
-    kinds = {"": _N, "i": INTEGER, "b": BIGINT, "s": _S, "c": NCLOB, "h": SMALLINT}
+    """``NAME`` is NVARCHAR(256), ``:s`` longer, ``:i`` INTEGER, ``:b`` BIGINT, ``:c`` NCLOB, ``:t`` TIMESTAMP."""
+    kinds = {"": _N, "i": INTEGER, "b": BIGINT, "s": _S, "c": NCLOB, "h": SMALLINT, "t": TIMESTAMP}
     found = []
     for word in text.split():
         name, _, kind = word.partition(":")
@@ -76,7 +77,7 @@ def _table_rows(env: Environment) -> Rows:
         yield (
             table.schema, table.name, table.oid, table.comment, _flag(table.kind == "COLUMN"), "FALSE", "FALSE",
             "FALSE", "FALSE", "FALSE", table.kind, "FALSE", _flag(table.temporary), table.temporary or "NONE",
-            "FALSE", _flag(table.primary_key()), "FALSE", env.user,
+            "FALSE", _flag(table.primary_key()), "FALSE", env.user, table.created or None,
         )  # fmt: skip
 
 
@@ -142,6 +143,7 @@ def _view_rows(env: Environment) -> Rows:
                 "FALSE",
                 "TRUE",
                 view.owner,
+                view.created or None,
             )
 
 
@@ -151,9 +153,9 @@ def _schema_rows(env: Environment) -> Rows:
         if env.catalog.allowed(env.user, "SELECT", schema.name) or any(
             grant.user == env.user and grant.schema == schema.name for grant in grants
         ):
-            yield schema.name, schema.owner, "TRUE"
-    yield "SYS", "SYS", "TRUE"
-    yield "PUBLIC", "SYS", "TRUE"
+            yield schema.name, schema.owner, "TRUE", schema.created or None
+    yield "SYS", "SYS", "TRUE", None
+    yield "PUBLIC", "SYS", "TRUE", None
 
 
 def _constraint_rows(env: Environment) -> Rows:
@@ -190,28 +192,46 @@ def _foreign_rows(env: Environment) -> Rows:
                 )  # fmt: skip
 
 
-def _indexes(env: Environment) -> Iterator[tuple[TableInfo, str, str, str | None, list[tuple[str, bool]]]]:
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """An index, or what a key has in place of one."""
+
+    table: TableInfo
+    name: str
+    kind: str
+    constraint: str | None
+    columns: list[tuple[str, bool]]
+    created: str
+
+
+def _indexes(env: Environment) -> Iterator[_Index]:
     for table in _tables(env):
         for item in table.constraints:
             if item.kind in {"PRIMARY", "UNIQUE"}:
-                kind = "PRIMARY KEY" if item.kind == "PRIMARY" else "NOT NULL UNIQUE"
-                if item.kind == "UNIQUE":
-                    kind = "UNIQUE"
-                yield table, item.name, "INVERTED VALUE UNIQUE", kind, [(name, False) for name in item.columns]
+                constraint = "PRIMARY KEY" if item.kind == "PRIMARY" else "UNIQUE"
+                columns = [(name, False) for name in item.columns]
+                kind = "INVERTED VALUE UNIQUE"
+                yield _Index(table, item.name, kind, constraint, columns, table.created)
         for index in table.indexes:
-            yield table, index.name, index.kind, "UNIQUE" if index.unique else None, index.columns
+            unique = "UNIQUE" if index.unique else None
+            yield _Index(table, index.name, index.kind, unique, index.columns, index.created)
 
 
 def _index_rows(env: Environment) -> Rows:
-    for number, (table, name, kind, constraint, _) in enumerate(_indexes(env), 1):
-        yield table.schema, table.name, table.oid, name, 100000 + number, kind, constraint
+    for number, index in enumerate(_indexes(env), 1):
+        table = index.table
+        yield (
+            table.schema, table.name, table.oid, index.name, 100000 + number, index.kind, index.constraint,
+            index.created or None,
+        )  # fmt: skip
 
 
 def _index_column_rows(env: Environment) -> Rows:
-    for table, name, _, constraint, columns in _indexes(env):
-        for position, (column, descending) in enumerate(columns, 1):
+    for index in _indexes(env):
+        table = index.table
+        for position, (column, descending) in enumerate(index.columns, 1):
             order = "DESC" if descending else "ASC"
-            yield table.schema, table.name, table.oid, name, column, position, order, constraint
+            yield table.schema, table.name, table.oid, index.name, column, position, order, index.constraint
 
 
 def _sequence_rows(env: Environment) -> Rows:
@@ -219,7 +239,7 @@ def _sequence_rows(env: Environment) -> Rows:
         if env.catalog.visible(env.user, item.schema, item.name):
             yield (
                 item.schema, item.name, item.oid, str(item.start), str(item.minimum), str(item.maximum),
-                str(item.increment), _flag(item.cycle),
+                str(item.increment), _flag(item.cycle), item.created or None,
             )  # fmt: skip
 
 
@@ -264,7 +284,7 @@ def _table_statistics(env: Environment) -> Rows:
 
 def _users(env: Environment) -> Rows:
     for user in env.catalog.all(UserInfo):
-        yield user.oid, user.name, "SYSTEM" if user.admin else None, _flag(False)
+        yield user.oid, user.name, "SYSTEM" if user.admin else None, _flag(False), user.created or None
 
 
 def _connections(env: Environment) -> Rows:
@@ -292,6 +312,11 @@ def _granted(env: Environment) -> Rows:
         )  # fmt: skip
 
 
+def _reserved(env: Environment) -> Rows:
+    for word in sorted(RESERVED_WORDS):
+        yield (word,)
+
+
 def _models(env: Environment) -> Rows:
     for model in MODELS:
         yield model.name, model.kind, model.dimension, model.stands_for, model.note
@@ -307,7 +332,7 @@ SYSTEM_VIEWS: dict[str, SystemView] = {
     "TABLES": SystemView(_columns(
         "SCHEMA_NAME TABLE_NAME TABLE_OID:b COMMENTS:s IS_COLUMN_TABLE IS_LOGGED IS_SYSTEM_TABLE "
         "IS_REPLICA IS_PARTITIONED IS_PRELOAD TABLE_TYPE IS_USER_DEFINED_TYPE IS_TEMPORARY TEMPORARY_TABLE_TYPE "
-        "IS_INSERT_ONLY HAS_PRIMARY_KEY IS_TENANT_SHARED_DATA CREATOR"
+        "IS_INSERT_ONLY HAS_PRIMARY_KEY IS_TENANT_SHARED_DATA CREATOR CREATE_TIME:t"
     ), _table_rows),
     "TABLE_COLUMNS": SystemView(_TABLE_COLUMNS, _table_column_rows),
     "VIEW_COLUMNS": SystemView(
@@ -315,9 +340,9 @@ SYSTEM_VIEWS: dict[str, SystemView] = {
     ),
     "VIEWS": SystemView(_columns(
         "SCHEMA_NAME VIEW_NAME VIEW_OID:b VIEW_TYPE COMMENTS:s DEFINITION:c IS_VALID HAS_PARAMETERS IS_READ_ONLY "
-        "OWNER_NAME"
+        "OWNER_NAME CREATE_TIME:t"
     ), _view_rows),
-    "SCHEMAS": SystemView(_columns("SCHEMA_NAME SCHEMA_OWNER HAS_PRIVILEGES"), _schema_rows),
+    "SCHEMAS": SystemView(_columns("SCHEMA_NAME SCHEMA_OWNER HAS_PRIVILEGES CREATE_TIME:t"), _schema_rows),
     "CONSTRAINTS": SystemView(_columns(
         "SCHEMA_NAME TABLE_NAME TABLE_OID:b COLUMN_NAME POSITION:i CONSTRAINT_NAME IS_PRIMARY_KEY IS_UNIQUE_KEY "
         "CHECK_CONDITION:s"
@@ -327,13 +352,14 @@ SYSTEM_VIEWS: dict[str, SystemView] = {
         "REFERENCED_TABLE_NAME REFERENCED_COLUMN_NAME REFERENCED_CONSTRAINT_NAME UPDATE_RULE DELETE_RULE"
     ), _foreign_rows),
     "INDEXES": SystemView(_columns(
-        "SCHEMA_NAME TABLE_NAME TABLE_OID:b INDEX_NAME INDEX_OID:b INDEX_TYPE CONSTRAINT"
+        "SCHEMA_NAME TABLE_NAME TABLE_OID:b INDEX_NAME INDEX_OID:b INDEX_TYPE CONSTRAINT CREATE_TIME:t"
     ), _index_rows),
     "INDEX_COLUMNS": SystemView(_columns(
         "SCHEMA_NAME TABLE_NAME TABLE_OID:b INDEX_NAME COLUMN_NAME POSITION:i ASCENDING_ORDER CONSTRAINT"
     ), _index_column_rows),
     "SEQUENCES": SystemView(_columns(
-        "SCHEMA_NAME SEQUENCE_NAME SEQUENCE_OID:b START_NUMBER MIN_VALUE MAX_VALUE INCREMENT_BY IS_CYCLED"
+        "SCHEMA_NAME SEQUENCE_NAME SEQUENCE_OID:b START_NUMBER MIN_VALUE MAX_VALUE INCREMENT_BY IS_CYCLED "
+        "CREATE_TIME:t"
     ), _sequence_rows),
     "M_DATABASE": SystemView(_columns(
         "SYSTEM_ID DATABASE_NAME HOST START_TIME VERSION CLOUD_VERSION USAGE"
@@ -344,8 +370,10 @@ SYSTEM_VIEWS: dict[str, SystemView] = {
     "AFL_PACKAGES": SystemView(_columns("SCHEMA_NAME AREA_NAME PACKAGE_NAME"), _no_rows),
     "AFL_AREAS": SystemView(_columns("SCHEMA_NAME AREA_NAME"), _no_rows),
     **{name: SystemView(_columns(names), rows) for name, (names, rows) in ROUTINE_VIEWS.items()},
-    "SYNONYMS": SystemView(_columns("SCHEMA_NAME SYNONYM_NAME OBJECT_SCHEMA OBJECT_NAME"), _no_rows),
-    "TRIGGERS": SystemView(_columns("SCHEMA_NAME TRIGGER_NAME SUBJECT_TABLE_SCHEMA SUBJECT_TABLE_NAME"), _no_rows),
+    "SYNONYMS": SystemView(_columns("SCHEMA_NAME SYNONYM_NAME OBJECT_SCHEMA OBJECT_NAME CREATE_TIME:t"), _no_rows),
+    "TRIGGERS": SystemView(_columns(
+        "SCHEMA_NAME TRIGGER_NAME SUBJECT_TABLE_SCHEMA SUBJECT_TABLE_NAME CREATE_TIME:t"
+    ), _no_rows),
     "REMOTE_SOURCES": SystemView(_columns("REMOTE_SOURCE_NAME ADAPTER_NAME"), _no_rows),
     "ST_GEOMETRY_COLUMNS": SystemView(_columns("SCHEMA_NAME TABLE_NAME COLUMN_NAME SRS_ID:i"), _no_rows),
     "M_TEMPORARY_TABLES": SystemView(_columns(
@@ -357,7 +385,7 @@ SYSTEM_VIEWS: dict[str, SystemView] = {
     "M_CS_TABLES": SystemView(_columns(
         "SCHEMA_NAME TABLE_NAME TABLE_OID:b TABLE_TYPE RECORD_COUNT:b MEMORY_SIZE_IN_TOTAL:b"
     ), _table_statistics),
-    "USERS": SystemView(_columns("USER_ID:b USER_NAME CREATOR USER_DEACTIVATED"), _users),
+    "USERS": SystemView(_columns("USER_ID:b USER_NAME CREATOR USER_DEACTIVATED CREATE_TIME:t"), _users),
     "M_CONNECTIONS": SystemView(_columns(
         "CONNECTION_ID:i USER_NAME CURRENT_SCHEMA_NAME CONNECTION_STATUS CONNECTION_TYPE CLIENT_HOST OWN"
     ), _connections),
@@ -365,6 +393,7 @@ SYSTEM_VIEWS: dict[str, SystemView] = {
     "GRANTED_PRIVILEGES": SystemView(_columns(
         "GRANTEE GRANTEE_TYPE GRANTOR OBJECT_TYPE SCHEMA_NAME OBJECT_NAME PRIVILEGE IS_GRANTABLE IS_VALID"
     ), _granted),
+    "RESERVED_KEYWORDS": SystemView(_columns("RESERVED_KEYWORD_NAME"), _reserved),
     "LOOPBACK_MODELS": SystemView(_columns("MODEL_NAME MODEL_TYPE DIMENSION:i STANDS_FOR:s NOTE:s"), _models),
 }  # fmt: skip
 
@@ -374,7 +403,7 @@ def _cell(value: Cell, kind: SqlType) -> str:
         return f"CAST(NULL AS {types.storage(kind)})"
     if isinstance(value, int):
         return str(value)
-    return literal(value)
+    return f"TIMESTAMP {literal(value)}" if kind == TIMESTAMP else literal(value)
 
 
 def system_view(name: str, environment: Environment) -> tuple[list[OutColumn], Sql]:

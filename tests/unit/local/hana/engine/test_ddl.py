@@ -47,7 +47,7 @@ def ann(engine: DuckDBEngine) -> Sql:
         ("RENAME COLUMN ID TO X", SYNTAX),
         ("RENAME TABLE T TO C", 288),
         ("RENAME TABLE #TEMP TO #OTHER", UNSUPPORTED),
-        ("RENAME COLUMN CHECKED.A TO B", UNSUPPORTED),
+        ("RENAME TABLE T TO ELSEWHERE.T", UNSUPPORTED),
         ("TRUNCATE TABLE NOTHING", 259),
         ("DROP NONSENSE T", SYNTAX),
     ],

@@ -9,7 +9,7 @@ from sqlglot import exp
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.catalog.environment import SessionState
 from hana_ai.api.local.hana.errors import syntax, unsupported
-from hana_ai.api.local.hana.interface import SqlType, TypeCode
+from hana_ai.api.local.hana.interface import HanaError, SqlType, TypeCode
 from hana_ai.api.local.hana.language import nodes as syntax_nodes
 from hana_ai.api.local.hana.names import literal
 from hana_ai.api.local.hana.translation.binding import Binding, Handler, NodeHandler
@@ -201,13 +201,20 @@ def _now(kind: SqlType, template: str) -> Handler:
     return handler
 
 
-def _zone(binder: Binding, nodes: Sequence[exp.Expr], scope: Scope) -> Bound:
-    if not 1 <= len(nodes) <= 2:
-        raise wrong_arguments("UTCTOLOCAL")
-    value = _moment(binder, nodes[0], scope)
-    if len(nodes) == 2 and constant_text(nodes[1]).upper() != "UTC":
-        raise unsupported("time zones other than UTC")
-    return value
+def _zone(name: str, template: str) -> Handler:
+    def handler(binder: Binding, nodes: Sequence[exp.Expr], scope: Scope) -> Bound:
+        if not 1 <= len(nodes) <= 3:
+            raise wrong_arguments(name)
+        value = _moment(binder, nodes[0], scope)
+        if len(nodes) == 3 and constant_text(nodes[2]).upper() not in {"SAP", "PLATFORM"}:
+            raise HanaError(2048, f"column store error: {name}: unknown data set of time zones")
+        if len(nodes) == 1:
+            # The server's own time is UTC.
+            return value
+        zone = binder.coerce(binder.bind(nodes[1], scope), nvarchar()).sql
+        return Bound(compose(template, zone, cast_to(value.sql, "TIMESTAMP")), value.type, exact=True)
+
+    return handler
 
 
 def _extract(binder: Binding, node: exp.Expr, scope: Scope) -> Bound:
@@ -229,8 +236,8 @@ FUNCTIONS: dict[str, Handler] = {
     **dict.fromkeys(("TO_NVARCHAR", "TO_VARCHAR", "TO_CHAR", "TO_ALPHANUM", "TO_FIXEDCHAR"), _to_nvarchar),
     "TO_DATS": _to_dats,
     "NOW": _CURRENT_TIMESTAMP,
-    "UTCTOLOCAL": _zone,
-    "LOCALTOUTC": _zone,
+    "UTCTOLOCAL": _zone("UTCTOLOCAL", "timezone({0}, timezone('UTC', {1}))"),
+    "LOCALTOUTC": _zone("LOCALTOUTC", "timezone('UTC', timezone({0}, {1}))"),
 }
 NILADIC: dict[str, Handler] = {
     "NOW": _CURRENT_TIMESTAMP,
