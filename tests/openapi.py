@@ -276,6 +276,21 @@ DEVIATIONS = (
         _either("EvaluationTypedRequest", "properties", "parameters"),
     ),
     Deviation(
+        "the results of an evaluation are told apart by its type",
+        "no field of any kind of results is required, so that every one fits all forms",
+        _either("EvaluationJob", "properties", "results"),
+    ),
+    Deviation(
+        "the results in the status of an evaluation are told apart by its type",
+        "no field of any kind of results is required, so that every one fits all forms",
+        _either("EvaluationStatus", "properties", "results"),
+    ),
+    Deviation(
+        "a fine-tuning job that goes on from a checkpoint names no model",
+        "the SDK leaves it out, since the checkpoint has it",
+        _unrequire("FineTuneRequest", names=("model",)),
+    ),
+    Deviation(
         "arguments of a learning rate scheduler may fit both kinds",
         "every cosine fits the linear form, and the SDK sends such arguments",
         _either("LRScheduler", "properties", "lr_scheduler_args"),

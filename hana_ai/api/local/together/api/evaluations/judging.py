@@ -97,9 +97,11 @@ class Judging:
             least, most = self._parameters["min_score"], self._parameters["max_score"]
             return score if score is not None and least <= score <= most else None
         allowed: Sequence[str] = self._parameters["labels"] if self._kind == "classify" else ("A", "B", "Tie")
-        places = {label: said.lower().find(label.lower()) for label in allowed}
-        named = [label for label in allowed if places[label] >= 0]
-        return min(named, key=lambda label: (places[label], -len(label)), default=None)
+        # `A` is a word of its own, too.
+        flags = re.IGNORECASE if self._kind == "classify" else 0
+        found = ((re.search(rf"\b{re.escape(label)}\b", said, flags), label) for label in allowed)
+        places = [(match.start(), -len(label), label) for match, label in found if match is not None]
+        return min(places)[2] if places else None
 
     def results(self, rows: Sequence[Row]) -> dict[str, JSON]:
         """What the rows come to."""

@@ -63,7 +63,10 @@ class FineTunes:
         return self._jobs[id]
 
     def trainable(self, name: object) -> LocalModel:
-        """A model that can be trained, by its name; 404 when there is none."""
+        """A model that can be trained, by its name or by a job that trained it; 404 when there is none."""
+        job = self._jobs.get(str(name).partition(":")[0])
+        if job is not None:
+            name = job.request["model"]
         for model in self.management.base_models.values():
             if model.id == name and model.type in ("chat", "language"):
                 return model
