@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from openapi_schema_validator import OAS31Validator
+from openapi_schema_validator import OAS31Validator, oas31_format_checker
 
 _DOCUMENT = Path(__file__).parent / "fixtures" / "together-openapi.yaml"
 _NAMES = {
@@ -330,6 +330,11 @@ def check_request(path: str, body: Any) -> None:
         _check(name, body, f"request to {path}")
 
 
+def is_valid(name: str, value: Any) -> bool:
+    """Whether a value is what a schema of the document asks for."""
+    return bool(_validator(name).is_valid(value))
+
+
 def check_response(path: str, body: Any, *, made: bool = False) -> None:
     """Raise AssertionError if the body of an answer with status 200 is not as documented.
 
@@ -414,7 +419,10 @@ def _deepest(error: Any) -> Any:
 
 @cache
 def _validator(name: str) -> Any:
-    return OAS31Validator({"$ref": f"#/components/schemas/{name}", "components": {"schemas": schemas()}})
+    return OAS31Validator(
+        {"$ref": f"#/components/schemas/{name}", "components": {"schemas": schemas()}},
+        format_checker=oas31_format_checker,
+    )
 
 
 @cache
