@@ -31,6 +31,10 @@ _NAMES = {
     "/files/{id}/preprocess": (None, "FileResponse", None),
     "/files/{id}/content": (None, None, None),
     "/files/upload": (None, "FileResponse", None),
+    # The SDK's; the document has no uploads in parts.
+    "/files/multipart/initiate": (None, None, None),
+    "/files/multipart/complete": (None, "FileResponse", None),
+    "/files/multipart/abort": (None, None, None),
     "/batches": ("CreateBatchRequest", "BatchJobList", None),
     "/batches/{id}": (None, "BatchJob", None),
     "/batches/{id}/cancel": (None, "BatchJob", None),
@@ -100,7 +104,7 @@ _DRAWN_IN_PLACE: dict[str, tuple[str, ...]] = {
     "ImageRequest": ("/images/generations", "post", "requestBody", "content", "application/json", "schema"),
 }
 _ID = re.compile(
-    r"^/(files|batches|fine-tunes|evaluation)/(?!(upload|models|preview|estimate-price|model-list)(/|$))[^/]+"
+    r"^/(files|batches|fine-tunes|evaluation)/(?!(upload|multipart|models|preview|estimate-price|model-list)(/|$))[^/]+"
 )
 
 Schemas = dict[str, Any]

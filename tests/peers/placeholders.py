@@ -296,8 +296,10 @@ class _World:
             "validation_file": lambda: self.file("fine-tune").id,
         }
         kinds = {"embeddings": "embedding", "rerank": "rerank"}
-        if fields.get("max_tokens") == 0:
-            fields["max_tokens"] = 1
+        # Numbers are placeholders, too; these may not be 0.
+        for name in ("max_tokens", "repetition_penalty"):
+            if fields.get(name) == 0:
+                fields[name] = 1
         if path.endswith("/deployments"):
             fields |= {"model": "", "config": ""}
             names["model"] = lambda: f"projects/{PUBLIC_PROJECT}/models/{self._base}"

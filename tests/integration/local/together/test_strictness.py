@@ -59,6 +59,8 @@ STRICTER: dict[tuple[str, str], str] = {
     ("EmbeddingsRequest", "input"): "no text gives no embedding",
     ("EvaluationTypedRequest", "parameters"): "the parameters have to be those of the type",
     ("EvaluationTypedRequest", "type"): "the parameters have to be those of the type",
+    ("EmbeddingsRequest", "model"): "a model has a name",
+    ("RerankRequest", "model"): "a model has a name",
     ("RerankRequest", "documents"): "no document gives no ranking",
     ("RerankRequest", "top_n"): "at least one result",
 }
@@ -199,12 +201,13 @@ def strict() -> Iterator[httpx.Client]:
             yield client
 
 
-def disagreements(http: httpx.Client, name: str, field: str, every: int) -> list[str]:
-    """Where the server does not do as the document says, of every so many-th request about a field."""
+def disagreements(http: httpx.Client, name: str, field: str, most: int) -> list[str]:
+    """Where the server does not do as the document says, of so many requests about a field at most."""
     path, _ = BODIES[name]
     schema = openapi.schemas()[name]["properties"][field]
     found = []
-    for body in list(bodies(name, field, schema))[::every]:
+    made = list(bodies(name, field, schema))
+    for body in made[:: max(1, len(made) // most)]:
         valid = openapi.is_valid(name, body)
         answer = http.post(path, json=body)
         error = answer.json().get("error", {}) if answer.status_code >= 400 else {}
@@ -221,13 +224,13 @@ def disagreements(http: httpx.Client, name: str, field: str, every: int) -> list
 def test_a_sample_of_requests_is_judged_as_the_document_judges_it(
     strict: httpx.Client, name: str, field: str
 ) -> None:
-    assert disagreements(strict, name, field, every=7) == []
+    assert disagreements(strict, name, field, most=10) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "field"), FIELDS, ids=lambda one: one)
 def test_every_request_is_judged_as_the_document_judges_it(strict: httpx.Client, name: str, field: str) -> None:
-    assert disagreements(strict, name, field, every=1) == []
+    assert disagreements(strict, name, field, most=100_000) == []
 
 
 def test_a_required_field_is_required(strict: httpx.Client) -> None:
