@@ -300,6 +300,8 @@ class _World:
         for name in ("max_tokens", "repetition_penalty"):
             if fields.get(name) == 0:
                 fields[name] = 1
+        for tool in fields.get("tools", ()):
+            tool["type"] = "function"
         if path.endswith("/deployments"):
             fields |= {"model": "", "config": ""}
             names["model"] = lambda: f"projects/{PUBLIC_PROJECT}/models/{self._base}"
