@@ -99,8 +99,8 @@ class Judging:
         allowed: Sequence[str] = self._parameters["labels"] if self._kind == "classify" else ("A", "B", "Tie")
         # `A` is a word of its own, too.
         flags = re.IGNORECASE if self._kind == "classify" else 0
-        found = ((re.search(rf"\b{re.escape(label)}\b", said, flags), label) for label in allowed)
-        places = [(match.start(), -len(label), label) for match, label in found if match is not None]
+        matches = ((re.search(rf"\b{re.escape(label)}\b", said, flags), label) for label in allowed)
+        places = [(match.start(), -len(label), label) for match, label in matches if match is not None]
         return min(places)[2] if places else None
 
     def results(self, rows: Sequence[Row]) -> dict[str, JSON]:
