@@ -302,6 +302,8 @@ class _World:
                 fields[name] = 1
         for tool in fields.get("tools", ()):
             tool["type"] = "function"
+        if fields.get("tool_choice") == "tool_choice":
+            fields["tool_choice"] = "auto"
         if path.endswith("/deployments"):
             fields |= {"model": "", "config": ""}
             names["model"] = lambda: f"projects/{PUBLIC_PROJECT}/models/{self._base}"
