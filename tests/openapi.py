@@ -153,9 +153,9 @@ def _either(*steps: str | int) -> Callable[[Schemas], None]:
     return apply
 
 
-def _without_type(*steps: str | int) -> Callable[[Schemas], None]:
+def _without(word: str, *steps: str | int) -> Callable[[Schemas], None]:
     def apply(schemas: Schemas) -> None:
-        del _at(schemas, *steps)["type"]
+        del _at(schemas, *steps)[word]
 
     return apply
 
@@ -280,6 +280,11 @@ DEVIATIONS = (
         _either("EvaluationTypedRequest", "properties", "parameters"),
     ),
     Deviation(
+        "the id of a fine-tuning job is no UUID",
+        "the SDK says that it begins with ft-",
+        _without("format", "FinetuneResponse", "properties", "id"),
+    ),
+    Deviation(
         "the results of an evaluation are told apart by its type",
         "no field of any kind of results is required, so that every one fits all forms",
         _either("EvaluationJob", "properties", "results"),
@@ -302,12 +307,12 @@ DEVIATIONS = (
     Deviation(
         "train_on_inputs may be auto",
         "the document says so, and says that it is a boolean; the SDK sends auto by default",
-        _without_type("FineTuneRequest", "properties", "train_on_inputs"),
+        _without("type", "FineTuneRequest", "properties", "train_on_inputs"),
     ),
     Deviation(
         "train_on_inputs of supervised fine-tuning may be auto",
         "the document says so, and says that it is a boolean; the SDK sends auto by default",
-        _without_type("TrainingMethodSFT", "properties", "train_on_inputs"),
+        _without("type", "TrainingMethodSFT", "properties", "train_on_inputs"),
     ),
 )
 
