@@ -47,9 +47,10 @@ test-newest:
 test-oldest:
 	@$(MAKE) --no-print-directory VENV=.venv-oldest VERSIONS=$(LOCKS)/oldest.txt test
 
-# Others' own tests and examples against what is here; git fetches them unless PEER or SAP names a checkout.
+# Others' own tests and examples against what is here; git and pip fetch them unless PEER, SDK or SAP names a checkout.
 peers: $(STAMP)
 	$(BIN)/python -m tests.peers.langchain_together $(PEER)
+	$(BIN)/python -m tests.peers.together_sdk $(SDK)
 	$(BIN)/python -m tests.peers.sap_examples $(SAP)
 
 lint: $(STAMP)

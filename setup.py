@@ -24,7 +24,9 @@ setup(
         "hana_ai.api.local.together",
         "hana_ai.api.local.together.api",
         "hana_ai.api.local.together.api.batches",
+        "hana_ai.api.local.together.api.evaluations",
         "hana_ai.api.local.together.api.files",
+        "hana_ai.api.local.together.api.fine_tunes",
         "hana_ai.api.local.together.api.management",
         "hana_ai.api.local.together.engines",
         "hana_ai.api.local.together.scripted",
@@ -37,5 +39,5 @@ setup(
         # Namespace packages of other projects, too: neither has an __init__.py.
         "plugins.connectors",
     ],
-    package_data={"hana_ai.api": ["py.typed"]},
+    package_data={"hana_ai.api": ["py.typed"], "hana_ai.api.local.together": ["contract.json"]},
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from openapi_schema_validator import OAS31Validator
+from openapi_schema_validator import OAS31Validator, oas31_format_checker
 
 _DOCUMENT = Path(__file__).parent / "fixtures" / "together-openapi.yaml"
 _NAMES = {
@@ -31,18 +31,81 @@ _NAMES = {
     "/files/{id}/preprocess": (None, "FileResponse", None),
     "/files/{id}/content": (None, None, None),
     "/files/upload": (None, "FileResponse", None),
+    # The SDK's; the document has no uploads in parts.
+    "/files/multipart/initiate": (None, None, None),
+    "/files/multipart/complete": (None, "FileResponse", None),
+    "/files/multipart/abort": (None, None, None),
     "/batches": ("CreateBatchRequest", "BatchJobList", None),
     "/batches/{id}": (None, "BatchJob", None),
     "/batches/{id}/cancel": (None, "BatchJob", None),
+    "/fine-tunes": ("FineTuneRequest", "FinetuneTruncatedList", None),
+    "/fine-tunes/estimate-price": ("FineTunePriceRequest", "FineTunePrice", None),
+    "/fine-tunes/models/limits": (None, "FineTuneModelLimits", None),
+    "/fine-tunes/models/supported": (None, "FineTuneModels", None),
+    "/fine-tunes/preview": (None, None, None),
+    "/fine-tunes/{id}": (None, "FinetuneResponse", None),
+    "/fine-tunes/{id}/cancel": (None, "FinetuneResponseTruncated", None),
+    "/fine-tunes/{id}/checkpoints": (None, "FinetuneListCheckpoints", None),
+    "/fine-tunes/{id}/download-tokenized-dataset": (None, None, None),
+    "/fine-tunes/{id}/events": (None, "FinetuneListEvents", None),
+    "/fine-tunes/{id}/metrics": (None, "FineTuneMetrics", None),
+    "/finetune/download": (None, None, None),
+    "/evaluation": ("EvaluationTypedRequest", "EvaluationJobList", None),
+    "/evaluation/model-list": (None, "EvaluationModelList", None),
+    "/evaluation/{id}": (None, "EvaluationJob", None),
+    "/evaluation/{id}/status": (None, "EvaluationStatus", None),
+    "/voices": (None, "ListVoicesResponse", None),
+    "/images/generations": ("ImageRequest", "ImageResponse", None),
+    "/audio/speech": ("AudioSpeechRequest", None, None),
+    "/audio/transcriptions": (None, "AudioTranscriptionResponse", None),
+    "/audio/translations": (None, "AudioTranslationResponse", None),
 }
+_MADE = {"/fine-tunes": "FinetuneResponseTruncated", "/evaluation": "EvaluationResponse"}
+"""What a path answers to a request with a body, where that is not what it answers to one without."""
 _CREATED = "BatchJobWithWarning"
 """The one answer with status 201."""
 _DELETED = "FileDeleteResponse"
-_OWN_SCHEMAS: dict[str, Any] = {
-    # The document draws it in place.
-    "BatchJobList": {"type": "array", "items": {"$ref": "#/components/schemas/BatchJob"}},
+_DRAWN_IN_PLACE: dict[str, tuple[str, ...]] = {
+    # name here: where the document has it
+    "BatchJobList": ("/batches", "get", "responses", "200", "content", "application/json", "schema"),
+    "EvaluationJobList": ("/evaluation", "get", "responses", "200", "content", "application/json", "schema"),
+    "EvaluationModelList": (
+        *("/evaluation/model-list", "get", "responses", "200", "content", "application/json", "schema"),
+    ),
+    "EvaluationStatus": (
+        "/evaluation/{id}/status",
+        "get",
+        "responses",
+        "200",
+        "content",
+        "application/json",
+        "schema",
+    ),
+    "FileForm": ("/files/upload", "post", "requestBody", "content", "multipart/form-data", "schema"),
+    "FineTuneMetrics": (
+        "/fine-tunes/{id}/metrics",
+        "get",
+        "responses",
+        "200",
+        "content",
+        "application/json",
+        "schema",
+    ),
+    "FineTuneModels": (
+        *("/fine-tunes/models/supported", "get", "responses", "200", "content", "application/json", "schema"),
+    ),
+    "FineTunePrice": (
+        *("/fine-tunes/estimate-price", "post", "responses", "200", "content", "application/json", "schema"),
+    ),
+    "FineTunePriceRequest": (
+        *("/fine-tunes/estimate-price", "post", "requestBody", "content", "application/json", "schema"),
+    ),
+    "FineTuneRequest": ("/fine-tunes", "post", "requestBody", "content", "application/json", "schema"),
+    "ImageRequest": ("/images/generations", "post", "requestBody", "content", "application/json", "schema"),
 }
-_ID = re.compile(r"^/(files|batches)/(?!upload$)[^/]+")
+_ID = re.compile(
+    r"^/(files|batches|fine-tunes|evaluation)/(?!(upload|multipart|models|preview|estimate-price|model-list)(/|$))[^/]+"
+)
 
 Schemas = dict[str, Any]
 
@@ -76,6 +139,23 @@ def _also(*steps: str | int, schema: dict[str, Any]) -> Callable[[Schemas], None
     def apply(schemas: Schemas) -> None:
         parent, last = _at(schemas, *steps[:-1]), steps[-1]
         parent[last] = {"anyOf": [parent[last], schema]}
+
+    return apply
+
+
+def _either(*steps: str | int) -> Callable[[Schemas], None]:
+    """Let a value fit more than one form."""
+
+    def apply(schemas: Schemas) -> None:
+        node = _at(schemas, *steps)
+        node["anyOf"] = node.pop("oneOf")
+
+    return apply
+
+
+def _without(word: str, *steps: str | int) -> Callable[[Schemas], None]:
+    def apply(schemas: Schemas) -> None:
+        del _at(schemas, *steps)[word]
 
     return apply
 
@@ -194,7 +274,52 @@ DEVIATIONS = (
         "they are only there when logprobs were asked for",
         _allow_null("PromptPart", "items", "properties", "logprobs"),
     ),
+    Deviation(
+        "the parameters of an evaluation are told apart by its type",
+        "every classify and score request also fits the compare form, so that `oneOf` never holds",
+        _either("EvaluationTypedRequest", "properties", "parameters"),
+    ),
+    Deviation(
+        "the id of a fine-tuning job is no UUID",
+        "the SDK says that it begins with ft-",
+        _without("format", "FinetuneResponse", "properties", "id"),
+    ),
+    Deviation(
+        "the results of an evaluation are told apart by its type",
+        "no field of any kind of results is required, so that every one fits all forms",
+        _either("EvaluationJob", "properties", "results"),
+    ),
+    Deviation(
+        "the results in the status of an evaluation are told apart by its type",
+        "no field of any kind of results is required, so that every one fits all forms",
+        _either("EvaluationStatus", "properties", "results"),
+    ),
+    Deviation(
+        "a fine-tuning job that goes on from a checkpoint names no model",
+        "the SDK leaves it out, since the checkpoint has it",
+        _unrequire("FineTuneRequest", names=("model",)),
+    ),
+    Deviation(
+        "arguments of a learning rate scheduler may fit both kinds",
+        "every cosine fits the linear form, and the SDK sends such arguments",
+        _either("LRScheduler", "properties", "lr_scheduler_args"),
+    ),
+    Deviation(
+        "train_on_inputs may be auto",
+        "the document says so, and says that it is a boolean; the SDK sends auto by default",
+        _without("type", "FineTuneRequest", "properties", "train_on_inputs"),
+    ),
+    Deviation(
+        "train_on_inputs of supervised fine-tuning may be auto",
+        "the document says so, and says that it is a boolean; the SDK sends auto by default",
+        _without("type", "TrainingMethodSFT", "properties", "train_on_inputs"),
+    ),
 )
+
+FORMS = ("FileForm", "AudioTranscriptionRequest", "AudioTranslationRequest")
+"""Bodies that come as multipart/form-data."""
+UNDER_V2 = ("CreateVideoBody", "VideoJob")
+"""What the document has under /videos, which the SDK and the service have under /v2."""
 
 UNDOCUMENTED_PATHS = (
     # The document describes inference only; the SDK's types are the source for these.
@@ -214,9 +339,19 @@ def check_request(path: str, body: Any) -> None:
         _check(name, body, f"request to {path}")
 
 
-def check_response(path: str, body: Any) -> None:
-    """Raise AssertionError if the body of an answer with status 200 is not as documented."""
-    name = _names(path)[1]
+def is_valid(name: str, value: Any) -> bool:
+    """Whether a value is what a schema of the document asks for."""
+    return bool(_validator(name).is_valid(value))
+
+
+def check_response(path: str, body: Any, *, made: bool = False) -> None:
+    """Raise AssertionError if the body of an answer with status 200 is not as documented.
+
+    `made` says that the request had a body.
+    """
+    name = _MADE.get(_short(path)) if made and _short(path) in _MADE else _names(path)[1]
+    if name == "FinetuneResponse" and isinstance(body, dict) and "status" not in body:
+        name = "FinetuneDeleteResponse"
     if name == "FileResponse" and isinstance(body, dict) and "deleted" in body:
         name = _DELETED
     if name is not None:
@@ -235,13 +370,13 @@ def check_chunk(path: str, chunk: Any) -> None:
 
 def check_exchange(path: str, request_body: Any, status: int, answer: Any) -> None:
     """Check an exchange; a hook for `LocalTogether(on_exchange=...)`."""
-    if request_body is not None:
+    if isinstance(request_body, dict):
         check_request(path, request_body)
     if status == 200 and isinstance(request_body, dict) and request_body.get("stream"):
         for chunk in answer if isinstance(answer, list) else []:
             check_chunk(path, chunk)
     elif status == 200 and answer is not None:
-        check_response(path, answer)
+        check_response(path, answer, made=request_body is not None)
     elif status == 201:
         _check(_CREATED, answer, f"answer of {path}")
     elif status >= 400 and path.startswith("/v1/batches") and status != 401:
@@ -251,9 +386,13 @@ def check_exchange(path: str, request_body: Any, status: int, answer: Any) -> No
 def _names(path: str) -> tuple[str | None, str | None, str | None]:
     if path.startswith(UNDOCUMENTED_PATHS):
         return None, None, None
-    short = _ID.sub(r"/\1/{id}", path.removeprefix("/v1"))
+    short = _short(path)
     assert short in _NAMES, f"Together's OpenAPI document, as far as it is used here, has no path {path}"
     return _NAMES[short]
+
+
+def _short(path: str) -> str:
+    return _ID.sub(r"/\1/{id}", path.removeprefix("/v1"))
 
 
 def _thinned(body: Any) -> Any:
@@ -289,18 +428,30 @@ def _deepest(error: Any) -> Any:
 
 @cache
 def _validator(name: str) -> Any:
-    return OAS31Validator({"$ref": f"#/components/schemas/{name}", "components": {"schemas": _schemas()}})
+    return OAS31Validator(
+        {"$ref": f"#/components/schemas/{name}", "components": {"schemas": schemas()}},
+        format_checker=oas31_format_checker,
+    )
 
 
 @cache
-def _schemas() -> Schemas:
-    document = yaml.load(_DOCUMENT.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-    schemas: Schemas = document["components"]["schemas"] | _OWN_SCHEMAS
+def document() -> Schemas:
+    """The document as it stands."""
+    read: Schemas = yaml.load(_DOCUMENT.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    return read
+
+
+@cache
+def schemas() -> Schemas:
+    """The schemas that are used here, with the deviations, in the words of OpenAPI 3.1."""
+    drawn = {name: _at(document()["paths"], *steps) for name, steps in _DRAWN_IN_PLACE.items()}
+    schemas: Schemas = document()["components"]["schemas"] | drawn
     needed: set[str] = set()
-    for names in _NAMES.values():
-        for name in (*names, "ErrorData", "BatchErrorResponse", _CREATED, _DELETED):
+    more = ("ErrorData", "BatchErrorResponse", "FinetuneDeleteResponse", _CREATED, _DELETED)
+    for names in (*_NAMES.values(), more, FORMS, tuple(_MADE.values()), UNDER_V2):
+        for name in names:
             if name is not None:
-                needed.update(_reachable(schemas, name, needed))
+                needed.update(reachable(schemas, name, needed))
     used = {name: copy.deepcopy(schemas[name]) for name in sorted(needed)}
     for deviation in DEVIATIONS:
         deviation.apply(used)
@@ -308,7 +459,8 @@ def _schemas() -> Schemas:
     return made
 
 
-def _reachable(schemas: Schemas, name: str, seen: set[str]) -> set[str]:
+def reachable(schemas: Schemas, name: str, seen: set[str]) -> set[str]:
+    """The names of a schema and of those that it refers to, besides those that were seen."""
     found, waiting = set(seen), [name]
     while waiting:
         current = waiting.pop()

@@ -1,16 +1,18 @@
 """The bodies that Together's API takes, checked as Together checks them.
 
-Fields and bounds are those of Together's OpenAPI document; what the document does not name is ignored, as the
-API ignores it. `parse` turns what is wrong into Together's error shape.
+The classes have what engines read, with the bounds that the document only describes in words; whatever else it
+says of a body is checked by `contract`. What it does not name is ignored, as the API ignores it. `parse` turns
+what is wrong into Together's error shape.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from .contract import check_body
 from .refusal import Refusal
 
 JSONObject: TypeAlias = dict[str, Any]
@@ -19,6 +21,9 @@ JSONObject: TypeAlias = dict[str, Any]
 
 class _Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", protected_namespaces=())
+
+    schema_name: ClassVar[str | None] = None
+    """The body's schema in Together's OpenAPI document; None for a part of one."""
 
 
 class TextPart(_Body):
@@ -199,6 +204,8 @@ class _Sampling(_Body):
 class ChatBody(_Sampling):
     """The body of POST /v1/chat/completions."""
 
+    schema_name: ClassVar[str | None] = "ChatCompletionRequest"
+
     messages: Annotated[list[Message], Field(min_length=1)]
     tools: list[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
@@ -228,11 +235,15 @@ class ChatBody(_Sampling):
 class CompletionBody(_Sampling):
     """The body of POST /v1/completions."""
 
+    schema_name: ClassVar[str | None] = "CompletionRequest"
+
     prompt: str
 
 
 class EmbeddingsBody(_Body):
     """The body of POST /v1/embeddings."""
+
+    schema_name: ClassVar[str | None] = "EmbeddingsRequest"
 
     model: Annotated[str, Field(min_length=1)]
     input: str | list[str]
@@ -244,6 +255,8 @@ class EmbeddingsBody(_Body):
 
 class RerankBody(_Body):
     """The body of POST /v1/rerank."""
+
+    schema_name: ClassVar[str | None] = "RerankRequest"
 
     # The only body for which the document forbids further fields.
     model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
@@ -307,6 +320,8 @@ def parse(kind: type[BodyT], raw: bytes) -> BodyT:
         where = ".".join(str(step) for step in first["loc"])
         param = str(first["loc"][0]) if first["loc"] else None
         raise Refusal(400, f"Input validation error: {where}: {first['msg']}", param=param) from exc
+    if kind.schema_name is not None:
+        check_body(kind.schema_name, body)
     if isinstance(parsed, ChatBody):
         _check_tools(parsed)
     return parsed

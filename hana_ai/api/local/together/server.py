@@ -16,7 +16,9 @@ from starlette.routing import BaseRoute
 
 from .api.app import build_app
 from .api.batches import Batches
+from .api.evaluations import Evaluations
 from .api.files import FileStore
+from .api.fine_tunes import FineTunes
 from .api.management import Management
 from .engine import Engine, LocalModel
 from .wire import Exchange, Observed, Statistics, Transports, counting_protocol
@@ -118,12 +120,18 @@ class LocalTogether:
         """The uploaded files; their bytes are removed by `close`."""
         self.batches = Batches(self.files)
         """The batches, and the dials by which a test turns them."""
+        self.fine_tunes = FineTunes(self.files, self.management)
+        """The fine-tuning jobs, and the dials by which a test turns them."""
+        self.evaluations = Evaluations(self.files)
+        """The evaluations, and the dials by which a test turns them."""
         app = build_app(
             engines,
             api_key=self.api_key,
             extra_routes=extra_routes,
             management=self.management,
             batches=self.batches,
+            fine_tunes=self.fine_tunes,
+            evaluations=self.evaluations,
         )
         self._app = Observed(app, self.statistics, self._transports, on_exchange, self._failures)
         self._address = (host, port)

@@ -217,3 +217,41 @@ def test_the_commands_of_the_sdk(server: LocalTogether, tmp_path: Path) -> None:
         assert tg("files", "retrieve-content", made["id"], "--stdout")["content"] == path.read_text()
         assert tg("files", "delete", made["id"]) == {"success": True}
     eventually(lambda: server.files.files, [])
+
+
+def test_a_large_file_comes_in_parts(
+    server: LocalTogether, sdk: together.Together, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The SDK's own bounds, made small enough for a test.
+    monkeypatch.setattr("together.lib.resources.files.MULTIPART_THRESHOLD_GB", 0)
+    monkeypatch.setattr("together.lib.resources.files.TARGET_PART_SIZE_MB", 0.001)
+    monkeypatch.setattr("together.lib.resources.files.MIN_PART_SIZE_MB", 0.0001)
+    path = written(tmp_path, 50 * CONVERSATION)
+    with pytest.raises(together.APIStatusError, match="Every part but the last"):
+        sdk.files.upload(path, purpose="fine-tune", check=False)
+    assert server.files.files == []
+    server.files.dials.smallest_part = 100
+    made = sdk.files.upload(path, purpose="fine-tune", check=False)
+    assert sdk.files.content(made.id).read() == path.read_bytes()
+    assert sdk.files.retrieve(made.id).processing_status == "COMPLETED"
+    assert sdk.files.upload(path, purpose="fine-tune", check=False).id == made.id
+    [file] = server.files.files
+    assert [one.name for one in file.path.parent.iterdir()] == [file.id]
+
+
+def test_parts_are_refused_where_they_are_wrong(http: httpx.Client) -> None:
+    fields: dict[str, Any] = {"purpose": "eval", "file_name": "a.jsonl", "file_type": "jsonl"}
+    for wrong in ({"file_size": 0}, {"num_parts": "2"}, {"purpose": "fun"}):
+        body = {**fields, "file_size": 6, "num_parts": 2, **wrong}
+        assert http.post("/v1/files/multipart/initiate", json=body).json()["error"]["param"] in wrong
+    begun = http.post("/v1/files/multipart/initiate", json={**fields, "file_size": 6, "num_parts": 2}).json()
+    first, second = (part["URL"] for part in begun["parts"])
+    etag = httpx.put(first, content=b"abc").headers["etag"]
+    assert httpx.put(first.partition("?")[0], content=b"abc").status_code == 403
+    assert httpx.put(second, content=b"abcdefg").status_code == 400
+    names = {"upload_id": begun["upload_id"], "file_id": begun["file_id"]}
+    parts = [{"part_number": 1, "etag": etag}]
+    refused = http.post("/v1/files/multipart/complete", json={**names, "parts": parts})
+    assert refused.json()["error"]["code"] == "invalid_part"
+    assert http.post("/v1/files/multipart/abort", json=names).status_code == 200
+    assert http.post("/v1/files/multipart/abort", json=names).status_code == 404

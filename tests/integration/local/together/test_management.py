@@ -343,3 +343,36 @@ def drive(tg: Callable[..., Any], server: LocalTogether, tmp_path: Path) -> None
     for endpoint in tg("endpoints", "ls")["data"]:
         tg("endpoints", "rm", endpoint["id"], "--force")
     assert server.management.endpoints == {}
+
+
+def test_a_deployment_is_deleted_right_after_its_replicas_were_taken_away(
+    sdk: together.Together, server: LocalTogether
+) -> None:
+    endpoint = sdk.endpoints.create(name="mine")
+    deployment = deploy(sdk, endpoint)
+    eventually(lambda: state(sdk, deployment), "READY")
+    none: Any = NONE
+    server.management.dials.stopping = 0.2
+    server.management.dials.patience = 0
+    sdk.endpoints.deployments.update(deployment.id, endpoint_id=endpoint.id, autoscaling=none)
+    with pytest.raises(together.BadRequestError, match="is STOPPING"):
+        sdk.endpoints.deployments.delete(deployment.id, endpoint_id=endpoint.id)
+    server.management.dials.patience = 5
+    sdk.endpoints.deployments.delete(deployment.id, endpoint_id=endpoint.id)
+    sdk.endpoints.delete(endpoint.id)
+
+
+def test_experiments_and_rollouts_are_shown_as_a_test_made_them(
+    sdk: together.Together, server: LocalTogether
+) -> None:
+    endpoint = sdk.endpoints.create(name="mine")
+    made = server.management.show(endpoint.id, "abExperiments", name="half", members=[])
+    [listed] = sdk.endpoints.ab_experiments.list(endpoint.id).data
+    assert (listed.id, listed.name) == (made["id"], "half")
+    assert sdk.endpoints.ab_experiments.retrieve(str(made["id"]), endpoint_id=endpoint.id).name == "half"
+    assert sdk.endpoints.rollouts.list(endpoint.id).data == []
+    with pytest.raises(together.NotFoundError, match="rol_none not found"):
+        sdk.endpoints.rollouts.retrieve("rol_none", endpoint_id=endpoint.id)
+    with pytest.raises(together.BadRequestError, match="does not run them"):
+        sdk.endpoints.rollouts.pause("rol_none", endpoint_id=endpoint.id)
+    assert [one.id for one in sdk.endpoints.placement_profiles.list().data] == ["pp_local"]

@@ -108,7 +108,7 @@ def test_a_named_tool_is_the_only_one_that_can_be_called() -> None:
 )
 @pytest.mark.parametrize("choice", [None, "none", "auto", "required"])
 def test_tools_with_a_response_format_are_refused(wanted: dict[str, Any], choice: str | None) -> None:
-    body = {**HELLO, "tools": [TOOL], "response_format": wanted, "tool_choice": choice}
+    body = {**HELLO, "tools": [TOOL], "response_format": wanted, **({"tool_choice": choice} if choice else {})}
     assert refused(ChatBody, body).param == "response_format"
     assert chat(tools=[], response_format=wanted).response_format is not None
     assert chat(tools=[TOOL], response_format={"type": "text"}).tools
@@ -132,7 +132,7 @@ def test_embeddings_take_one_text_or_many() -> None:
 )
 def test_rerank_looks_at_the_fields_that_are_named_else_at_the_text(fields: Any, text: str) -> None:
     document = {"title": "head", "text": "body"}
-    body = {"model": "m", "query": "q", "documents": [document], "rank_fields": fields}
+    body = {"model": "m", "query": "q", "documents": [document], **({"rank_fields": fields} if fields else {})}
     assert parse(RerankBody, orjson.dumps(body)).texts() == [text]
 
 

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..contract import check_query
 from ..engine import Engine, LocalModel, Piece, WireWrapper
 from ..refusal import JSON, Refusal
 from ..replies import ChatStream, Chunk, Collected, completion_chunks, request_id, seed_of
@@ -28,9 +29,12 @@ from ..wire import client_left
 from . import catalog
 from .batches import Answer, Batches, InProcess, batch_routes
 from .batches.records import CHAT, COMPLETIONS, EMBEDDINGS
+from .evaluations import Evaluations, evaluation_routes
 from .files import FileStore, file_routes
+from .fine_tunes import FineTunes, fine_tune_routes
 from .http import reply
 from .management import STORAGE_PATH, Management, Measurement, Measuring, management_routes
+from .media import media_routes
 
 T = TypeVar("T")
 RoutedT = TypeVar("RoutedT", ChatBody, CompletionBody, EmbeddingsBody, RerankBody)
@@ -250,6 +254,7 @@ class Inference:
         )
 
     async def list_models(self, request: Request) -> Response:
+        check_query("/v1/models", request.query_params)
         dedicated = request.query_params.get("dedicated") == "true"
         models = [model for model in self.directory.models if not (dedicated and model.serverless)]
         return reply([catalog.model_info(model) for model in models])
@@ -367,6 +372,8 @@ def build_app(
     extra_routes: Sequence[BaseRoute] = (),
     management: Management | None = None,
     batches: Batches | None = None,
+    fine_tunes: FineTunes | None = None,
+    evaluations: Evaluations | None = None,
 ) -> ASGIApp:
     """The application.
 
@@ -382,11 +389,17 @@ def build_app(
         What the management API keeps; by default a fresh account.
     batches
         The batches, and the files from which they come; by default none yet.
+    fine_tunes, evaluations
+        The jobs over the same files; by default none yet.
     """
     if management is None:
         management = Management([model for engine in engines for model in engine.models])
     if batches is None:
         batches = Batches(FileStore())
+    if fine_tunes is None:
+        fine_tunes = FineTunes(batches.files, management)
+    if evaluations is None:
+        evaluations = Evaluations(batches.files)
     inference = Inference(engines, management)
 
     async def ask(path: str, body: bytes) -> Answer:
@@ -396,6 +409,9 @@ def build_app(
         *inference.routes(),
         *file_routes(batches.files, management),
         *batch_routes(batches, management, ask, inference.check_model),
+        *fine_tune_routes(fine_tunes),
+        *evaluation_routes(evaluations, management, ask),
+        *media_routes(inference.directory.find, management.check_fault),
         *management_routes(management),
         *extra_routes,
     ]

@@ -208,7 +208,7 @@ class ScriptedEngine(EngineBase):
         limit: int,
     ) -> Sequence[Piece]:
         whole = text
-        for stop in body.stop or []:
+        for stop in filter(None, body.stop or ()):
             text = text.partition(stop)[0]
         stopped = len(text) < len(whole)
         parts = list(scripted.chunks) if scripted.chunks is not None and not stopped else _words(text)

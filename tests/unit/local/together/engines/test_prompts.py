@@ -153,7 +153,6 @@ def test_a_pattern_is_taken_as_a_whole() -> None:
 @pytest.mark.parametrize(
     ("wanted", "grammar"),
     [
-        (None, False),
         ({"type": "text"}, False),
         ({"type": "json_object"}, True),
         ({"type": "json_schema", "json_schema": {"name": "x"}}, True),
@@ -162,6 +161,7 @@ def test_a_pattern_is_taken_as_a_whole() -> None:
 )
 def test_only_a_format_needs_a_grammar(wanted: Any, grammar: bool) -> None:
     assert (format_grammar(chat(user("x"), response_format=wanted)) is not None) is grammar
+    assert format_grammar(chat(user("x"))) is None
 
 
 def test_a_choice_is_one_of_the_names() -> None:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from ...contract import check_body
 from ...refusal import JSON, Refusal
 from ...requests import decode
 from ..http import reply
@@ -63,11 +64,9 @@ class _Handlers:
 
     async def create(self, request: Request) -> Response:
         fields = decode(await request.body())
+        check_body("CreateBatchRequest", fields)
         endpoint, file_id = text(fields, "endpoint"), text(fields, "input_file_id")
         window, model = text(fields, "completion_window", ""), text(fields, "model_id", "")
-        priority = fields.get("priority")
-        if priority is not None and (not isinstance(priority, int) or isinstance(priority, bool)):
-            raise Refusal(400, f"priority must be an integer, not {priority!r}.", param="priority")
         allowed = self._batches.dials.endpoints
         if endpoint not in allowed:
             raise Refusal(

@@ -12,15 +12,19 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from ...contract import check_form
 from ...refusal import JSON, Refusal
+from ...requests import decode
 from ..http import reply
 from ..management import STORAGE_PATH, Management
 from .multipart import form_of
+from .parts import PartUploads
 from .store import PURPOSES, TYPES, DataFile, FileStore
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 _ADDRESS = STORAGE_PATH + "files/"
+_PARTS = STORAGE_PATH + "file-parts/"
 
 
 def file_routes(store: FileStore, management: Management) -> list[BaseRoute]:
@@ -40,6 +44,10 @@ def file_routes(store: FileStore, management: Management) -> list[BaseRoute]:
     return [
         *route("/v1/files", GET=handlers.list_files, POST=handlers.begin),
         *route("/v1/files/upload", POST=handlers.upload),
+        *route("/v1/files/multipart/initiate", POST=handlers.initiate),
+        *route("/v1/files/multipart/complete", POST=handlers.complete),
+        *route("/v1/files/multipart/abort", POST=handlers.abort),
+        *route(_PARTS + "{id}/{number:int}", PUT=handlers.put_part),
         *route("/v1/files/{id}", GET=handlers.get, DELETE=handlers.delete),
         *route("/v1/files/{id}/preprocess", POST=handlers.preprocess),
         *route("/v1/files/{id}/content", GET=handlers.content),
@@ -52,6 +60,7 @@ class _Handlers:
 
     def __init__(self, store: FileStore) -> None:
         self._store = store
+        self._parts = PartUploads(store)
 
     async def list_files(self, request: Request) -> Response:
         data: list[JSON] = [self._wire(file) for file in self._store.files]
@@ -67,11 +76,45 @@ class _Handlers:
         address = f"{str(request.base_url).rstrip('/')}{_ADDRESS}{file.id}?token={file.token}"
         return Response(status_code=302, headers={"Location": address, "X-Together-File-Id": file.id})
 
+    async def initiate(self, request: Request) -> Response:
+        """Send the client to one presigned address for each part."""
+        fields = decode(await request.body())
+        names = ("purpose", "file_name", "file_type", "checksum")
+        form = {name: str(fields[name]).encode() for name in names if fields.get(name) is not None}
+        file = self._reserved(form, _text(form, "checksum", ""))
+        if isinstance(file, Response):
+            return file
+        try:
+            upload = self._parts.begin(file, fields.get("file_size"), fields.get("num_parts"))
+        except Refusal:
+            self._store.delete(file)
+            raise
+        return reply(self._parts.wire(upload, f"{str(request.base_url).rstrip('/')}{_PARTS}{upload.id}"))
+
+    async def put_part(self, request: Request) -> Response:
+        if "authorization" in request.headers:
+            raise Refusal(400, "A presigned address takes no other authorization.", code="invalid_argument")
+        path = request.path_params
+        token = request.query_params.get("token", "")
+        etag = await self._parts.put(path["id"], path["number"], token, request.stream())
+        return Response(status_code=200, headers={"ETag": f'"{etag}"'})
+
+    async def complete(self, request: Request) -> Response:
+        fields = decode(await request.body())
+        upload = self._parts.find(fields)
+        await asyncio.to_thread(self._parts.complete, upload, fields.get("parts"))
+        return await self._taken(upload.file)
+
+    async def abort(self, request: Request) -> Response:
+        upload = self._parts.find(decode(await request.body()))
+        self._parts.abort(upload)
+        self._store.delete(upload.file)
+        return reply({})
+
     async def upload(self, request: Request) -> Response:
         """Take a file that comes in the form itself."""
         form = form_of(request.headers.get("content-type", ""), await request.body())
-        if "file" not in form:
-            raise Refusal(400, "file is required.", param="file")
+        check_form("FileForm", form)
         file = self._reserved(form, "")
         assert isinstance(file, DataFile)
         await self._store.write(file, _once(form["file"]))

@@ -35,6 +35,8 @@ class FileDials:
     """Seconds from the end of an upload until the file is checked: half of them QUEUED, half RUNNING."""
     largest: int = int(50.1 * 2**30)
     """Bytes of the largest file; 50.1 GB as the SDK's `lib/constants.py` has it."""
+    smallest_part: int = 5 * 2**20
+    """Bytes that every part of an upload in parts must have but the last; 5 MB as in S3."""
 
 
 @dataclass

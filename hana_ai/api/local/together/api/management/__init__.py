@@ -5,8 +5,16 @@ drive it. Times and failures are dialled through `Management`.
 """
 
 from .api import management_routes
-from .records import Dials
+from .records import Dials, RegisteredModel
 from .serving import Measurement, Measuring
 from .state import STORAGE_PATH, Management
 
-__all__ = ["STORAGE_PATH", "Dials", "Management", "Measurement", "Measuring", "management_routes"]
+__all__ = [
+    "STORAGE_PATH",
+    "Dials",
+    "Management",
+    "Measurement",
+    "Measuring",
+    "RegisteredModel",
+    "management_routes",
+]

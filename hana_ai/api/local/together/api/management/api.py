@@ -16,6 +16,7 @@ from .adapters import AdapterHandlers
 from .analytics import AnalyticsHandlers
 from .deployments import DeploymentHandlers
 from .endpoints import EndpointHandlers
+from .experiments import ExperimentHandlers
 from .models import ModelHandlers
 from .records import ORGANIZATION, PROJECT
 from .state import STORAGE_PATH, Management
@@ -34,7 +35,7 @@ def management_routes(management: Management) -> list[BaseRoute]:
     account, endpoints = AccountHandlers(management), EndpointHandlers(management)
     deployments, adapters = DeploymentHandlers(management), AdapterHandlers(management)
     models, uploads = ModelHandlers(management), UploadHandlers(management)
-    analytics = AnalyticsHandlers(management)
+    analytics, experiments = AnalyticsHandlers(management), ExperimentHandlers(management)
 
     def route(path: str, **handlers: Handler) -> list[BaseRoute]:
         return [
@@ -55,9 +56,9 @@ def management_routes(management: Management) -> list[BaseRoute]:
         ),
         *route(_HERE + "/endpoints/{id}/events", GET=endpoints.list_events),
         *route(_HERE + "/endpoints/{id}/analytics", GET=analytics.analytics),
-        *route(_ENDPOINT + "/abExperiments", GET=endpoints.nothing),
-        *route(_ENDPOINT + "/shadowExperiments", GET=endpoints.nothing),
-        *route(_ENDPOINT + "/rollouts", GET=endpoints.nothing),
+        *experiments.routes(_ENDPOINT, lambda handler: _guarded(management, handler)),
+        *route(_HERE + "/placement-profiles", GET=experiments.list_profiles),
+        *route(_HERE + "/placement-profiles/{id}", GET=experiments.get_profile),
         *route(_ENDPOINT + "/deployments", GET=deployments.list_deployments, POST=deployments.create_deployment),
         *route(
             _ENDPOINT + "/deployments/{id}",

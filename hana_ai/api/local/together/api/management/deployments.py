@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from starlette.requests import Request
@@ -134,6 +135,10 @@ class DeploymentHandlers(Handlers):
     async def delete_deployment(self, request: Request) -> Response:
         endpoint, deployment = self._named(request)
         check_etag(deployment, request.query_params.get("etag"))
+        # The SDK's own `rm --force` deletes right after it has set the replicas to 0/0.
+        left = deployment.stops_in(self._all.dials)
+        if 0 < left <= self._all.dials.patience:
+            await asyncio.sleep(left)
         state = deployment.state(self._all.dials).removeprefix(STATE)
         if state != "STOPPED":
             raise precondition(

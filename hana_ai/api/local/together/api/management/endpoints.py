@@ -94,11 +94,6 @@ class EndpointHandlers(Handlers):
         id = request.path_params["id"]
         return reply(page([event for of, event in self._all.events if of == id], request.query_params))
 
-    async def nothing(self, request: Request) -> Response:
-        """Experiments and rollouts: there never are any."""
-        self._all.endpoint(request.path_params["endpoint_id"])
-        return reply(page([], request.query_params))
-
     async def list_hardware(self, request: Request) -> Response:
         data: list[JSON] = [one.wire() for one in instance_types()]
         return reply({"object": "list", "data": data, "next_cursor": None})

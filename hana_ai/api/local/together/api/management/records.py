@@ -34,6 +34,8 @@ class Dials:
     """From a change of the replicas until it is READY again."""
     stopping: float = 0.1
     """From 0/0 replicas until it is STOPPED."""
+    patience: float = 5.0
+    """How long deleting a deployment that is STOPPING waits for it to be STOPPED; a longer stop is refused."""
     adapter_loading: float = 0.1
     """From attaching an adapter until it is READY."""
     remote_step: float = 0.05
@@ -191,6 +193,12 @@ class Deployment(Record):
             return STATE + "FAILED"
         return STATE + ("SCALING" if now - self.scaled < dials.scaling else "READY")
 
+    def stops_in(self, dials: Dials) -> float:
+        """Seconds until it is STOPPED; 0 where it is not stopping."""
+        if not self.state(dials).endswith("_STOPPING"):
+            return 0.0
+        return max(0.0, self.stopped + dials.stopping - time.monotonic())
+
     def serves(self, dials: Dials) -> bool:
         """Whether it answers requests."""
         return self.state(dials).removeprefix(STATE) in ("READY", "SCALING", "DEGRADED")
@@ -265,6 +273,11 @@ class RegisteredModel(Record):
     revisions: list[Revision] = field(default_factory=list, init=False)
 
     @property
+    def full_name(self) -> str:
+        """The name with the project's slug."""
+        return f"{SLUG}/{self.name}"
+
+    @property
     def adapter(self) -> bool:
         """Whether it is a LoRA adapter."""
         return self.type == "adapter"
@@ -273,7 +286,7 @@ class RegisteredModel(Record):
         """The model as the API shows it."""
         return {
             "id": self.id,
-            "name": f"{SLUG}/{self.name}",
+            "name": self.full_name,
             "organizationId": ORGANIZATION,
             "projectId": PROJECT,
             "visibility": self.visibility,

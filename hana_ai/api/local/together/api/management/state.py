@@ -6,20 +6,37 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import md5
 
 from ...engine import LocalModel
 from ...refusal import JSON, Refusal
 from ..catalog import model_id
 from ..hardware import PUBLIC_PROJECT, config_id, instance_types
-from .records import PROJECT, SLUG, STATE, Deployment, Dials, Endpoint, RegisteredModel, RemoteUpload
+from .records import (
+    PROJECT,
+    SLUG,
+    STATE,
+    Deployment,
+    Dials,
+    Endpoint,
+    RegisteredModel,
+    RemoteUpload,
+    Revision,
+    StoredFile,
+    new_id,
+    stamp,
+)
 from .serving import Measurement
 
 STORAGE_PATH = "/_storage/"
 """Where the parts of uploads go; its addresses are presigned, so that no key is asked for."""
 
 ADAPTER_MODES = ("disabled", "dynamic")
+
+EXPERIMENTS = ("abExperiments", "shadowExperiments", "rollouts")
+"""What an endpoint may have besides deployments, by the word in its path."""
 
 
 @dataclass
@@ -73,6 +90,7 @@ class Management:
         self.billing: list[dict[str, JSON]] | None = None
         """Line items with their `date`; None as long as the organisation has no billing API."""
         self.events: list[tuple[str, dict[str, JSON]]] = []
+        self._experiments: list[tuple[str, str, dict[str, JSON]]] = []
         self._faults: list[_Fault] = []
 
     # --- what a test turns ---
@@ -102,7 +120,28 @@ class Management:
         }
         self.billing = [*(self.billing or []), {"date": date, "item": item}]
 
+    def show(self, endpoint_id: str, kind: str, **fields: JSON) -> dict[str, JSON]:
+        """Let an endpoint have an experiment or a rollout that a test made up; returns it as the API shows it."""
+        if kind not in EXPERIMENTS:
+            raise ValueError(f"kind must be one of {', '.join(EXPERIMENTS)}, not {kind!r}.")
+        made: dict[str, JSON] = {
+            "id": new_id({"abExperiments": "abx", "shadowExperiments": "exp", "rollouts": "rol"}[kind]),
+            "createdAt": stamp(),
+            "createdBy": "user_local",
+            "updatedAt": stamp(),
+            "endpointId": endpoint_id,
+            "projectId": PROJECT,
+            "etag": new_id("etag"),
+            **fields,
+        }
+        self._experiments.append((endpoint_id, kind, made))
+        return made
+
     # --- looking things up ---
+
+    def experiments_of(self, endpoint_id: str, kind: str) -> list[dict[str, JSON]]:
+        """The experiments or rollouts of an endpoint."""
+        return [one for of, what, one in self._experiments if (of, what) == (endpoint_id, kind)]
 
     def deployments(self) -> Iterator[Deployment]:
         """All deployments."""
@@ -134,6 +173,17 @@ class Management:
         if found is None:
             raise Refusal(404, f"Model {id} not found.", code="not_found")
         return found
+
+    def register(self, name: str, type: str, base_id: str, files: Mapping[str, bytes]) -> RegisteredModel:
+        """A model of the project with one valid revision, as the platform's own jobs leave it."""
+        made = RegisteredModel(new_id("ml"), name, type, base_id, "")
+        stored = [
+            StoredFile(path, md5(content, usedforsecurity=False).hexdigest(), len(content))
+            for path, content in files.items()
+        ]
+        made.revisions.append(Revision(new_id("rv"), stored, []))
+        self.models[made.id] = made
+        return made
 
     def base_of(self, id: str) -> tuple[str, LocalModel]:
         """The public model that a public or registered model stands on; 404 when there is none."""

@@ -1,0 +1,101 @@
+"""The routes of evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from ...contract import check_body, check_query
+from ...engine import LocalModel
+from ...refusal import JSON, Refusal
+from ...requests import decode
+from ..batches.asking import Asking
+from ..http import reply
+from ..management import Management
+from .jobs import Evaluations
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+_PARAMETERS = {
+    "classify": "EvaluationClassifyParameters",
+    "score": "EvaluationScoreParameters",
+    "compare": "EvaluationCompareParameters",
+}
+_SOURCES = ("all", "serverless", "dedicated", "external")
+
+
+def evaluation_routes(evaluations: Evaluations, management: Management, ask: Asking) -> list[BaseRoute]:
+    """The routes over the evaluations; what a test wants refused is refused.
+
+    Parameters
+    ----------
+    ask
+        Answers what the judges and the judged models are asked.
+    """
+    handlers = _Handlers(evaluations, list(management.base_models.values()), ask)
+
+    def guarded(handler: Handler) -> Handler:
+        async def checked(request: Request) -> Response:
+            management.check_fault(request.method, request.url.path)
+            return await handler(request)
+
+        return checked
+
+    return [
+        Route("/v1/evaluation", guarded(handlers.create), methods=["POST"]),
+        Route("/v1/evaluation", guarded(handlers.list_evaluations), methods=["GET"]),
+        Route("/v1/evaluation/model-list", guarded(handlers.list_models), methods=["GET"]),
+        Route("/v1/evaluation/{id}", guarded(handlers.get), methods=["GET"]),
+        Route("/v1/evaluation/{id}/status", guarded(handlers.status), methods=["GET"]),
+    ]
+
+
+class _Handlers:
+    """The handlers of evaluations."""
+
+    def __init__(self, evaluations: Evaluations, models: list[LocalModel], ask: Asking) -> None:
+        self._evaluations = evaluations
+        self._models = models
+        self._ask = ask
+
+    async def create(self, request: Request) -> Response:
+        fields = decode(await request.body())
+        check_body("EvaluationTypedRequest", fields)
+        try:
+            check_body(_PARAMETERS[fields["type"]], fields["parameters"])
+        except Refusal as exc:
+            message = exc.message.replace("error: ", "error: parameters.", 1)
+            raise Refusal(400, message, param="parameters") from exc
+        made = self._evaluations.start(fields["type"], fields["parameters"], self._ask)
+        return reply({"workflow_id": made.id, "status": "pending"})
+
+    async def list_evaluations(self, request: Request) -> Response:
+        check_query("/v1/evaluation", request.query_params)
+        limit, status = int(request.query_params.get("limit", 10)), request.query_params.get("status")
+        if not 1 <= limit <= 100:
+            raise Refusal(400, f"limit must be 1 to 100, not {limit}.", param="limit")
+        found = [one for one in reversed(self._evaluations.evaluations) if status in (None, one.status)]
+        return reply([one.wire() for one in found[:limit]])
+
+    async def get(self, request: Request) -> Response:
+        return reply(self._evaluations.find(request.path_params["id"]).wire())
+
+    async def status(self, request: Request) -> Response:
+        found = self._evaluations.find(request.path_params["id"])
+        shown: dict[str, JSON] = {"status": found.status}
+        if found.status == "completed":
+            shown["results"] = found.results
+        return reply(shown)
+
+    async def list_models(self, request: Request) -> Response:
+        source = request.query_params.get("model_source", "all")
+        if source not in _SOURCES:
+            raise Refusal(400, f"model_source must be one of {', '.join(_SOURCES)}.", param="model_source")
+        wanted = {"all": (True, False), "serverless": (True,), "dedicated": (False,)}.get(source, ())
+        return reply(
+            {"model_list": [one.id for one in self._models if one.type == "chat" and one.serverless in wanted]}
+        )
