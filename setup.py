@@ -6,11 +6,13 @@ setup(
     packages=[
         "hana_ai.api",
         "hana_ai.api.addresses",
+        "hana_ai.api.batches",
         "hana_ai.api.cache",
         "hana_ai.api.catalog",
         "hana_ai.api.cli",
         "hana_ai.api.connector",
         "hana_ai.api.hana",
+        "hana_ai.api.hana.mapping",
         "hana_ai.api.langchain",
         "hana_ai.api.local",
         "hana_ai.api.local.hana",

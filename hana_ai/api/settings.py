@@ -91,6 +91,9 @@ class TogetherAISettings(BaseSettings):
     )
     together_budget_usd: Decimal | None = Field(None, gt=0, description="stop when spent")
     together_budget_period: Literal["day", "month"] = Field("month", description="day or month")
+    together_batch_discount: Decimal = Field(
+        Decimal(0), ge=0, lt=1, description="share of the prices that batches save, such as 0.5"
+    )
     together_usage_db: str | None = Field(None, description="a SQLite path, or hana:TABLE; unset = in memory")
     together_usage_unavailable: Literal["continue", "refuse"] = Field(
         "continue", description="what calls do while TOGETHER_USAGE_DB can't be used: continue or refuse"

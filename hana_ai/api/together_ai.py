@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pydantic import SecretStr
 
-from hana_ai.api.answers import (
+from hana_ai.api.catalog.preflight import check_defaults
+from hana_ai.api.catalog.retiring import expect
+from hana_ai.api.errors import TogetherAIError
+from hana_ai.api.langchain.answers import (
     Completion,
     Embedded,
     TextReader,
@@ -23,9 +26,6 @@ from hana_ai.api.answers import (
     read_chat_completion,
     read_completion,
 )
-from hana_ai.api.catalog.preflight import check_defaults
-from hana_ai.api.catalog.retiring import expect
-from hana_ai.api.errors import TogetherAIError
 from hana_ai.api.langchain.client_fields import default_model
 from hana_ai.api.service import catalog_of, get_transport, ledger_for
 from hana_ai.api.settings import TogetherAISettings
@@ -34,6 +34,7 @@ from hana_ai.api.usage.key import UsageKey, usage_key
 if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput
 
+    from hana_ai.api.batches.jobs import Batches, BatchRequest
     from hana_ai.api.cache.caches import TogetherAICache, TogetherAIEmbeddingCache
     from hana_ai.api.catalog.catalog import Catalog, ModelInfo
     from hana_ai.api.chat_models import ChatTogetherAI
@@ -294,6 +295,21 @@ class TogetherAIClient(LangChainObjects):
     async def aget_available_models(self, kind: str | None = None) -> list[ModelInfo]:
         """List the models of this address from a coroutine; see `get_available_models`, whose errors it raises."""
         return _of_kind(await self.catalog.amodels(), kind)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """Requests that Together answers as batches, within a day: submit, wait, results."""
+        from hana_ai.api.batches.accounts import Accounts
+        from hana_ai.api.batches.jobs import Batches
+        from hana_ai.api.batches.steps import Doer
+
+        accounts = Accounts(self.settings, lambda: self.ledger, self._models)
+        return Batches(Doer(lambda: self.transport, self.settings), accounts, self._batch_body)
+
+    def _batch_body(self, asked: BatchRequest, model: str | None, parameters: dict[str, Any]) -> JSONObject:
+        if isinstance(asked, Mapping):
+            return self._chat._with_model({"model": model, **parameters, **asked})
+        return self._chat._with_model(self._chat_body(asked, model, parameters))
 
     @cached_property
     def _chat(self) -> ChatTogetherAI:

@@ -25,6 +25,8 @@ last_reply: ContextVar[tuple[bytes, str | None]] = ContextVar("last_reply", defa
 
 _LARGEST_ERROR = 64 * 1024
 _PLAIN = ("", "identity")
+_BINARY = "application/binary"
+"""What the SDK accepts where it wants a file's bytes."""
 _GONE = (b"content-encoding", b"content-length", b"transfer-encoding")
 """Headers that are no longer true of a body that has been read and unpacked."""
 _NO_KEY = "-"
@@ -94,10 +96,11 @@ class _Bounded(httpx.AsyncBaseTransport):
             await response.aclose()
         headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _GONE]
         kind = response.headers.get("content-type", "")
-        if response.is_success and (data or "json" in kind):
+        binary = request.headers.get("accept") == _BINARY
+        if response.is_success and not binary and (data or "json" in kind):
             # The SDK would take what is no JSON for a text.
             decode(data, model=None, request_id=request_id_of(response.headers), content_type=kind)
-        if response.is_success:
+        if response.is_success and not binary:
             last_reply.set((data, request_id_of(response.headers)))
         return httpx.Response(response.status_code, headers=headers, content=data, request=request)
 

@@ -46,7 +46,7 @@ class UsageEvent:
     called_at: datetime
     """When it began, UTC."""
     operation: str
-    """chat, completion, embedding or rerank."""
+    """chat, completion, embedding, rerank or batch."""
     model: str
     tags: tuple[str, ...]
     prompt_tokens: int | None

@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 from pydantic import SecretStr
 
 from hana_ai.api.catalog.model_info import ModelInfo
+from hana_ai.api.catalog.money import EXACT
 from hana_ai.api.usage.record import CACHED, UsageRecord
 from hana_ai.api.wire.token_counts import Tokens, read_tokens
 
@@ -85,7 +86,8 @@ class Prices:
         if models is None:
             return None
         info = models.get(record.model) or models.get(record.answering or "")
-        return None if info is None else info.cost_of(tokens)
+        cost = None if info is None else info.cost_of(tokens)
+        return None if cost is None else EXACT.multiply(cost, record.price_share)
 
     def _models(self, record: UsageRecord) -> Mapping[str, ModelInfo] | None:
         catalog = self.catalog_at(record.base_url, record.api_key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Self
 
 from pydantic import SecretStr
@@ -20,6 +21,9 @@ OPERATIONS: Mapping[str, str] = {
 }
 """What is noted: requests that cost tokens, by their path."""
 
+BATCH = "batch"
+"""What a whole batch is noted as, once it has ended."""
+
 CACHED = "cached"
 """The status of a call that a cache answered: nothing was sent."""
 
@@ -33,7 +37,7 @@ class UsageRecord:
     called_at: float
     """Seconds since 1970 by the ledger's clock, when the call began."""
     operation: str
-    """chat, completion, embedding or rerank."""
+    """chat, completion, embedding, rerank or batch."""
     model: str
     """The model that was asked."""
     answering: str | None = None
@@ -51,6 +55,8 @@ class UsageRecord:
     """Of the error; None when there was none, or no reply."""
     retries: int = 0
     request_id: str | None = None
+    price_share: Decimal = Decimal(1)
+    """What is paid of the catalogue's prices."""
     base_url: str
     """The address that was asked last: its catalogue has the prices."""
     api_key: SecretStr
