@@ -15,9 +15,11 @@ from hana_ai.api import __version__
 from hana_ai.api.errors import TogetherAIError
 
 from .ask import chat, complete, embed, rerank
+from .batches import batches
 from .configuration import config
 from .console import Problem
 from .endpoints import adapters, endpoints
+from .mapping import map_rows
 from .serve import serve
 
 WRONG_ARGUMENTS = 2
@@ -38,8 +40,9 @@ for command in (chat, complete, embed, rerank, serve):
 tables = App(
     name="tables", help="The vector tables in SAP HANA: which model made each, and moving one to another model."
 )
-for group in (tables, endpoints, adapters, config):
+for group in (tables, endpoints, adapters, batches, config):
     app.command(group)
+app.command(map_rows, name="map")
 
 
 @app.command

@@ -29,11 +29,11 @@ class Problem(Exception):  # noqa: N818 - its message is shown to the person at 
     """Something the user can fix; the message is one line that says how."""
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """Where the commands write; into a pipe or a file, lines are never wrapped."""
     from rich.console import Console
 
-    made = Console(highlight=False)
+    made = Console(highlight=False, stderr=stderr)
     made.width = min(made.width, WIDEST) if made.is_terminal or "COLUMNS" in os.environ else UNWRAPPED
     return made
 

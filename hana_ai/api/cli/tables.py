@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hana_ai.api.settings import TogetherAISettings
 
 from .console import Problem, agreed, console, dollars, print_json
+from .progress import progress
 from .vector_stores import hana_connection
 
 if TYPE_CHECKING:
@@ -181,8 +182,6 @@ def migrate_vector_table(
     Problem
         Texts would be sent, and nobody can be asked.
     """
-    from rich.progress import Progress
-
     from hana_ai.api.hana.migration import migrate_table
 
     out = console()
@@ -194,14 +193,13 @@ def migrate_vector_table(
             _tell_estimate(estimate)
             if estimate.to_embed and not agreed("The texts are embedded again.", yes=yes):
                 return 1
-        with Progress(console=out, transient=True) as bar:
-            task = bar.add_task("Embedding", total=None if estimate is None else estimate.to_embed)
+        with progress(out, "Embedding", None if estimate is None else estimate.to_embed) as shown:
             done = migrate_table(
                 connection,
                 place.table,
                 swap=swap,
                 keep_as=names["keep_as"],
-                on_progress=lambda now: bar.update(task, completed=now.done, total=now.total),
+                on_progress=lambda now: shown.update(now.done, now.total),
                 **wanted,
             )
     _tell_migration(place, done)

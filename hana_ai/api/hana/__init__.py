@@ -10,6 +10,14 @@ from hana_ai.api import resolve_lazily
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hana_ai.api.hana.checking import TableCheck, check_table
+    from hana_ai.api.hana.mapping.job import (
+        MapEstimate,
+        MapProgress,
+        MapResult,
+        amap_table,
+        estimate_map,
+        map_table,
+    )
     from hana_ai.api.hana.migration import (
         Migration,
         MigrationEstimate,
@@ -22,29 +30,41 @@ if TYPE_CHECKING:
     from hana_ai.api.hana.tables import VectorTableInfo, list_tables
 
 _MODULES = {
+    "MapEstimate": "mapping.job",
+    "MapProgress": "mapping.job",
+    "MapResult": "mapping.job",
     "Migration": "migration",
     "MigrationEstimate": "migration",
     "MigrationProgress": "migration",
     "TableCheck": "checking",
     "VectorTableInfo": "tables",
+    "amap_table": "mapping.job",
     "check_table": "checking",
     "drop_replaced": "swapping",
+    "estimate_map": "mapping.job",
     "estimate_migration": "migration",
     "list_tables": "tables",
+    "map_table": "mapping.job",
     "migrate_table": "migration",
     "stamp_table": "ownership",
 }
 
 __all__ = [
+    "MapEstimate",
+    "MapProgress",
+    "MapResult",
     "Migration",
     "MigrationEstimate",
     "MigrationProgress",
     "TableCheck",
     "VectorTableInfo",
+    "amap_table",
     "check_table",
     "drop_replaced",
+    "estimate_map",
     "estimate_migration",
     "list_tables",
+    "map_table",
     "migrate_table",
     "stamp_table",
 ]

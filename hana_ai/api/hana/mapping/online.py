@@ -1,0 +1,122 @@
+"""A map that asks row by row, many at a time, through the limiter; answers are committed in batches.
+
+At most `batch_size` rows are under way or not yet committed at any moment: a process that is killed loses no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from threading import Event
+
+from hana_ai.api.chat_models import ChatTogetherAI
+from hana_ai.api.errors import (
+    TogetherAIAuthenticationError,
+    TogetherAIConnectionError,
+    TogetherAIModelNotFoundError,
+    TogetherAIPaymentRequiredError,
+    TogetherAIPermissionDeniedError,
+    TogetherAIRateLimitError,
+    TogetherAIRequestError,
+    TogetherAIServerError,
+    TogetherAITimeoutError,
+)
+from hana_ai.api.hana.mapping.result_table import ResultTable, Spent
+from hana_ai.api.hana.mapping.stages import Answer, Key
+from hana_ai.api.transport.call import Call
+
+_OF_ALL = (
+    TogetherAIAuthenticationError,
+    TogetherAIConnectionError,
+    TogetherAIModelNotFoundError,
+    TogetherAIPaymentRequiredError,
+    TogetherAIPermissionDeniedError,
+    TogetherAIRateLimitError,
+)
+"""What is wrong with every row alike: the run ends."""
+_MAYBE_OF_ALL = (TogetherAIServerError, TogetherAITimeoutError)
+"""What is the row's fault only if others are answered."""
+_MOST_SUSPECTS = 20
+
+
+class OnlineRun:
+    """One run over the rows that are missing.
+
+    Parameters
+    ----------
+    result : ResultTable
+    chat : ChatTogetherAI
+        What asks.
+    batch_size : int
+        Rows that may be lost.
+    told : callable
+        Called after each commit.
+    stop : threading.Event
+        Once it is set, no further row is asked.
+    """
+
+    def __init__(
+        self,
+        result: ResultTable,
+        chat: ChatTogetherAI,
+        batch_size: int,
+        told: Callable[[Spent], None],
+        stop: Event,
+    ) -> None:
+        self._result, self._chat, self._size, self._told, self._stop = result, chat, batch_size, told, stop
+        self.spent = Spent()
+        self._under_way: dict[int, Key] = {}
+        self._finished: list[tuple[Key, Answer]] = []
+        self._suspects: list[tuple[Key, Answer]] = []
+
+    def run(self) -> None:
+        """Ask about every row that is missing.
+
+        Raises
+        ------
+        TogetherAIRequestError
+            Of a kind that no row is to blame for, or of more rows in a row than one can believe.
+        TogetherAIBudgetExceededError
+            The budget is spent. What was answered until then is committed, in both cases.
+        """
+        limit = min(self._size, self._chat._limit)
+        try:
+            for position, reply in self._chat.transport.request_each(self._calls(), limit, self._recovers):
+                # One answer shows that what failed before was the rows' own fault.
+                self._finished += self._suspects
+                self._suspects.clear()
+                self._finished.append((self._under_way.pop(position), self._result.task.read(reply.data)))
+                if len(self._finished) >= self._size:
+                    self._commit()
+            self._finished += self._suspects
+            self._suspects.clear()
+        finally:
+            self._commit()
+
+    def _calls(self) -> Iterator[Call]:
+        task, columns = self._result.task, self._result.task.prompt.columns()
+        rows = self._result.source.rows(self._result.name, columns, self._size)
+        for position, (key, row) in enumerate(rows):
+            if self._stop.is_set():
+                return
+            if len(self._under_way) + len(self._finished) + len(self._suspects) >= self._size:
+                self._commit()
+            self._under_way[position] = key
+            yield self._chat._call(task.request(row))
+
+    def _recovers(self, position: int, error: TogetherAIRequestError) -> bool:
+        if isinstance(error, _OF_ALL):
+            return False
+        failed = (self._under_way.pop(position), self._result.task.failed(str(error)))
+        if not isinstance(error, _MAYBE_OF_ALL):
+            self._finished.append(failed)
+            return True
+        self._suspects.append(failed)
+        return len(self._suspects) <= min(_MOST_SUSPECTS, self._size)
+
+    def _commit(self) -> None:
+        finished, self._finished = self._finished, []
+        if finished:
+            self._result.write(finished)
+            for _, answer in finished:
+                self.spent.add(answer)
+            self._told(self.spent)
