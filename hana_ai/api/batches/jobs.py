@@ -362,7 +362,7 @@ class Batches:
                 raise TogetherAIInputError(
                     f"The batch {id} is {batch.status} ({batch.progress:g} %); wait for it first."
                 )
-            if batch.status == "FAILED" and not (batch.output_file_id or batch.error_file_id):
+            if batch.status == "FAILED" and batch.output_file_id is None:
                 raise TogetherAIRequestError(
                     f"the batch {id} failed: {batch.error or 'the server does not say why'}"
                 )
