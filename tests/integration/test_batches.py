@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +21,7 @@ from hana_ai.api.local.together import Refusal, ScriptedEngine
 from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.together_ai import TogetherAIClient
 from tests.conftest import PRICED, PRICED_CALL, ScriptedTogether, export
+from tests.integration.forked import forks
 
 CHAT = ScriptedEngine.CHAT
 
@@ -262,48 +261,26 @@ def test_what_batches_give_can_be_pickled() -> None:
 
 # --- killed ---
 
-_SUBMIT = """
-import sys
-from hana_ai.api.together_ai import TogetherAIClient
-client = TogetherAIClient()
-print("ready", flush=True)
-batches = client.batches.submit((f"question {n}" for n in range(200)))
-print(",".join(batch.id for batch in batches), flush=True)
-"""
 
-
-def _killed(count: int) -> Callable[[Any], Any]:
-    return pytest.mark.parametrize("seconds", [0.02 * (number + 1) for number in range(count)])
-
-
-def _submitted_though_killed(server: ScriptedTogether, seconds: float) -> None:
-    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", _SUBMIT], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    # The moment at which it is killed.
-    time.sleep(seconds)
-    process.kill()
-    process.communicate()
-    second = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _SUBMIT], capture_output=True, text=True, check=True
-    )
-    ids = second.stdout.splitlines()[1].split(",")
-    assert [batch.id for batch in server.batches.batches] == ids
-    TogetherAIClient().batches.wait(ids)
+def submitted_though_killed(server: ScriptedTogether, kills: int) -> None:
+    chance = random.Random(kills)
+    with forks(server.environment()) as started:
+        for _ in range(kills):
+            started.kill_after(chance.uniform(0.0, 0.6), "submit 200")
+    client = TogetherAIClient()
+    submitted = client.batches.submit(f"question {number}" for number in range(200))
+    client.batches.wait(submitted)
+    assert [batch.id for batch in server.batches.batches] == [batch.id for batch in submitted]
     assert sum(one.path == "/v1/chat/completions" for one in server.engine.posts) == 200
 
 
-@_killed(1)
-def test_a_process_that_is_killed_submits_nothing_twice(server: ScriptedTogether, seconds: float) -> None:
-    _submitted_though_killed(server, 10 * seconds)
+def test_a_process_that_is_killed_submits_nothing_twice(server: ScriptedTogether) -> None:
+    submitted_though_killed(server, 3)
 
 
 @pytest.mark.slow
-@_killed(20)
-def test_a_process_that_is_killed_at_twenty_moments_submits_nothing_twice(
-    server: ScriptedTogether, seconds: float
-) -> None:
-    _submitted_though_killed(server, seconds)
+def test_a_process_that_is_killed_twenty_times_submits_nothing_twice(server: ScriptedTogether) -> None:
+    submitted_though_killed(server, 20)
 
 
 @pytest.mark.slow

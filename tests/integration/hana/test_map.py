@@ -8,9 +8,6 @@ import os
 import pickle
 import random
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -33,6 +30,7 @@ from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import Received, Reply, ScriptedEngine
 from hana_ai.api.settings import TogetherAISettings
 from tests.conftest import PRICED, PRICED_CALL, ScriptedTogether, eventually, export
+from tests.integration.forked import forks
 from tests.integration.hana.conftest import rows
 
 CHAT = "/v1/chat/completions"
@@ -327,20 +325,7 @@ def test_the_stages_can_be_pickled() -> None:
 
 # --- killed ---
 
-MAP = Path(__file__).with_name("map.py")
 COUNT, BATCH = 300, 20
-
-
-def start(mode: str, local_hana: LocalHana, server: ScriptedTogether) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", str(MAP), mode, str(BATCH)],
-        env={**os.environ, **local_hana.environment(), **server.environment()},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
 
 
 def survives(
@@ -350,12 +335,9 @@ def survives(
     server.engine.on(CHAT, lambda request: Reply(text=request.body["messages"][-1]["content"], delay=0.02))
     server.batches.dials.line = 0.002
     chance = random.Random(kills)
-    for _ in range(kills):
-        process = start(mode, local_hana, server)
-        # The moment at which it is killed.
-        time.sleep(chance.uniform(0.0, 3.0 / kills + 0.2))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+    with forks({**local_hana.environment(), **server.environment()}) as started:
+        for _ in range(kills):
+            started.kill_after(chance.uniform(0.0, 0.6), f"map {mode} {BATCH}")
     wanted: dict[str, Any] = {"connection": connection, "prompt": PROMPT, "batch_size": BATCH}
     map_table("S", "R", **wanted, mode=mode)
     extra = sum(asked(server.engine).values()) - COUNT
@@ -372,7 +354,7 @@ def survives(
 def test_a_map_that_is_killed_gives_what_an_undisturbed_one_gives(
     local_hana: LocalHana, connection: dbapi.Connection, server: ScriptedTogether, mode: str
 ) -> None:
-    survives(1, mode, local_hana, connection, server)
+    survives(3, mode, local_hana, connection, server)
 
 
 @pytest.mark.slow

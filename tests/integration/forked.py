@@ -1,0 +1,90 @@
+"""Jobs in processes of their own, which may be killed: each line on standard input starts one.
+
+Everything is imported once, and each job is a fork: it begins at once, however slow the machine is.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def map_rows(mode: str, batch_size: str) -> None:
+    from hana_ai.api.hana import map_table
+    from hana_ai.api.hana.connections import connect
+
+    wanted = {"connection": connect(), "prompt": "Say {TEXT}", "mode": mode, "batch_size": int(batch_size)}
+    map_table("S", "R", **wanted)
+
+
+def submit(count: str) -> None:
+    from hana_ai.api.together_ai import TogetherAIClient
+
+    TogetherAIClient().batches.submit(f"question {number}" for number in range(int(count)))
+
+
+JOBS = {"map": map_rows, "submit": submit}
+
+
+def main() -> None:
+    import together  # noqa: F401 - for the jobs
+    from hdbcli import dbapi  # noqa: F401
+
+    import hana_ai.api.batches.jobs
+    import hana_ai.api.hana.mapping.job  # noqa: F401
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        name, *arguments = line.split()
+        if (child := os.fork()) == 0:
+            JOBS[name](*arguments)
+            os._exit(0)
+        print(child, flush=True)
+
+
+class Forks:
+    """Starts jobs."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def kill_after(self, seconds: float, job: str) -> None:
+        """Start a job and kill it at some moment, be it done or not."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(job, file=self._process.stdin, flush=True)
+        child = int(self._process.stdout.readline())
+        # The moment is the test's, not a time to wait for something.
+        time.sleep(seconds)
+        try:
+            os.kill(child, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        while Path(f"/proc/{child}").exists():
+            time.sleep(0.001)
+
+
+@contextmanager
+def forks(variables: Mapping[str, str]) -> Iterator[Forks]:
+    """A process that starts jobs with these environment variables."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", __file__],
+        env={**os.environ, **variables},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield Forks(process)
+
+
+if __name__ == "__main__":
+    main()
