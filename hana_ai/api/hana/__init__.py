@@ -10,6 +10,15 @@ from hana_ai.api import resolve_lazily
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hana_ai.api.hana.checking import TableCheck, check_table
+    from hana_ai.api.hana.ingest.job import (
+        IngestEstimate,
+        IngestInterrupted,
+        IngestResult,
+        estimate_ingest,
+        ingest_documents,
+    )
+    from hana_ai.api.hana.ingest.progress import IngestProgress
+    from hana_ai.api.hana.ingest.record_manager import HanaRecordManager
     from hana_ai.api.hana.migration import (
         Migration,
         MigrationEstimate,
@@ -22,6 +31,11 @@ if TYPE_CHECKING:
     from hana_ai.api.hana.tables import VectorTableInfo, list_tables
 
 _MODULES = {
+    "HanaRecordManager": "ingest.record_manager",
+    "IngestEstimate": "ingest.job",
+    "IngestInterrupted": "ingest.job",
+    "IngestProgress": "ingest.progress",
+    "IngestResult": "ingest.job",
     "Migration": "migration",
     "MigrationEstimate": "migration",
     "MigrationProgress": "migration",
@@ -29,13 +43,20 @@ _MODULES = {
     "VectorTableInfo": "tables",
     "check_table": "checking",
     "drop_replaced": "swapping",
+    "estimate_ingest": "ingest.job",
     "estimate_migration": "migration",
+    "ingest_documents": "ingest.job",
     "list_tables": "tables",
     "migrate_table": "migration",
     "stamp_table": "ownership",
 }
 
 __all__ = [
+    "HanaRecordManager",
+    "IngestEstimate",
+    "IngestInterrupted",
+    "IngestProgress",
+    "IngestResult",
     "Migration",
     "MigrationEstimate",
     "MigrationProgress",
@@ -43,7 +64,9 @@ __all__ = [
     "VectorTableInfo",
     "check_table",
     "drop_replaced",
+    "estimate_ingest",
     "estimate_migration",
+    "ingest_documents",
     "list_tables",
     "migrate_table",
     "stamp_table",
