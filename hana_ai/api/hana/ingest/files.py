@@ -24,6 +24,11 @@ CONVERTED = frozenset(
 
 MARKDOWN = frozenset((".md", ".markdown", ".mdx")) | CONVERTED
 
+_BEGINNINGS = {
+    ".pdf": b"%PDF",
+    **dict.fromkeys((".docx", ".pptx", ".xlsx", ".epub"), b"PK"),
+    **dict.fromkeys((".xls", ".msg"), b"\xd0\xcf\x11\xe0"),
+}
 _BLOCK = 1 << 20
 _SAMPLE = 1 << 18
 _MARKS = (
@@ -163,15 +168,17 @@ def encoding_of(path: Path) -> str:
         for mark, encoding in _MARKS:
             if start.startswith(mark):
                 return encoding
-        if b"\0" not in start and _is_utf8(start, file):
+        if b"\0" in start:
+            raise UnreadableError(f"neither text nor a known document format ({path.suffix or 'no ending'})")
+        if _is_utf8(start, file):
             return "utf-8"
     try:
         from charset_normalizer import from_bytes
     except ModuleNotFoundError as exc:
         raise UnreadableError(f"neither UTF-8 nor a known format; to guess encodings: {_INSTALL}") from exc
     best = from_bytes(start).best() if start else None
-    if best is None or (b"\0" in start and not best.encoding.startswith("utf")):
-        raise UnreadableError(f"neither text nor a known document format ({path.suffix or 'no ending'})")
+    if best is None:
+        raise UnreadableError("in no encoding that is known")
     return best.encoding
 
 
@@ -214,12 +221,23 @@ def _converter() -> Any:
 
 
 def _converted(path: Path) -> str:
+    suffix = path.suffix.lower()
+    with path.open("rb") as file:
+        start = file.read(8)
+    if suffix in _BEGINNINGS and not start.startswith(_BEGINNINGS[suffix]):
+        # The converter would take it for plain text.
+        raise UnreadableError("damaged, or not what its name says")
     converter = _converter()
     try:
-        return str(converter.convert_local(str(path)).text_content)
+        text = str(converter.convert_local(str(path)).text_content)
     # What the libraries behind it raise for a damaged file has no common class; the run's summary names each.
     except Exception as exc:
         raise UnreadableError(f"damaged, or not what its name says: {_one_line(exc)}") from exc
+    if suffix in _BEGINNINGS and text.encode("utf-8", "replace").startswith(_BEGINNINGS[suffix]):
+        raise UnreadableError("damaged, or not what its name says")
+    if suffix == ".pdf" and not text.strip():
+        raise UnreadableError("no text in it; pages that are pictures are not read")
+    return text
 
 
 def _one_line(exc: BaseException) -> str:

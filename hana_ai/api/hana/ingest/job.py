@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -207,8 +208,9 @@ def ingest_documents(
     >>> print(done.progress.rows, done.progress.cost_usd, done.problems)
     """
     connections = Connections.of(getattr(connection, "connection", connection), connect)
-    job = _Job.of(source, table, connections, embedding, IngestOptions(**options))
-    return job.run(sync=sync, hnsw=hnsw, on_progress=on_progress)
+    with closing(connections):
+        job = _Job.of(source, table, connections, embedding, IngestOptions(**options))
+        return job.run(sync=sync, hnsw=hnsw, on_progress=on_progress)
 
 
 def estimate_ingest(
@@ -231,7 +233,8 @@ def estimate_ingest(
         As for `ingest_documents`.
     """
     connections = Connections.of(getattr(connection, "connection", connection), connect)
-    return _Job.of(source, table, connections, embedding, IngestOptions(**options)).estimate()
+    with closing(connections):
+        return _Job.of(source, table, connections, embedding, IngestOptions(**options)).estimate()
 
 
 @dataclass
