@@ -357,7 +357,7 @@ class _Job:
                     chunks, letters = chunks + 1, letters + len(chunk.text)
                     requests += sum(1 for _ in batcher.add(chunk))
             except UnreadableError as exc:
-                reader.unreadable([(document.place, document.source, str(exc))])
+                reader.unreadable([(document.place, document.source, str(exc))], recorded=document.recorded)
             else:
                 documents += 1
         requests += sum(1 for _ in batcher.flush())

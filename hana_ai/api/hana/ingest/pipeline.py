@@ -147,7 +147,7 @@ class Pipeline:
             return True
         self._writer.end(document)
         self._closed([document])
-        self._reader.unreadable([(document.place, document.source, reason)])
+        self._reader.unreadable([(document.place, document.source, reason)], recorded=document.recorded)
         return False
 
     def _send(self, batch: Batch) -> bool:

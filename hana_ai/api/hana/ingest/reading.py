@@ -136,14 +136,18 @@ class Reader:
         unreadable: list[tuple[str, str, str]],
         states: Mapping[str, object],
     ) -> None:
-        # What cannot be read now is no reason to remove what was read before.
-        self._known.touch([*same, *failed, *(failure[0] for failure in unreadable if failure[0] in states)])
+        self._known.touch([*same, *failed])
         self._known.touch_failed(failed)
         self._counter.add(unchanged=len(same), failed=len(failed), documents=len(same) + len(failed))
-        self.unreadable(unreadable)
+        for recorded in (True, False):
+            part = [failure for failure in unreadable if (failure[0] in states) is recorded]
+            self.unreadable(part, recorded=recorded)
 
-    def unreadable(self, failures: list[tuple[str, str, str]]) -> None:
+    def unreadable(self, failures: list[tuple[str, str, str]], *, recorded: bool) -> None:
         """Name and count what cannot be read: place, source and reason."""
+        if recorded:
+            # What cannot be read now is no reason to remove what was read before.
+            self._known.touch([failure[0] for failure in failures])
         for _, source, reason in failures:
             self._counter.problem(source, reason)
         self._counter.add(unreadable=len(failures), documents=len(failures))
