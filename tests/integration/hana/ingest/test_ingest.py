@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from hdbcli import dbapi
 from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.indexing import index
 
 from hana_ai.api.embeddings import TogetherAIEmbeddings
@@ -375,3 +377,15 @@ def test_the_log_is_quiet(tmp_path: Path, ingest: Ingest, caplog: pytest.LogCapt
     with caplog.at_level(logging.INFO):
         ingest(write_files(tmp_path, 3))
     assert [record for record in caplog.records if record.name.startswith("hana_ai.api.hana.ingest")] == []
+
+
+def test_memory_does_not_depend_on_the_size_of_the_corpus(ingest: Ingest) -> None:
+    peaks = []
+    for count in (200, 600, 2_000):
+        given = (Document(f"text {number} " * 20, id=str(number)) for number in range(count))
+        tracemalloc.start()
+        done = ingest(given, f"T{count}", embedding=DeterministicFakeEmbedding(size=32), window=256)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert done.progress.rows == count
+    assert peaks[2] < 1.2 * peaks[1], peaks
