@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks import chat, embeddings, hana, imports, memory, streams
+from benchmarks import chat, embeddings, hana, imports, ingest, memory, streams
 from benchmarks.case import Case
 
 CASES: Mapping[str, Case] = {
-    case.name: case for module in (chat, streams, embeddings, imports, memory, hana) for case in module.CASES
+    case.name: case
+    for module in (chat, streams, embeddings, imports, memory, hana, ingest)
+    for case in module.CASES
 }

@@ -105,3 +105,9 @@ class AsyncPoster:
         async with self._session.post(self._address, data=body) as response:
             read: bytes = await response.read()
             return read
+
+    async def close(self) -> None:
+        """Close the session."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None

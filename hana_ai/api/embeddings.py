@@ -25,6 +25,7 @@ from hana_ai.api.langchain.embedding_job import (
     VectorCache,
     check_texts,
 )
+from hana_ai.api.langchain.packed_vectors import Pack, PackedJob, PackedVectors
 
 if TYPE_CHECKING:
     from hana_ai.api.settings import TogetherAISettings
@@ -231,12 +232,26 @@ class TogetherAIEmbeddings(ClientFields, Serializable, Embeddings):
                             await cache.awrite(job.space, vectors)
         return job.result()
 
+    def _embed_packed(self, texts: Iterable[str], pack: Pack) -> PackedVectors:
+        """Embed documents into the binary form that `pack` gives; no cache is asked. Raises as `_embed`."""
+        checked, model = check_texts(texts, self.on_empty), self._resolve_model()
+        if not checked:
+            return PackedVectors([], 0, 0)
+        rules = self._rules(model, {})
+        job = PackedJob(pack, checked, rules, size=self._size, widths=self._widths, on_usage=self.on_usage)
+        with job.naming_texts():
+            while job.begin_round():
+                with closing(self.transport.request_each(self._calls(job), self._limit, job.recover)) as replies:
+                    for position, reply in replies:
+                        job.take(position, reply)
+        return job.packed()
+
     @property
     def _vector_cache(self) -> VectorCache | None:
         return self.cache if isinstance(self.cache, VectorCache) else None
 
-    def _job(self, texts: list[str], model: str, options: _Options) -> EmbeddingJob:
-        rules = EmbeddingRules(
+    def _rules(self, model: str, options: _Options) -> EmbeddingRules:
+        return EmbeddingRules(
             model=model,
             batch_size=self.batch_size or 1,
             prefix=options.get("prefix", self.document_prefix),
@@ -245,9 +260,11 @@ class TogetherAIEmbeddings(ClientFields, Serializable, Embeddings):
             context_length=self.context_length,
             parameters=merged_body({"dimensions": self.dimensions}, self.model_kwargs, self.extra_body),
         )
+
+    def _job(self, texts: list[str], model: str, options: _Options) -> EmbeddingJob:
         return EmbeddingJob(
             texts,
-            rules,
+            self._rules(model, options),
             size=self._size,
             widths=self._widths,
             on_usage=self.on_usage,

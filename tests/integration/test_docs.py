@@ -34,7 +34,7 @@ def names(pages: list[Path]) -> list[str]:
 
 
 # Their examples are run by tests/integration/hana/test_docs_with_hana.py.
-WITH_A_DATABASE = ("map.md", "tables.md", "toolkit.md", "vector-stores.md")
+WITH_A_DATABASE = ("ingest.md", "map.md", "tables.md", "toolkit.md", "vector-stores.md")
 WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page.name not in WITH_A_DATABASE]
 
 

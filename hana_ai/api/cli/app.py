@@ -19,6 +19,7 @@ from .batches import batches
 from .configuration import config
 from .console import Problem
 from .endpoints import adapters, endpoints
+from .ingest_arguments import IngestArguments
 from .mapping import map_rows
 from .serve import serve
 
@@ -70,6 +71,28 @@ def demo(
     from .demo import run_demo
 
     return run_demo(folder, questions=question, interactive=not no_input and sys.stdin.isatty())
+
+
+@app.command
+def ingest(
+    source: str,
+    table: str,
+    /,
+    *,
+    options: Annotated[IngestArguments | None, Parameter(name="*")] = None,
+) -> int:
+    """Embed documents or rows into a vector table of SAP HANA; run it again to go on, or after they have changed.
+
+    Parameters
+    ----------
+    source
+        A file, a folder, a Parquet file, hana:TABLE, or a query in quotation marks.
+    table
+        The vector table; made if there is none.
+    """
+    from .ingest import ingest_source
+
+    return ingest_source(source, table, options or IngestArguments())
 
 
 _Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, for programs.")]

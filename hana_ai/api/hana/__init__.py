@@ -10,6 +10,15 @@ from hana_ai.api import resolve_lazily
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hana_ai.api.hana.checking import TableCheck, check_table
+    from hana_ai.api.hana.ingest.job import (
+        IngestEstimate,
+        IngestInterrupted,
+        IngestResult,
+        estimate_ingest,
+        ingest_documents,
+    )
+    from hana_ai.api.hana.ingest.progress import IngestProgress
+    from hana_ai.api.hana.ingest.record_manager import HanaRecordManager
     from hana_ai.api.hana.mapping.job import (
         MapEstimate,
         MapProgress,
@@ -30,6 +39,11 @@ if TYPE_CHECKING:
     from hana_ai.api.hana.tables import VectorTableInfo, list_tables
 
 _MODULES = {
+    "HanaRecordManager": "ingest.record_manager",
+    "IngestEstimate": "ingest.job",
+    "IngestInterrupted": "ingest.job",
+    "IngestProgress": "ingest.progress",
+    "IngestResult": "ingest.job",
     "MapEstimate": "mapping.job",
     "MapProgress": "mapping.job",
     "MapResult": "mapping.job",
@@ -41,8 +55,10 @@ _MODULES = {
     "amap_table": "mapping.job",
     "check_table": "checking",
     "drop_replaced": "swapping",
+    "estimate_ingest": "ingest.job",
     "estimate_map": "mapping.job",
     "estimate_migration": "migration",
+    "ingest_documents": "ingest.job",
     "list_tables": "tables",
     "map_table": "mapping.job",
     "migrate_table": "migration",
@@ -50,6 +66,11 @@ _MODULES = {
 }
 
 __all__ = [
+    "HanaRecordManager",
+    "IngestEstimate",
+    "IngestInterrupted",
+    "IngestProgress",
+    "IngestResult",
     "MapEstimate",
     "MapProgress",
     "MapResult",
@@ -61,8 +82,10 @@ __all__ = [
     "amap_table",
     "check_table",
     "drop_replaced",
+    "estimate_ingest",
     "estimate_map",
     "estimate_migration",
+    "ingest_documents",
     "list_tables",
     "map_table",
     "migrate_table",

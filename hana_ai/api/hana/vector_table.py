@@ -111,6 +111,21 @@ class VectorTable(HanaDB):
         assert self._ownership is not None
         return self._ownership
 
+    @property
+    def ownership(self) -> Ownership:
+        """Whose the table is."""
+        return self._owned
+
+    @property
+    def connections(self) -> Connections:
+        """The connections that it works with."""
+        return self._connections
+
+    @property
+    def table_ref(self) -> str:
+        """The table, for SQL."""
+        return self._table_ref
+
     def _create_table(self) -> None:
         width = max(self.vector_column_length, 0)
         if not self.use_internal_embeddings:

@@ -409,6 +409,11 @@ class EmbeddingJob:
                 hint="Vectors of different widths can't be compared or stored in one column.",
             )
 
+    @property
+    def usage(self) -> dict[str, int] | None:
+        """Token counts, added over all replies; None when one had none."""
+        return dict(_NO_TOKENS) if self.cached else sum_token_counts(self._usages)
+
     def result(self) -> EmbeddingResult:
         """The vectors of all texts, after the last round."""
         vectors = self._vectors
@@ -422,8 +427,7 @@ class EmbeddingJob:
             for place in self._places:
                 vectors.append(list(self._vectors[place]) if place in seen else self._vectors[place])
                 seen.add(place)
-        usage = dict(_NO_TOKENS) if self.cached else sum_token_counts(self._usages)
-        return EmbeddingResult(vectors, usage, self.rules.model, self._request_ids)
+        return EmbeddingResult(vectors, self.usage, self.rules.model, self._request_ids)
 
 
 def _encodable(text: str) -> bool:

@@ -1,0 +1,182 @@
+"""`hana-ai-together ingest`: documents or rows into a vector table, with live progress."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from hana_ai.api.settings import TogetherAISettings
+
+from .console import Problem, console, dollars
+from .vector_stores import hana_connection
+
+if TYPE_CHECKING:
+    from hana_ai.api.hana.ingest.job import IngestEstimate, IngestResult
+    from hana_ai.api.hana.ingest.progress import IngestProgress
+
+    from .ingest_arguments import IngestArguments
+
+_BETWEEN_LINES = 10.0
+"""Seconds between two lines of progress where nobody watches."""
+_MOST_SHOWN = 10
+_INTERRUPTED = 130
+
+
+def ingest_source(source: str, table: str, arguments: IngestArguments) -> int:
+    """Ingest, or estimate it; returns the exit status: 1 if documents could not be read or embedded.
+
+    Raises
+    ------
+    Problem
+        The database refuses.
+    """
+    from hana_ai.api.embeddings import TogetherAIEmbeddings
+    from hana_ai.api.hana.connections import connect
+    from hana_ai.api.hana.ingest.job import WINDOW, IngestInterrupted, estimate_ingest, ingest_documents
+
+    settings = TogetherAISettings()
+    embedding = TogetherAIEmbeddings(model=arguments.model)
+    wanted: dict[str, Any] = {
+        "embedding": embedding,
+        "connect": lambda: connect(settings),
+        "schema": arguments.schema or "",
+        "name": arguments.name,
+        "text_columns": arguments.text,
+        "key_columns": arguments.key,
+        "metadata_columns": arguments.metadata,
+        "chunk_tokens": arguments.chunk_tokens,
+        "overlap_tokens": arguments.overlap_tokens,
+        "vector_type": "HALF_VECTOR" if arguments.half else "REAL_VECTOR",
+        "writers": arguments.writers,
+        "window": WINDOW if arguments.window is None else arguments.window,
+        "retry_failed": arguments.retry_failed,
+    }
+    with _database(settings) as connection:
+        if arguments.dry_run:
+            return _tell_estimate(estimate_ingest(source, table, connection, **wanted))
+        try:
+            with _shown() as show:
+                done = ingest_documents(
+                    source,
+                    table,
+                    connection,
+                    sync=arguments.sync,
+                    hnsw=arguments.hnsw,
+                    on_progress=show,
+                    **wanted,
+                )
+        except IngestInterrupted as exc:
+            _tell_result(exc.result)
+            console().print("Stopped. What was sent is written. To go on, run the same command again:")
+            console().print(f"  hana-ai-together {shlex.join(sys.argv[1:])}", soft_wrap=True)
+            return _INTERRUPTED
+    return _tell_result(done)
+
+
+@contextmanager
+def _database(settings: TogetherAISettings) -> Iterator[Any]:
+    with hana_connection(settings) as connection:
+        from hdbcli import dbapi  # type: ignore[import-untyped]
+
+        try:
+            yield connection
+        except dbapi.Error as exc:
+            raise Problem(f"SAP HANA refused: {exc.errortext}") from exc
+
+
+# --- progress ---
+
+
+@contextmanager
+def _shown() -> Iterator[Callable[[IngestProgress], None]]:
+    """What shows progress: one line that changes at a terminal and in notebooks, else a line now and then."""
+    from rich.live import Live
+    from rich.text import Text
+
+    out = console()
+    if not (out.is_terminal or out.is_jupyter):
+        yield _Lines()
+        return
+    with Live(Text(""), console=out, transient=True, auto_refresh=False) as live:
+        yield lambda now: live.update(Text(describe(now)), refresh=True)
+
+
+class _Lines:
+    """Prints a line when some time has passed, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, now: IngestProgress) -> None:
+        if time.monotonic() - self._last >= _BETWEEN_LINES:
+            self._last = time.monotonic()
+            print(describe(now), flush=True)
+
+
+def describe(now: IngestProgress) -> str:
+    """Progress in one line."""
+    total = "" if now.total is None else f" of {now.total:,}"
+    parts = [
+        f"{now.documents:,}{total} documents",
+        f"{now.rows:,} rows",
+        f"{now.tokens:,} tokens",
+        dollars(now.cost_usd)
+        + (f" of about {dollars(now.cost_expected_usd)}" if now.cost_expected_usd is not None else ""),
+        f"{now.rows_per_second:,.0f} rows/s",
+    ]
+    if now.seconds_left is not None:
+        parts.append(f"{_clock(now.seconds_left)} left")
+    return ", ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+# --- what it tells at the end ---
+
+
+def _tell_estimate(found: IngestEstimate) -> int:
+    out = console()
+    out.print(f"{found.corpus} to {found.table}, with {found.model}:")
+    out.print(f"  {found.documents:,} documents, {found.unchanged:,} of them in the table as they are")
+    out.print(
+        f"  {found.chunks:,} chunks of {found.to_write:,} documents to embed: about {found.tokens:,} tokens, "
+        f"{dollars(found.cost_usd)}, {_clock(found.seconds)} or more"
+    )
+    _tell_problems(found.problems, len(found.problems))
+    out.print("Nothing was written.")
+    return 0
+
+
+def _tell_result(done: IngestResult) -> int:
+    out, now = console(), done.progress
+    out.print(
+        f"{done.table}: {now.rows:,} rows of {now.written:,} documents written in {_clock(now.seconds)}, "
+        f"{now.tokens:,} tokens, {dollars(now.cost_usd)}, {now.rows_per_second:,.0f} rows/s."
+    )
+    out.print(f"Unchanged: {now.unchanged:,} documents. Removed: {done.removed:,}.")
+    if now.duplicates:
+        out.print(f"Left out: {now.duplicates:,} documents whose name came a second time.")
+    if done.index:
+        out.print("The vector index was made.")
+    bad = now.unreadable + now.failed
+    _tell_problems(done.problems, bad)
+    return 1 if bad else 0
+
+
+def _tell_problems(problems: tuple[tuple[str, str], ...], count: int) -> None:
+    if not count:
+        return
+    out = console()
+    out.print(f"Not in the table: {count:,} documents.")
+    for source, reason in problems[:_MOST_SHOWN]:
+        out.print(f"  {source}: {reason}", markup=False, soft_wrap=True)
+    if count > _MOST_SHOWN:
+        out.print(f"  and {count - _MOST_SHOWN:,} more: SELECT * FROM HANA_AI_TOGETHER_INGEST_ERRORS")

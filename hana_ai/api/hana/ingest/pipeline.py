@@ -1,0 +1,227 @@
+"""The stages of an ingest on one machine: threads that read, embed and write, with bounded queues between them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from queue import Empty, Full, Queue
+from typing import TypeVar
+
+from hana_ai.api.hana.ingest.documents import SourceDocument, Unreadable, UnreadableError
+from hana_ai.api.hana.ingest.embedding import Embedder
+from hana_ai.api.hana.ingest.reading import Reader
+from hana_ai.api.hana.ingest.work import Batch, Batcher, OpenDocument, Window
+from hana_ai.api.hana.ingest.writing import MOST_ROWS, Writer
+
+_POLL = 0.05
+_TELL = 0.25
+
+_T = TypeVar("_T")
+_Arrived = Batch | OpenDocument
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is under way at a time."""
+
+    request_texts: int
+    """Texts in a request of embeddings."""
+    window: int
+    """Texts that are sent, but not committed."""
+    requests: int
+    """Requests at a time."""
+    writers: int
+    """Connections that write."""
+
+
+class Pipeline:
+    """One run over one source; `run` may be called once.
+
+    Parameters
+    ----------
+    reader, embedder, writer
+        The stages.
+    sizes : Sizes
+    """
+
+    def __init__(self, reader: Reader, embedder: Embedder, writer: Writer, sizes: Sizes) -> None:
+        self._reader = reader
+        self._embedder = embedder
+        self._writer = writer
+        self._sizes = sizes
+        self._to_embed: Queue[Batch] = Queue(sizes.requests)
+        self._to_write: Queue[_Arrived] = Queue(max(64, 2 * sizes.requests))
+        self._window = Window(sizes.window)
+        self._stop = threading.Event()
+        self._read = threading.Event()
+        self._embedded = threading.Event()
+        self._errors: list[BaseException] = []
+        self._open: set[str] = set()
+        self._open_lock = threading.Lock()
+
+    def run(self, source: Iterable[SourceDocument | Unreadable], tell: Callable[[], None]) -> None:
+        """Do all that there is to do; `tell` is called in this thread a few times a second.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            After what was under way has been written. A second one leaves at once.
+        Exception
+            The first of any stage; what was committed before stays.
+        """
+        sizes = self._sizes
+        reader = self._start("read", self._reading, source)
+        embedders = [self._start(f"embed-{number}", self._embedding) for number in range(sizes.requests)]
+        writers = [self._start(f"write-{number}", self._writing) for number in range(sizes.writers)]
+        try:
+            self._wait([reader], tell)
+            self._read.set()
+            self._wait(embedders, tell)
+            self._embedded.set()
+            self._wait(writers, tell)
+        except BaseException:
+            # What is sent has been paid for: it is written, unless somebody asks a second time.
+            self.stop()
+            self._wait([reader, *embedders], tell)
+            self._embedded.set()
+            self._wait(writers, tell)
+            raise
+        if self._errors:
+            raise self._errors[0]
+
+    def stop(self) -> None:
+        """Read and send no more; what is under way is written."""
+        self._stop.set()
+        self._read.set()
+        self._window.close()
+
+    def _start(self, name: str, work: Callable[..., None], *arguments: object) -> threading.Thread:
+        thread = threading.Thread(
+            target=self._guarded, args=(work, *arguments), name=f"ingest-{name}", daemon=True
+        )
+        thread.start()
+        return thread
+
+    def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
+        try:
+            work(*arguments)
+        except BaseException as exc:  # noqa: BLE001 - it is raised again, in another thread
+            self._errors.append(exc)
+            self.stop()
+
+    @staticmethod
+    def _wait(threads: list[threading.Thread], tell: Callable[[], None]) -> None:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(_TELL)
+                tell()
+
+    # --- the stages ---
+
+    def _reading(self, source: Iterable[SourceDocument | Unreadable]) -> None:
+        batcher = Batcher(self._sizes.request_texts)
+        for document, content in self._reader.documents(source, self._is_open):
+            if self._stop.is_set():
+                return
+            with self._open_lock:
+                self._open.add(document.place)
+            try:
+                for chunk in self._reader.chunks(document, content):
+                    self._writer.begin(document)
+                    for batch in batcher.add(chunk):
+                        if not self._send(batch):
+                            return
+            except UnreadableError as exc:
+                if not self._unreadable(document, str(exc)):
+                    continue
+            if self._writer.end(document) and not self._put(self._to_write, document):
+                return
+        for batch in batcher.flush():
+            self._send(batch)
+
+    def _unreadable(self, document: OpenDocument, reason: str) -> bool:
+        """Whether chunks of it are under way, so that it has to be taken back."""
+        if document.chunks:
+            document.problem = reason
+            return True
+        self._writer.end(document)
+        self._closed([document])
+        self._reader.unreadable([(document.place, document.source, reason)], recorded=document.recorded)
+        return False
+
+    def _send(self, batch: Batch) -> bool:
+        return self._window.enter(len(batch.chunks)) and self._put(self._to_embed, batch)
+
+    def _embedding(self) -> None:
+        while True:
+            batch = self._take(self._to_embed, self._read)
+            if batch is None or self._stop.is_set():
+                return
+            made = self._embedder([chunk.text for chunk in batch.chunks])
+            batch.width, batch.counted = made.width, made.tokens
+            for position, chunk in enumerate(batch.chunks):
+                chunk.vector = made.vectors[position]
+                if position in made.reasons:
+                    chunk.document.problem = made.reasons[position]
+            self._put(self._to_write, batch, anyway=True)
+
+    def _writing(self) -> None:
+        complete: list[OpenDocument] = []
+        while True:
+            first = None if complete else self._take(self._to_write, self._embedded)
+            if first is None and not complete:
+                return
+            batches: list[Batch] = []
+            rows = 0
+            arrived: _Arrived | None = first
+            while arrived is not None:
+                if isinstance(arrived, Batch):
+                    batches.append(arrived)
+                    rows += len(arrived.chunks)
+                else:
+                    complete.append(arrived)
+                arrived = self._next() if rows < MOST_ROWS and len(complete) < MOST_ROWS else None
+            left = self._writer.write(batches, complete)
+            self._closed([*complete, *(chunk.document for batch in batches for chunk in batch.chunks)])
+            self._window.leave(rows)
+            complete = left
+
+    def _next(self) -> _Arrived | None:
+        try:
+            return self._to_write.get_nowait()
+        except Empty:
+            return None
+
+    # --- documents that are open ---
+
+    def _is_open(self, place: str) -> bool:
+        with self._open_lock:
+            return place in self._open
+
+    def _closed(self, documents: Iterable[OpenDocument]) -> None:
+        with self._open_lock:
+            self._open.difference_update(document.place for document in documents if document.waiting == 0)
+
+    # --- queues that end ---
+
+    def _put(self, queue: Queue[_T], item: _T, *, anyway: bool = False) -> bool:
+        """Hand something on; False if the run was stopped, unless it must arrive `anyway`."""
+        while True:
+            try:
+                queue.put(item, timeout=_POLL)
+            except Full:
+                if self._stop.is_set() and (not anyway or self._errors):
+                    return False
+            else:
+                return True
+
+    def _take(self, queue: Queue[_T], last: threading.Event) -> _T | None:
+        """The next; None once `last` is set and there is no more, or the run has failed."""
+        while True:
+            ended = last.is_set()
+            try:
+                return queue.get(timeout=_POLL)
+            except Empty:
+                if ended:
+                    return None

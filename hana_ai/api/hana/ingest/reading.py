@@ -1,0 +1,179 @@
+"""The first stage: what of a source is new, as chunks to be embedded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import PurePath
+from typing import Protocol
+
+from hana_ai.api.hana.ingest.documents import (
+    SourceDocument,
+    Unreadable,
+    UnreadableError,
+    chunk_id,
+    fingerprint_of,
+    place,
+    place_of,
+)
+from hana_ai.api.hana.ingest.files import MARKDOWN
+from hana_ai.api.hana.ingest.progress import Counter
+from hana_ai.api.hana.ingest.splitting import Splitter
+from hana_ai.api.hana.ingest.work import Chunk, OpenDocument
+
+AT_ONCE = 256
+"""Documents that are looked up together."""
+
+_Found = tuple[str, str, SourceDocument]
+"""Place, fingerprint and the document."""
+
+
+class Known(Protocol):
+    """What the database knows of documents."""
+
+    @property
+    def started(self) -> float:
+        """When this run began, by the database's clock."""
+
+    def states(self, places: list[str]) -> dict[str, tuple[str, float]]:
+        """The states of those that are recorded, and when each was met last."""
+
+    def ids_at(self, place: str) -> set[str]:
+        """The ids of a document's rows."""
+
+    def touch(self, places: list[str]) -> None:
+        """Documents are still there, as they were."""
+
+    def touch_failed(self, places: list[str]) -> None:
+        """Documents still cannot be embedded."""
+
+    def unreadable(self, failures: list[tuple[str, str, str]]) -> None:
+        """Place, source and reason of what cannot be read."""
+
+
+class Reader:
+    """Finds the documents of a source that are new or changed.
+
+    Parameters
+    ----------
+    corpus : str
+        What tells the rows of several sources in a table apart.
+    model : str
+    splitter : Splitter
+    known : Known
+    counter : Counter
+    retry_failed : bool
+        Whether to try those again that could not be embedded.
+    """
+
+    def __init__(
+        self,
+        corpus: str,
+        model: str,
+        splitter: Splitter,
+        known: Known,
+        counter: Counter,
+        *,
+        retry_failed: bool = False,
+    ) -> None:
+        self._corpus = corpus
+        self._model = model
+        self._splitter = splitter
+        self._known = known
+        self._counter = counter
+        self._retry_failed = retry_failed
+        self._recipe = f"{model} {splitter.recipe}"
+
+    def documents(
+        self, source: Iterable[SourceDocument | Unreadable], under_way: Callable[[str], bool] = lambda _: False
+    ) -> Iterator[tuple[OpenDocument, SourceDocument]]:
+        """Yield the documents that have to be embedded; `under_way` tells whether one of this place is already."""
+        given = iter(source)
+        while group := list(islice(given, AT_ONCE)):
+            found, unreadable = self._recognized(group, under_way)
+            states = self._known.states([*found, *(failure[0] for failure in unreadable)])
+            same, failed, new = [], [], []
+            for key, (_, fingerprint, document) in found.items():
+                state, met = states.get(key, ("", 0.0))
+                if met >= self._known.started:
+                    self._counter.add(duplicates=1, documents=1)
+                elif state == fingerprint:
+                    same.append(key)
+                elif state == f"!{fingerprint}" and not self._retry_failed:
+                    failed.append(key)
+                    self._counter.problem(document.source, "could not be embedded in an earlier run")
+                else:
+                    new.append((key, fingerprint, document))
+            self._tell(same, failed, unreadable, states)
+            for key, fingerprint, document in new:
+                old = self._known.ids_at(key) if key in states else set()
+                yield OpenDocument(key, document.source, fingerprint, key in states, old), document
+
+    def _recognized(
+        self, group: list[SourceDocument | Unreadable], under_way: Callable[[str], bool]
+    ) -> tuple[dict[str, _Found], list[tuple[str, str, str]]]:
+        found: dict[str, _Found] = {}
+        unreadable: list[tuple[str, str, str]] = []
+        for item in group:
+            if isinstance(item, Unreadable):
+                unreadable.append((place(self._corpus, item.source), item.source, item.reason))
+                continue
+            key = place_of(self._corpus, item)
+            if key in found or under_way(key):
+                self._counter.add(duplicates=1, documents=1)
+                continue
+            try:
+                found[key] = (key, fingerprint_of(item, self._recipe), item)
+            except UnreadableError as exc:
+                unreadable.append((key, item.source, str(exc)))
+        return found, unreadable
+
+    def _tell(
+        self,
+        same: list[str],
+        failed: list[str],
+        unreadable: list[tuple[str, str, str]],
+        states: Mapping[str, object],
+    ) -> None:
+        self._known.touch([*same, *failed])
+        self._known.touch_failed(failed)
+        self._counter.add(unchanged=len(same), failed=len(failed), documents=len(same) + len(failed))
+        for recorded in (True, False):
+            part = [failure for failure in unreadable if (failure[0] in states) is recorded]
+            self.unreadable(part, recorded=recorded)
+
+    def unreadable(self, failures: list[tuple[str, str, str]], *, recorded: bool) -> None:
+        """Name and count what cannot be read: place, source and reason."""
+        if recorded:
+            # What cannot be read now is no reason to remove what was read before.
+            self._known.touch([failure[0] for failure in failures])
+        for _, source, reason in failures:
+            self._counter.problem(source, reason)
+        self._counter.add(unreadable=len(failures), documents=len(failures))
+        self._known.unreadable(failures)
+
+    def chunks(self, document: OpenDocument, content: SourceDocument) -> Iterator[Chunk]:
+        """Yield the chunks of a document that have no row yet; the others are remembered.
+
+        Raises
+        ------
+        UnreadableError
+            It cannot be read.
+        """
+        markdown = PurePath(content.source).suffix.lower() in MARKDOWN
+        metadata = dict(content.metadata)
+        for text in content.texts():
+            for part in self._splitter.split(text, markdown=markdown):
+                chunk = self._chunk(document, part, metadata)
+                document.chunks += 1
+                if chunk.id in document.old:
+                    document.old.discard(chunk.id)
+                    document.kept.append((chunk.metadata, chunk.id))
+                else:
+                    yield chunk
+
+    def _chunk(self, document: OpenDocument, text: str, metadata: dict[str, object]) -> Chunk:
+        position = document.chunks
+        own = json.dumps({**metadata, "chunk": position}, default=str)
+        return Chunk(document, chunk_id(document.place, position, text, self._model), text, own)

@@ -1,0 +1,223 @@
+"""The table that is filled, and the tables of records and errors beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+from hana_ai.api.hana.connections import transaction
+from hana_ai.api.hana.embedding import model_name
+from hana_ai.api.hana.ingest.documents import rows_of
+from hana_ai.api.hana.ingest.record_manager import (
+    LONGEST_GROUP,
+    LONGEST_KEY,
+    HanaRecordManager,
+    has_table,
+    make_table,
+)
+from hana_ai.api.hana.ingest.record_manager import TABLE as RECORDS
+from hana_ai.api.hana.ingest.work import Chunk, OpenDocument
+from hana_ai.api.hana.tables import current_schema
+from hana_ai.api.hana.vector_store import TogetherHanaDB
+from hana_ai.api.storage.quoting import quoted
+
+ERRORS = "HANA_AI_TOGETHER_INGEST_ERRORS"
+OPEN = ""
+"""The state of a document of which some rows may be there."""
+FAILED = "!"
+"""What the state of a document begins with that could not be embedded; then comes its fingerprint."""
+
+_LONGEST_REASON = 1000
+_AT_ONCE = 500
+_ERROR_COLUMNS = (
+    f'"NAMESPACE" NVARCHAR({LONGEST_KEY}) NOT NULL, "KEY" NVARCHAR({LONGEST_KEY}) NOT NULL, '
+    f'"SOURCE" NVARCHAR({LONGEST_GROUP}), "REASON" NVARCHAR({_LONGEST_REASON}), "UPDATED_AT" DOUBLE NOT NULL, '
+    'PRIMARY KEY ("NAMESPACE", "KEY")'
+)
+
+
+def namespace_of(schema: str, table: str, corpus: str) -> str:
+    """Under which name the records of a corpus in a table are kept."""
+    name = f"{schema}.{table}/{corpus}"
+    return name if len(name) <= 200 else f"{name[:160]}#{blake2b(name.encode(), digest_size=16).hexdigest()}"
+
+
+class Target:
+    """A vector table and what is known of its rows. Thread-safe, as far as `store` has connections."""
+
+    def __init__(self, store: TogetherHanaDB, corpus: str) -> None:
+        self.store = store
+        self.model = model_name(store.embedding)
+        self.ownership = store.ownership
+        self.connections = store.connections
+        schema = store.schema_name
+        with self.connections.lease() as connection:
+            full = schema or current_schema(connection)
+        self.table = store.table_ref
+        self.records = HanaRecordManager(
+            namespace_of(full, store.table_name, corpus), store.connection, schema_name=schema
+        )
+        self.errors = ".".join(quoted(name) for name in (schema, ERRORS) if name)
+        self._schema = schema
+        names = [store.id_column or "", store.content_column, store.metadata_column, store.vector_column]
+        self._id, self._metadata = quoted(names[0]), quoted(names[2])
+        self._columns = ", ".join(map(quoted, names))
+        self.started = 0.0
+        """When this run began, by the database's clock."""
+
+    def prepare(self) -> None:
+        """Make the tables of records and errors; what is recorded of a table that is empty now is forgotten."""
+        self.records.create_schema()
+        make_table(self.connections, self._schema, ERRORS, _ERROR_COLUMNS)
+        self.started = self.records.get_time()
+        if not self.rows():
+            with self.connections.lease() as connection, transaction(connection) as cursor:
+                cursor.execute(
+                    f'DELETE FROM {self.records.table} WHERE "NAMESPACE" = ?', (self.records.namespace,)
+                )
+
+    def is_prepared(self) -> bool:
+        """Whether there are records to be asked."""
+        with self.connections.lease() as connection:
+            return has_table(connection, self._schema, RECORDS)
+
+    # --- reading ---
+
+    def rows(self) -> int:
+        """How many rows the table has."""
+        with self.connections.lease() as connection, connection.cursor() as cursor:
+            cursor.execute(f"SELECT COUNT(*) FROM {self.table}")
+            return int(cursor.fetchone()[0])
+
+    def ids_at(self, place: str) -> set[str]:
+        """The ids of a document's rows."""
+        with self.connections.lease() as connection, connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT {self._id} FROM {self.table} WHERE {self._id} >= ? AND {self._id} < ?", rows_of(place)
+            )
+            return {row[0] for row in cursor.fetchall()}
+
+    # --- what the reader knows and tells ---
+
+    def states(self, places: list[str]) -> dict[str, tuple[str, float]]:
+        """The states of documents that are recorded, and when each was met last."""
+        return self.records.states(places)
+
+    def touch(self, places: list[str]) -> None:
+        """Documents are still there, as they were."""
+        if places:
+            self.records.touch(places, self.started)
+
+    def touch_failed(self, places: list[str]) -> None:
+        """Documents still cannot be embedded."""
+        if places:
+            with self.connections.lease() as connection, transaction(connection) as cursor:
+                cursor.executemany(
+                    f'UPDATE {self.errors} SET "UPDATED_AT" = ? WHERE "NAMESPACE" = ? AND "KEY" = ?',
+                    [(self.started, self.records.namespace, place) for place in places],
+                )
+
+    def unreadable(self, failures: list[tuple[str, str, str]]) -> None:
+        """Place, source and reason of what cannot be read."""
+        if failures:
+            with self.connections.lease() as connection, transaction(connection) as cursor:
+                self.explain(cursor, failures)
+
+    # --- in a transaction ---
+
+    def insert(self, cursor: Any, chunks: Sequence[Chunk], *, replace: bool) -> None:
+        """Write rows; without `replace` they must be new."""
+        verb, end = ("UPSERT", " WITH PRIMARY KEY") if replace else ("INSERT INTO", "")
+        cursor.executemany(
+            f"{verb} {self.table} ({self._columns}) VALUES (?, ?, ?, ?){end}",
+            [(chunk.id, chunk.text, chunk.metadata, chunk.vector) for chunk in chunks],
+        )
+
+    def open(self, cursor: Any, documents: Sequence[OpenDocument], *, replace: bool) -> None:
+        """Record that rows of these may be there."""
+        self._record(cursor, [(document, OPEN) for document in documents], replace=replace)
+
+    def finish(self, cursor: Any, documents: Sequence[OpenDocument], *, replace: bool) -> None:
+        """Record that these are complete; rows of earlier versions go."""
+        stale = [(id,) for document in documents for id in document.old]
+        if stale:
+            cursor.executemany(f"DELETE FROM {self.table} WHERE {self._id} = ?", stale)
+        kept = [pair for document in documents for pair in document.kept]
+        if kept:
+            cursor.executemany(f"UPDATE {self.table} SET {self._metadata} = ? WHERE {self._id} = ?", kept)
+        self._record(cursor, [(document, document.fingerprint) for document in documents], replace=replace)
+
+    def _record(self, cursor: Any, states: Sequence[tuple[OpenDocument, str]], *, replace: bool) -> None:
+        for recorded in (False, True):
+            rows = [
+                (document.place, document.source, state)
+                for document, state in states
+                if document.recorded is recorded
+            ]
+            if rows:
+                self.records.write(cursor, rows, self.started, replace=replace or recorded)
+
+    def fail(self, cursor: Any, documents: Sequence[OpenDocument]) -> None:
+        """Take the rows of these away, and keep why they could not be embedded."""
+        if not documents:
+            return
+        for document in documents:
+            self._delete(cursor, document.place)
+        rows = [
+            # What the server could not do now, it may do in the next run.
+            (document.place, document.source, OPEN if document.may_pass else FAILED + document.fingerprint)
+            for document in documents
+        ]
+        self.records.write(cursor, rows, self.started)
+        self.explain(cursor, [(document.place, document.source, document.problem or "") for document in documents])
+
+    def explain(self, cursor: Any, failures: Sequence[tuple[str, str, str]]) -> None:
+        """Write place, source and reason into the table of errors."""
+        if failures:
+            cursor.executemany(
+                f'UPSERT {self.errors} ("NAMESPACE", "KEY", "SOURCE", "REASON", "UPDATED_AT") '
+                "VALUES (?, ?, ?, ?, ?) WITH PRIMARY KEY",
+                [
+                    (self.records.namespace, place, source[:LONGEST_GROUP], reason[:_LONGEST_REASON], self.started)
+                    for place, source, reason in failures
+                ],
+            )
+
+    def _delete(self, cursor: Any, place: str) -> None:
+        cursor.execute(f"DELETE FROM {self.table} WHERE {self._id} >= ? AND {self._id} < ?", rows_of(place))
+
+    # --- at the end ---
+
+    def clean(self, *, sync: bool) -> int:
+        """Remove documents that this run has not met: of the sources that it has met, with `sync` of all.
+
+        Returns how many.
+        """
+        own = (self.records.namespace, self.started)
+        met = "" if sync else (
+            f' AND "GROUP_ID" IN (SELECT "GROUP_ID" FROM {self.records.table} '
+            'WHERE "NAMESPACE" = ? AND "UPDATED_AT" >= ?)'
+        )  # fmt: skip
+        removed = 0
+        while True:
+            with self.connections.lease() as connection, transaction(connection) as cursor:
+                cursor.execute(
+                    f'SELECT TOP {_AT_ONCE} "KEY" FROM {self.records.table} '
+                    f'WHERE "NAMESPACE" = ? AND "UPDATED_AT" < ?{met}',
+                    own if sync else own * 2,
+                )
+                places = [row[0] for row in cursor.fetchall()]
+                for place in places:
+                    self._delete(cursor, place)
+                if places:
+                    cursor.executemany(
+                        f'DELETE FROM {self.records.table} WHERE "NAMESPACE" = ? AND "KEY" = ?',
+                        [(self.records.namespace, place) for place in places],
+                    )
+            removed += len(places)
+            if len(places) < _AT_ONCE:
+                break
+        with self.connections.lease() as connection, transaction(connection) as cursor:
+            cursor.execute(f'DELETE FROM {self.errors} WHERE "NAMESPACE" = ? AND "UPDATED_AT" < ?', own)
+        return removed

@@ -1,0 +1,128 @@
+"""What travels between the stages of an ingest: documents that are open, their chunks, and batches of those."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from hana_ai.api.hana.costs import estimated_tokens
+
+MOST_TOKENS = 64_000
+"""Tokens in a request of embeddings, about."""
+MOST_BYTES = 1_000_000
+"""Bytes of text in a request of embeddings."""
+
+
+@dataclass(slots=True, eq=False)
+class OpenDocument:
+    """A document of which not all rows are written yet."""
+
+    place: str
+    source: str
+    fingerprint: str
+    recorded: bool
+    """Whether the database has a record of it."""
+    old: set[str] = field(default_factory=set)
+    """Ids of rows that are there and not among its chunks, as far as they are known."""
+    kept: list[tuple[str, str]] = field(default_factory=list)
+    """Metadata and ids of chunks that have their row already."""
+    waiting: int = 1
+    """Chunks under way, and one while it is read."""
+    chunks: int = 0
+    problem: str | None = None
+    """Why it cannot be embedded."""
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether that is the server's fault rather than the text's."""
+        return (self.problem or "").startswith("TogetherAIServerError")
+
+
+@dataclass(slots=True, eq=False)
+class Chunk:
+    """A part of a document, and its vector once there is one."""
+
+    document: OpenDocument
+    id: str
+    text: str
+    metadata: str
+    """As JSON."""
+    vector: bytes | None = None
+
+
+@dataclass(slots=True)
+class Batch:
+    """Chunks that are embedded by one request."""
+
+    chunks: list[Chunk]
+    tokens: int
+    """About."""
+    width: int = 0
+    """Numbers in a vector, once they are embedded."""
+    counted: int | None = None
+    """Tokens, as the server counted them."""
+
+
+class Batcher:
+    """Gathers chunks until a request is full: by texts, tokens and bytes."""
+
+    def __init__(self, most_texts: int) -> None:
+        self._most_texts = most_texts
+        self._chunks: list[Chunk] = []
+        self._tokens = self._bytes = 0
+
+    def add(self, chunk: Chunk) -> Iterator[Batch]:
+        """Take a chunk; yields the batch that it no longer fits into, or that it fills."""
+        tokens, size = estimated_tokens(len(chunk.text)), 2 * len(chunk.text)
+        if self._chunks and (self._tokens + tokens > MOST_TOKENS or self._bytes + size > MOST_BYTES):
+            yield from self.flush()
+        self._chunks.append(chunk)
+        self._tokens += tokens
+        self._bytes += size
+        if len(self._chunks) >= self._most_texts:
+            yield from self.flush()
+
+    def flush(self) -> Iterator[Batch]:
+        """Yield what is left."""
+        if self._chunks:
+            batch = Batch(self._chunks, self._tokens)
+            self._chunks, self._tokens, self._bytes = [], 0, 0
+            yield batch
+
+
+class Window:
+    """How many chunks may be under way between being sent and being committed: what a kill costs at most."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._used = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def enter(self, count: int) -> bool:
+        """Wait for room; False if the run has been stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._used == 0 or self._used + count <= self._size)
+            self._used += count
+            return not self._closed
+
+    def leave(self, count: int) -> None:
+        """Make room."""
+        with self._changed:
+            self._used -= count
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody wait any longer."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+def by_document(chunks: Sequence[Chunk]) -> dict[OpenDocument, list[Chunk]]:
+    """The chunks of each document, in the order of the documents."""
+    found: dict[OpenDocument, list[Chunk]] = {}
+    for chunk in chunks:
+        found.setdefault(chunk.document, []).append(chunk)
+    return found

@@ -1,0 +1,126 @@
+"""The last stage: embedded chunks into the table, many in a transaction, with the records of their documents."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hana_ai.api.hana.connections import transaction
+from hana_ai.api.hana.ingest.progress import Counter
+from hana_ai.api.hana.ingest.target import Target
+from hana_ai.api.hana.ingest.work import Batch, Chunk, OpenDocument, by_document
+
+MOST_ROWS = 1024
+"""Rows that are committed together."""
+
+_NOT_UNIQUE = 301
+
+
+class Writer:
+    """Writes batches, each transaction on one connection; may be used by several threads.
+
+    Parameters
+    ----------
+    target : Target
+    counter : Counter
+    """
+
+    def __init__(self, target: Target, counter: Counter) -> None:
+        self._target = target
+        self._counter = counter
+        self._lock = threading.Lock()
+        """Of the counts of chunks that are under way."""
+
+    def begin(self, document: OpenDocument) -> None:
+        """A chunk of a document sets out."""
+        with self._lock:
+            document.waiting += 1
+
+    def end(self, document: OpenDocument, chunks: int = 1) -> bool:
+        """So many chunks of a document have arrived, or it is read; True if that was the last of it."""
+        with self._lock:
+            document.waiting -= chunks
+            return document.waiting == 0
+
+    def write(self, batches: Sequence[Batch], complete: Sequence[OpenDocument]) -> list[OpenDocument]:
+        """Write batches, and what documents need of which all has arrived, in one transaction.
+
+        Returns the documents that are complete now, but not recorded as such.
+        """
+        from hdbcli import dbapi  # type: ignore[import-untyped]
+
+        arrived = by_document([chunk for batch in batches for chunk in batch.chunks])
+        rows = [chunk for document, chunks in arrived.items() if document.problem is None for chunk in chunks]
+        with self._lock:
+            # What this transaction completes needs no second one.
+            done = [document for document, chunks in arrived.items() if document.waiting == len(chunks)]
+        done += complete
+        width = next((batch.width for batch in batches if batch.width), 0)
+        try:
+            self._write(rows, list(arrived), done, width, replace=False)
+        except dbapi.Error as exc:
+            if exc.errorcode != _NOT_UNIQUE:
+                raise
+            # Another run writes the same.
+            self._write(rows, list(arrived), done, width, replace=True)
+        return self._written(arrived, rows, done, complete, batches)
+
+    def _write(
+        self,
+        rows: Sequence[Chunk],
+        arrived: Sequence[OpenDocument],
+        done: Sequence[OpenDocument],
+        width: int,
+        *,
+        replace: bool,
+    ) -> None:
+        ended = set(done)
+        good = [document for document in done if document.problem is None]
+        begun = [document for document in arrived if document not in ended and not document.recorded]
+        with self._transaction(width if rows else 0) as cursor:
+            if begun:
+                self._target.open(cursor, begun, replace=replace)
+            if rows:
+                self._target.insert(cursor, rows, replace=replace)
+            if good:
+                self._target.finish(cursor, good, replace=replace)
+            self._target.fail(cursor, [document for document in done if document.problem is not None])
+
+    @contextmanager
+    def _transaction(self, width: int) -> Iterator[Any]:
+        """A transaction on a connection of this thread's; the table is kept to its model if there are vectors."""
+        target = self._target
+        with target.connections.lease() as connection:
+            if width:
+                with target.ownership.writing(connection, target.model, width) as cursor:
+                    yield cursor
+            else:
+                with transaction(connection) as cursor:
+                    yield cursor
+
+    def _written(
+        self,
+        arrived: dict[OpenDocument, list[Chunk]],
+        rows: Sequence[Chunk],
+        done: Sequence[OpenDocument],
+        complete: Sequence[OpenDocument],
+        batches: Sequence[Batch],
+    ) -> list[OpenDocument]:
+        ended, left = set(done), []
+        for document, chunks in arrived.items():
+            document.recorded = True
+            if self.end(document, len(chunks)) and document not in ended:
+                left.append(document)
+        failed = [document for document in ended if document.problem is not None]
+        for document in failed:
+            self._counter.problem(document.source, document.problem or "")
+        self._counter.add(
+            rows=len(rows),
+            tokens=sum(batch.tokens if batch.counted is None else batch.counted for batch in batches),
+            failed=len(failed),
+            written=len(ended) - len(failed),
+            documents=len(ended),
+        )
+        return left

@@ -1,0 +1,82 @@
+"""Vectors in a database's own binary form, made from a reply without lists of floats in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hana_ai.api.errors import TogetherAIResponseError
+from hana_ai.api.langchain.embedding_job import BatchSize, EmbeddingJob, EmbeddingRules, OnUsage
+from hana_ai.api.langchain.embedding_replies import packed_from_wire
+
+if TYPE_CHECKING:
+    from hana_ai.api.transport.call import Reply
+
+Pack = Callable[[Sequence[float]], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedVectors:
+    """Vectors in the order of their texts."""
+
+    vectors: list[bytes]
+    width: int
+    """Numbers in each; 0 where there are no texts."""
+    tokens: int | None
+    """As the server counted them; None where it did not."""
+
+
+class PackedJob(EmbeddingJob):
+    """One call whose vectors are packed as soon as their reply is there; no cache takes part.
+
+    Parameters
+    ----------
+    pack : callable
+        Gives the binary form of a vector.
+    texts, rules, size, widths, on_usage
+        As for `EmbeddingJob`.
+    """
+
+    def __init__(
+        self,
+        pack: Pack,
+        texts: Sequence[str],
+        rules: EmbeddingRules,
+        *,
+        size: BatchSize,
+        widths: dict[tuple[str, int | None], int],
+        on_usage: OnUsage | None = None,
+    ) -> None:
+        super().__init__(texts, rules, size=size, widths=widths, on_usage=on_usage)
+        self._pack = pack
+        self._packed: list[bytes] = [b""] * len(self.texts)
+        self._width = 0
+
+    def take(self, position: int, reply: Reply) -> dict[str, list[float]]:
+        """Take a reply; there is nothing for a cache.
+
+        Raises
+        ------
+        TogetherAIResponseError
+            It is not one vector a text, all of the known width.
+        """
+        begin, end = self._sent[position]
+        try:
+            packed, self._width = packed_from_wire(
+                reply.data, end - begin, self._pack, model=self.rules.model, request_id=reply.request_id
+            )
+            self._check_width(self._width, reply)
+        except TogetherAIResponseError as exc:
+            self._locate(exc, begin, end)
+            raise
+        self._packed[begin:end] = packed
+        self._tell_of_cut(begin)
+        self._count(reply, end - begin)
+        return {}
+
+    def packed(self) -> PackedVectors:
+        """The vectors of all texts, after the last round."""
+        usage = self.usage
+        tokens = None if usage is None else usage.get("total_tokens")
+        return PackedVectors([self._packed[place] for place in self._places], self._width, tokens)

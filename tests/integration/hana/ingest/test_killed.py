@@ -1,0 +1,141 @@
+"""An ingest that is killed at any moment goes on to the table of an undisturbed run, and little is sent twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hdbcli import dbapi
+
+from hana_ai.api.local.hana import LocalHana
+from hana_ai.api.local.together import ScriptedEngine
+from tests.conftest import ScriptedTogether
+from tests.integration.hana.ingest.corpus import content, embedded, rows, text_of, write_files
+
+WINDOW = 64
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(together: ScriptedTogether, local_hana: LocalHana) -> Start:
+    """Starts the command in a process of its own."""
+    variables = {**os.environ, **together.environment(), **local_hana.environment()}
+
+    def run(folder: Path, table: str, *options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-W", "ignore", "-m", "hana_ai.api.cli", "ingest", str(folder), table, *options]
+        return subprocess.Popen(
+            [*command, "--window", str(WINDOW), "--chunk-tokens", "60", "--overlap-tokens", "0"],
+            env={**variables, "TOGETHER_EMBEDDING_BATCH_SIZE": "16"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return run
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    said = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, said
+    return said
+
+
+def corpus(folder: Path, files: int) -> Path:
+    write_files(folder, files)
+    # Long ones, of which some rows are written when the process dies.
+    for number in range(files, files + 4):
+        (folder / f"long-{number}.txt").write_text(text_of(number, 60))
+    return folder
+
+
+def written(connection: dbapi.Connection) -> int:
+    if not rows(connection, "SELECT 1 FROM SYS.TABLES WHERE TABLE_NAME = 'T' AND SCHEMA_NAME = CURRENT_SCHEMA"):
+        return 0
+    return int(rows(connection, 'SELECT COUNT(*) FROM "T"')[0][0])
+
+
+@pytest.mark.shows_a_key("the command's own output is read")
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_ingest_ends_with_the_rows_of_an_undisturbed_one(
+    kills: int, tmp_path: Path, start: Start, engine: ScriptedEngine, connection: dbapi.Connection
+) -> None:
+    engine.latency = 0.03
+    folder = corpus(tmp_path, 40 * kills)
+    moments = random.Random(kills)
+    ended(start(folder, "WHOLE"))
+    expected = content(connection, "WHOLE")
+    once = embedded(engine)
+    engine.requests.clear()
+
+    killed = 0
+    for number in range(kills):
+        process = start(folder, "T")
+        aim = written(connection) + 1 + moments.randrange(len(expected) // kills)
+        while process.poll() is None and written(connection) < aim:
+            time.sleep(0.005)
+        time.sleep(moments.random() * 0.05)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+        assert written(connection) <= len(expected), number
+    assert killed >= kills - 1
+    ended(start(folder, "T"))
+
+    assert content(connection) == expected
+    assert embedded(engine).keys() == once.keys()
+    again = sum(embedded(engine).values()) - sum(once.values())
+    assert again <= killed * WINDOW, "a kill costs what was sent and not committed"
+    states = rows(connection, 'SELECT COUNT(*) FROM "HANA_AI_TOGETHER_RECORDS" WHERE LENGTH("STATE") <> 32')
+    assert states == [(0,)]
+
+
+@pytest.mark.shows_a_key("the command's own output is read")
+def test_ctrl_c_at_the_terminal_says_how_to_go_on(
+    tmp_path: Path, start: Start, engine: ScriptedEngine, connection: dbapi.Connection
+) -> None:
+    engine.latency = 0.1
+    folder = corpus(tmp_path, 60)
+    process = start(folder, "T")
+    while process.poll() is None and not written(connection):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, said
+    assert f"hana-ai-together ingest {folder} T" in said
+    assert sum(embedded(engine).values()) <= written(connection)
+    engine.latency = 0.0
+    assert "Unchanged: " in ended(start(folder, "T"))
+
+
+@pytest.mark.slow
+@pytest.mark.shows_a_key("the command's own output is read")
+def test_five_thousand_files_of_which_three_changed_and_two_are_gone(
+    tmp_path: Path, start: Start, engine: ScriptedEngine, connection: dbapi.Connection
+) -> None:
+    engine.latency = 0.02
+    folder = write_files(tmp_path, 5_000, paragraphs=6)
+    began = time.monotonic()
+    ended(start(folder, "T", "--sync"))
+    first = time.monotonic() - began
+    engine.requests.clear()
+    for number in (10, 2_000, 4_999):
+        path = folder / f"part-{number // 100:03}" / f"file-{number:05}.txt"
+        path.write_text(path.read_text().replace("paragraph", "section"))
+    for number in (11, 3_000):
+        (folder / f"part-{number // 100:03}" / f"file-{number:05}.txt").unlink()
+    began = time.monotonic()
+    said = ended(start(folder, "T", "--sync"))
+    second = time.monotonic() - began
+    assert "Unchanged: 4,995 documents. Removed: 2." in said
+    assert all("section" in text for text in embedded(engine))
+    assert second < first / 10, f"{first:.1f} s, then {second:.1f} s"
+    ended(start(folder, "WHOLE", "--name", str(folder.resolve())))
+    assert content(connection) == content(connection, "WHOLE")
