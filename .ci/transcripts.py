@@ -108,6 +108,7 @@ def fill() -> None:
 
 def _transcript(block: str) -> str:
     from hana_ai.api.cli.app import run
+    from hana_ai.api.usage.ledger import close_all
 
     lines = []
     for line in block.splitlines():
@@ -122,6 +123,8 @@ def _transcript(block: str) -> str:
                 run(words[1:])
         finally:
             sys.stdin = stdin
+            # As at the end of a process: what was asked is in the ledger.
+            close_all()
         text = said.getvalue()
         for pattern, shown in _RANDOM:
             text = pattern.sub(shown, text)

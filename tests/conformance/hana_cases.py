@@ -356,13 +356,12 @@ STATEMENTS = [
         gives=[(None,)],
     ),
     # SQLScript.
-    _case("anonymous block", "DO BEGIN DECLARE X INTEGER; X := 1; END", refused=True),
+    _case("anonymous block", "DO BEGIN DECLARE X INTEGER; X := 1; END"),
     _case(
         "scalar function",
         "CREATE FUNCTION F (A INTEGER) RETURNS R INTEGER AS BEGIN R := A + 1; END",
         "SELECT F(1) FROM DUMMY",
         gives=[(2,)],
-        refused=True,
     ),
     _case(
         "table function",
@@ -371,10 +370,9 @@ STATEMENTS = [
         "CREATE FUNCTION F () RETURNS TABLE (ID INTEGER) AS BEGIN RETURN SELECT ID FROM T; END",
         "SELECT ID FROM F() ORDER BY ID",
         gives=[(1,), (2,)],
-        refused=True,
     ),
     _case(
-        "procedure", _T, "CREATE PROCEDURE P AS BEGIN INSERT INTO T (ID) VALUES (1); END", "CALL P()", refused=True
+        "procedure", _T, "CREATE PROCEDURE P AS BEGIN INSERT INTO T (ID) VALUES (1); END", "CALL P()"
     ),
     _case("explain", _T, "EXPLAIN PLAN SET STATEMENT_NAME = 'conformance' FOR SELECT ID FROM T", refused=True),
 ]

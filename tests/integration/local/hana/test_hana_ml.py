@@ -285,5 +285,5 @@ def test_errors_have_hanas_classes(context: ConnectionContext) -> None:
         context.sql("SELECT * FROM MISSING_TABLE").collect()
     assert caught.value.errorcode == 259
     with pytest.raises(dbapi.NotSupportedError) as refused:
-        context.sql("DO BEGIN SELECT 1 FROM DUMMY; END;").collect()
+        context.sql("SELECT * FROM DUMMY FOR JSON").collect()
     assert refused.value.errorcode == 7

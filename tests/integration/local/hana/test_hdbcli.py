@@ -116,7 +116,7 @@ ERRORS: dict[type[Exception], dict[str, int]] = {
         "SELECT 1 / 0 FROM DUMMY": 304,
         "SELECT 2147483647 + 1 FROM DUMMY": 314,
     },
-    dbapi.NotSupportedError: {"CALL P()": 7},
+    dbapi.NotSupportedError: {"CREATE TRIGGER X AFTER INSERT ON T BEGIN END": 7},
     dbapi.Error: {"SELECT NONSENSE(1) FROM DUMMY": 328, "SET SCHEMA NOWHERE": 362},
 }
 

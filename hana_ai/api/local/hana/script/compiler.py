@@ -13,6 +13,7 @@ from hana_ai.api.local.hana.catalog.objects import ParameterInfo
 from hana_ai.api.local.hana.engine import inputs
 from hana_ai.api.local.hana.engine.planning import result_columns
 from hana_ai.api.local.hana.interface import HanaError, SqlType
+from hana_ai.api.local.hana.language import nodes
 from hana_ai.api.local.hana.language import script_syntax as script
 from hana_ai.api.local.hana.script import steps
 from hana_ai.api.local.hana.script.running import Expression, ScriptError, Step, placed
@@ -107,7 +108,7 @@ class Compiler:
     def expression(self, node: exp.Expr, kind: SqlType | None = None, name: str = "") -> Expression:
         """Compile an expression, converted to a type when one is given."""
         binder = self.binder()
-        bound = binder.bind(node, Scope())
+        bound = binder.bind(self._with_variables(node), Scope())
         if kind is not None:
             bound = assign(binder, bound, kind, name)
         return Expression(compose("SELECT {}", bound.sql), binder.parameters)
@@ -116,8 +117,21 @@ class Compiler:
         """Compile a condition; unknown is false."""
         binder = self.binder()
         return Expression(
-            compose("SELECT coalesce({}, FALSE)", binder.condition(node, Scope())), binder.parameters
+            compose("SELECT coalesce({}, FALSE)", binder.condition(self._with_variables(node), Scope())),
+            binder.parameters,
         )
+
+    def _with_variables(self, node: exp.Expr) -> exp.Expr:
+        """An expression whose bare names of variables are variables: outside a query there are no columns."""
+
+        def variable(part: exp.Expr) -> exp.Expr:
+            if not isinstance(part, exp.Column) or part.args.get("table") or part.find_ancestor(exp.Query):
+                return part
+            identifier = part.this
+            name = str(identifier.this) if identifier.args.get("quoted") else str(identifier.this).upper()
+            return nodes.ScriptVariable(this=name) if name in self.variables.scalars else part
+
+        return node.transform(variable, copy=False)
 
     # --- statements ---
     def body(self, statements: Sequence[script.ScriptStatement]) -> list[Step]:

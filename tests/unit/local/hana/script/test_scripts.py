@@ -36,6 +36,8 @@ CONTROL = [
     ("r = 1; WHILE :r < 100 DO r = :r * 3; END WHILE;", 243),
     ("r = 0; FOR i IN 1..4 DO r = :r * 10 + :i; END FOR;", 1234),
     ("r = 0; FOR i IN REVERSE 1 .. 4 DO r = :r * 10 + :i; END FOR;", 4321),
+    # Outside a query, where no columns are, a name needs no colon.
+    ("r := a + 1; WHILE r < 20 DO r := r * 2; END WHILE; IF \"R\" > 30 THEN r := r + a; END IF;", 39),
     ("r = 7; FOR i IN 3..1 DO r = 0; END FOR;", 7),
     ("r = 0; LOOP r = :r + 1; IF :r >= 5 THEN BREAK; END IF; END LOOP;", 5),
     ("r = 0; FOR i IN 1..6 DO IF MOD(:i, 2) = 0 THEN CONTINUE; END IF; r = :r + :i; END FOR;", 9),

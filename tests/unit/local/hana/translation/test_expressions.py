@@ -225,7 +225,7 @@ def test_queries(shop: Sql, query: str, expected: list[Any]) -> None:
         ("SELECT X.* FROM A", 259),
         ("SELECT K FROM (SELECT ID, N FROM A) AS X (K)", 269),
         ("SELECT K FROM (SELECT ID FROM A) AS X (K, L)", 270),
-        ("SELECT * FROM TABLE(F())", UNSUPPORTED),
+        ("SELECT * FROM TABLE(F())", SYNTAX),
         ("SELECT * FROM SERIES_GENERATE_BIGINT(1, 2)", 328),
         ("SELECT * FROM A FOR JSON", UNSUPPORTED),
         ("SELECT * FROM A FOR NOTHING", SYNTAX),
