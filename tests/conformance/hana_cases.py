@@ -371,9 +371,7 @@ STATEMENTS = [
         "SELECT ID FROM F() ORDER BY ID",
         gives=[(1,), (2,)],
     ),
-    _case(
-        "procedure", _T, "CREATE PROCEDURE P AS BEGIN INSERT INTO T (ID) VALUES (1); END", "CALL P()"
-    ),
+    _case("procedure", _T, "CREATE PROCEDURE P AS BEGIN INSERT INTO T (ID) VALUES (1); END", "CALL P()"),
     _case("explain", _T, "EXPLAIN PLAN SET STATEMENT_NAME = 'conformance' FOR SELECT ID FROM T", refused=True),
 ]
 
