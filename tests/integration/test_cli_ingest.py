@@ -57,7 +57,7 @@ def test_it_tells_before_and_after(
     (Path(folder) / "picture.png").write_bytes(b"\x89PNG\0\0")
     status, said = command(folder, "T", "--sync")
     assert status == 1
-    assert "Unchanged: 5 documents. Removed: 0. Not in the table: 1 documents." in said
+    assert "Unchanged: 5 documents. Removed: 0. Not in the table: 1 document." in said
     assert "picture.png: neither text nor a known document format (.png)" in said
 
 

@@ -118,3 +118,8 @@ def program_of(command: Sequence[str], path: str | None = None) -> str:
         hint = f" To run a Python file: python {name}" if name.endswith(".py") else ""
         raise Problem(f"There is no program {name!r}.{hint}")
     return program
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things, in words: 1 row, 2 rows."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

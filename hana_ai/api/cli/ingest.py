@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hana_ai.api.settings import TogetherAISettings
 
-from .console import Problem, console, dollars
+from .console import Problem, console, counted, dollars
 from .vector_stores import hana_connection
 
 if TYPE_CHECKING:
@@ -145,10 +145,10 @@ def _clock(seconds: float) -> str:
 def _tell_estimate(found: IngestEstimate) -> int:
     out = console()
     out.print(f"{found.corpus} to {found.table}, with {found.model}:")
-    out.print(f"  {found.documents:,} documents, {found.unchanged:,} of them in the table as they are")
+    out.print(f"  {counted(found.documents, 'document')}, {found.unchanged:,} of them in the table as they are")
     out.print(
-        f"  {found.chunks:,} chunks of {found.to_write:,} documents to embed: about {found.tokens:,} tokens, "
-        f"{dollars(found.cost_usd)}, {_clock(found.seconds)} or more"
+        f"  {counted(found.chunks, 'chunk')} of {counted(found.to_write, 'document')} to embed: "
+        f"about {found.tokens:,} tokens, {dollars(found.cost_usd)}, {_clock(found.seconds)} or more"
     )
     _tell_problems(found.problems, len(found.problems))
     out.print("Nothing was written.")
@@ -158,12 +158,12 @@ def _tell_estimate(found: IngestEstimate) -> int:
 def _tell_result(done: IngestResult) -> int:
     out, now = console(), done.progress
     out.print(
-        f"{done.table}: {now.rows:,} rows of {now.written:,} documents written in {_clock(now.seconds)}, "
-        f"{now.tokens:,} tokens, {dollars(now.cost_usd)}, {now.rows_per_second:,.0f} rows/s."
+        f"{done.table}: {counted(now.rows, 'row')} of {counted(now.written, 'document')} written "
+        f"in {_clock(now.seconds)}, {now.tokens:,} tokens, {dollars(now.cost_usd)}, {now.rows_per_second:,.0f} rows/s."
     )
-    out.print(f"Unchanged: {now.unchanged:,} documents. Removed: {done.removed:,}.")
+    out.print(f"Unchanged: {counted(now.unchanged, 'document')}. Removed: {done.removed:,}.")
     if now.duplicates:
-        out.print(f"Left out: {now.duplicates:,} documents whose name came a second time.")
+        out.print(f"Left out: {counted(now.duplicates, 'document')} whose name came a second time.")
     if done.index:
         out.print("The vector index was made.")
     bad = now.unreadable + now.failed
@@ -175,7 +175,7 @@ def _tell_problems(problems: tuple[tuple[str, str], ...], count: int) -> None:
     if not count:
         return
     out = console()
-    out.print(f"Not in the table: {count:,} documents.")
+    out.print(f"Not in the table: {counted(count, 'document')}.")
     for source, reason in problems[:_MOST_SHOWN]:
         out.print(f"  {source}: {reason}", markup=False, soft_wrap=True)
     if count > _MOST_SHOWN:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from hana_ai.api.errors import TogetherAIError
+
 from .console import Problem, agreed, console, dollars, print_json
 from .progress import progress
 
@@ -108,7 +110,7 @@ def _run(source: str, result: str, options: dict[str, Any], *, dry_run: bool, ye
 
             try:
                 done = map_table(source, result, **options, on_progress=told)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, TogetherAIError):
                 _tell_how_to_go_on(estimate.result)
                 raise
     if as_json:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hana_ai.api.settings import TogetherAISettings
 
-from .console import Problem, agreed, console, dollars, print_json
+from .console import Problem, agreed, console, counted, dollars, print_json
 from .progress import progress
 from .vector_stores import hana_connection
 
@@ -117,7 +117,7 @@ def check_vector_table(place: Place, together: str | None, *, yes: bool) -> int:
         _tell(told)
         if found.owner is None and found.models:
             what = (
-                f"{_counted(found.texts, 'text')} of {found.table.name} to Together, for {', '.join(found.models)}"
+                f"{counted(found.texts, 'text')} of {found.table.name} to Together, for {', '.join(found.models)}"
             )
             question = f"This sends {what}: about {found.tokens:,} tokens, {dollars(found.cost_usd)}."
             if not agreed(question, yes=yes):
@@ -125,7 +125,7 @@ def check_vector_table(place: Place, together: str | None, *, yes: bool) -> int:
             found = check_table(connection, place.table, together=asked, consent=True, **place.columns())
     _tell(answer for answer in found.answers if answer not in told)
     if found.sent:
-        out.print(f"Sent to Together: {_counted(found.sent, 'text')}.")
+        out.print(f"Sent to Together: {counted(found.sent, 'text')}.")
     return _tell_owner(place, found)
 
 
@@ -236,22 +236,22 @@ def _tell_estimate(estimate: MigrationEstimate) -> None:
     out.print(f"{estimate.table} to {estimate.to}, with {estimate.model}:")
     again = " that an earlier run has left" if estimate.resumed else ""
     out.print(
-        f"  {_counted(estimate.to_embed, 'text')} to embed{again}, about {estimate.tokens:,} tokens, "
+        f"  {counted(estimate.to_embed, 'text')} to embed{again}, about {estimate.tokens:,} tokens, "
         f"{dollars(estimate.cost_usd)}"
     )
     if estimate.without_vector:
-        out.print(f"  {_counted(estimate.without_vector, 'row')} without a vector, which stay without one")
+        out.print(f"  {counted(estimate.without_vector, 'row')} without a vector, which stay without one")
     if estimate.without_text:
-        out.print(f"  {_counted(estimate.without_text, 'row')} with a vector but no text, which get no vector")
+        out.print(f"  {counted(estimate.without_text, 'row')} with a vector but no text, which get no vector")
 
 
 def _tell_migration(place: Place, done: Migration) -> None:
     out = console()
     cost: Decimal | None = done.cost_usd
     spent = f", {done.tokens:,} tokens, {dollars(cost)}" if done.tokens is not None else ""
-    out.print(f"Embedded: {_counted(done.embedded, 'text')}{spent}.")
+    out.print(f"Embedded: {counted(done.embedded, 'text')}{spent}.")
     out.print(
-        f"{done.table} has {_counted(done.rows, 'row')} and {_counted(done.vectors, 'vector')} of {done.model}."
+        f"{done.table} has {counted(done.rows, 'row')} and {counted(done.vectors, 'vector')} of {done.model}."
     )
     for note in done.notes:
         out.print(note)
@@ -275,10 +275,6 @@ def drop_old_tables(table: str, schema: str | None, *, yes: bool) -> int:
         drop_replaced(connection, table, schema)
     console().print(f"Dropped: {', '.join(names)}.")
     return 0
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 @contextmanager
