@@ -159,7 +159,8 @@ def _tell_result(done: IngestResult) -> int:
     out, now = console(), done.progress
     out.print(
         f"{done.table}: {counted(now.rows, 'row')} of {counted(now.written, 'document')} written "
-        f"in {_clock(now.seconds)}, {now.tokens:,} tokens, {dollars(now.cost_usd)}, {now.rows_per_second:,.0f} rows/s."
+        f"in {_clock(now.seconds)}, {now.tokens:,} tokens, {dollars(now.cost_usd)}, "
+        f"{now.rows_per_second:,.0f} rows/s."
     )
     out.print(f"Unchanged: {counted(now.unchanged, 'document')}. Removed: {done.removed:,}.")
     if now.duplicates:
