@@ -42,5 +42,9 @@ setup(
         # Namespace packages of other projects, too: neither has an __init__.py.
         "plugins.connectors",
     ],
-    package_data={"hana_ai.api": ["py.typed"], "hana_ai.api.local.together": ["contract.json"]},
+    package_data={
+        "hana_ai.api": ["py.typed"],
+        "hana_ai.api.cli": ["report.css"],
+        "hana_ai.api.local.together": ["contract.json"],
+    },
 )

@@ -414,7 +414,9 @@ def get_together_ai_client(settings: TogetherAISettings | None = None) -> Togeth
 
 
 def _of_kind(models: Mapping[str, ModelInfo], kind: str | None) -> list[ModelInfo]:
-    return [model for model in models.values() if kind is None or kind in model.kinds]
+    from hana_ai.api.catalog.model_info import ModelList
+
+    return ModelList(model for model in models.values() if kind is None or kind in model.kinds)
 
 
 def _listed(texts: str | Sequence[str]) -> Sequence[str]:

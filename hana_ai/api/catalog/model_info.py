@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, cast
 
-from hana_ai.api.catalog.money import EXACT, total
+from hana_ai.api.catalog.money import EXACT, plain, total
+from hana_ai.api.wire.html import table
 
 if TYPE_CHECKING:
     from langchain_core.language_models import ModelProfile
@@ -102,6 +103,29 @@ class ModelInfo:
             for name in ("image", "audio", "video"):
                 profile[f"{name}_inputs"] = name.upper() in self.modalities
         return cast("ModelProfile", profile)
+
+    def _repr_html_(self) -> str:
+        return ModelList([self])._repr_html_()
+
+
+class ModelList(list[ModelInfo]):
+    """Models: a list that notebooks show as a table."""
+
+    def _repr_html_(self) -> str:
+        headings = ("model", "kinds", "context", "$ per 1M in", "cached", "out", "features", "status")
+        return table(headings, [_cells(model) for model in self])
+
+
+def _cells(model: ModelInfo) -> list[str]:
+    prices = (model.input_price, model.cached_input_price, model.output_price)
+    return [
+        model.id,
+        ", ".join(sorted(model.kinds)),
+        "-" if model.context_length is None else f"{model.context_length:,}",
+        *("-" if price is None else plain(price) for price in prices),
+        ", ".join(sorted(model.features)).lower(),
+        model.status.lower(),
+    ]
 
 
 def read_model(entry: Mapping[str, Any]) -> ModelInfo:

@@ -138,6 +138,8 @@ def usage(
     by: Literal["day", "model", "operation", "tag"] = "day",
     start: date | None = None,
     end: date | None = None,
+    html: Path | None = None,
+    force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     json: _Json = False,
 ) -> int:
     """Sum up the tokens and costs in the ledger that TOGETHER_USAGE_DB names.
@@ -148,10 +150,20 @@ def usage(
         What each row stands for.
     start, end
         First and last day (UTC), such as 2026-03-31; default: all.
+    html
+        Write a page with plots into this file instead; an earlier report there is replaced.
+    force
+        Replace the file, whatever it is.
     """
-    from .usage import show_usage
+    from .usage import show_usage, write_report
 
-    return show_usage(by, start, end, as_json=json)
+    if html is None:
+        if force:
+            raise Problem("--force goes with --html: nothing else writes a file.")
+        return show_usage(by, start, end, as_json=json)
+    if json:
+        raise Problem("--html writes a page and --json prints JSON: choose one.")
+    return write_report(html, by, start, end, force=force)
 
 
 @app.command

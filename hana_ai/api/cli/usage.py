@@ -1,20 +1,23 @@
-"""`hana-ai-together usage`: the ledger as a table."""
+"""`hana-ai-together usage`: the ledger as a table, or as a page with plots."""
 
 from __future__ import annotations
 
-from datetime import date
+import os
+import tempfile
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from .console import Problem, console, dollars, print_json
 
 if TYPE_CHECKING:
-    from hana_ai.api.usage.ledger import UsageTotals
+    from hana_ai.api.settings import TogetherAISettings
+    from hana_ai.api.usage.ledger import Ledger, UsageTotals
+
+    from .report import By
 
 
-def show_usage(
-    by: Literal["day", "model", "operation", "tag"], start: date | None, end: date | None, *, as_json: bool
-) -> int:
+def show_usage(by: By, start: date | None, end: date | None, *, as_json: bool) -> int:
     """Print the ledger's sums; returns the exit status.
 
     Raises
@@ -24,22 +27,7 @@ def show_usage(
     """
     from rich.table import Table
 
-    from hana_ai.api.settings import TogetherAISettings
-    from hana_ai.api.storage.address import HANA
-    from hana_ai.api.usage.ledger import get_ledger
-
-    if start is not None and end is not None and end < start:
-        raise Problem(f"--end {end} is before --start {start}: no day lies between them.")
-    settings = TogetherAISettings()
-    if settings.together_usage_db is None:
-        raise Problem(
-            "there is no ledger to read: TOGETHER_USAGE_DB is not set, so each process keeps its own in memory. "
-            "Set it to a path or to hana:TABLE."
-        )
-    path = Path(settings.together_usage_db).expanduser()
-    if not settings.together_usage_db.lower().startswith(HANA) and not path.exists():
-        raise Problem(f"there is no ledger {str(path)!r}, where TOGETHER_USAGE_DB points to: nothing was written.")
-    ledger = get_ledger(settings)
+    settings, ledger = _opened(start, end)
     totals = ledger.totals(start, end)
     if as_json:
         budget = {
@@ -78,6 +66,103 @@ def show_usage(
     table.caption = "\n".join(captions)
     console().print(table)
     return 0
+
+
+def write_report(target: Path, by: By, start: date | None, end: date | None, *, force: bool) -> int:
+    """Write the ledger as a page; returns the exit status.
+
+    Raises
+    ------
+    Problem
+        There is no ledger, no call in it, or the file can't be written, or is another one and not to be replaced.
+    """
+    from .report import GROUPS, Usage, page
+
+    target = _replaceable(target.expanduser(), force=force)
+    settings, ledger = _opened(start, end)
+    total = ledger.totals(start, end)
+    if not total["total_requests"]:
+        raise Problem(f"No calls in {settings.together_usage_db}, so no report was written.")
+    usage = Usage(
+        ledger=str(settings.together_usage_db),
+        start=start,
+        end=end,
+        made=datetime.now(UTC),
+        total=total,
+        groups={group: ledger.totals_by(group, start, end) for group in GROUPS},
+        events=ledger.events(start, end),
+        budget_usd=ledger.budget_usd,
+        spent_usd=ledger.spent_usd,
+        period=settings.together_budget_period,
+    )
+    _write(target, page(usage, by))
+    console().print(f"The report of {total['total_requests']:,} calls is in {target}.", markup=False)
+    return 0
+
+
+def _replaceable(target: Path, *, force: bool) -> Path:
+    """The file behind a path, if it may be written."""
+    from .report import MARK
+
+    try:
+        target = target.resolve()
+        if not target.exists():
+            if not target.parent.is_dir():
+                raise Problem(f"there is no folder {str(target.parent)!r}: create it, or name a file elsewhere.")
+            return target
+        if not target.is_file():
+            raise Problem(f"{str(target)!r} is no file: name one for the report, such as report.html.")
+        with target.open("rb") as file:
+            is_report = MARK.encode() in file.readline(200)
+    except (OSError, ValueError) as exc:
+        raise Problem(f"{str(target)!r} can't be used for the report: {exc}.") from exc
+    if not is_report and not force:
+        raise Problem(f"{str(target)!r} is no usage report, so it was left as it is. To replace it, pass --force.")
+    return target
+
+
+def _write(target: Path, text: str) -> None:
+    """Write the file whole or not at all."""
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+    try:
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+            part = Path(file.name)
+            try:
+                file.write(text.encode("utf-8"))
+                file.close()
+                part.chmod(mode)
+                part.replace(target)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+    except OSError as exc:
+        raise Problem(f"the report can't be written to {str(target)!r}: {exc.strerror or exc}.") from exc
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _opened(start: date | None, end: date | None) -> tuple[TogetherAISettings, Ledger]:
+    """The settings and the ledger that they name, which must be there: none is made."""
+    from hana_ai.api.settings import TogetherAISettings
+    from hana_ai.api.storage.address import HANA
+    from hana_ai.api.usage.ledger import get_ledger
+
+    if start is not None and end is not None and end < start:
+        raise Problem(f"--end {end} is before --start {start}: no day lies between them.")
+    settings = TogetherAISettings()
+    if settings.together_usage_db is None:
+        raise Problem(
+            "there is no ledger to read: TOGETHER_USAGE_DB is not set, so each process keeps its own in memory. "
+            "Set it to a path or to hana:TABLE."
+        )
+    path = Path(settings.together_usage_db).expanduser()
+    if not settings.together_usage_db.lower().startswith(HANA) and not path.exists():
+        raise Problem(f"there is no ledger {str(path)!r}, where TOGETHER_USAGE_DB points to: nothing was written.")
+    return settings, get_ledger(settings)
 
 
 def _cells(sums: UsageTotals) -> list[str]:

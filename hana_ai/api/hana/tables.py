@@ -12,6 +12,7 @@ from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.hana.ownership import count_vectors, no_column
 from hana_ai.api.hana.vector_column import VectorColumn
 from hana_ai.api.storage.quoting import quoted
+from hana_ai.api.wire.html import table as html_table
 
 Known = Literal["stamp", "generated", "unknown", "mixed", "empty"]
 
@@ -60,6 +61,24 @@ class VectorTableInfo:
         """The table, for people and for SQL."""
         return f"{quoted(self.schema)}.{quoted(self.table)}"
 
+    def _repr_html_(self) -> str:
+        return VectorTableList([self])._repr_html_()
+
+
+class VectorTableList(list[VectorTableInfo]):
+    """Vector tables: a list that notebooks show as a table."""
+
+    def _repr_html_(self) -> str:
+        headings = ("table", "column", "rows", "vectors", "numbers in each", "model", "known by", "index")
+        return html_table(headings, [_cells(info) for info in self])
+
+
+def _cells(info: VectorTableInfo) -> list[str]:
+    counts = ("-" if count is None else f"{count:,}" for count in (info.rows, info.vectors))
+    narrowest, widest = info.widths
+    width = f"{narrowest:,}" if narrowest == widest else f"{narrowest:,} to {widest:,}"
+    return [info.name, info.vector_column, *counts, width, info.model or "-", info.known, info.index or "-"]
+
 
 def list_tables(connection: Any, schema: str | None = None, pattern: str = "*") -> list[VectorTableInfo]:
     """Describe the vector tables of a schema; a table with two vector columns comes twice.
@@ -94,7 +113,7 @@ def list_tables(connection: Any, schema: str | None = None, pattern: str = "*") 
     schema = schema or current_schema(connection)
     indexes = {(table, column): index for table, column, index in _indexes(connection, schema)}
     columns = _columns(connection, schema)
-    found = []
+    found = VectorTableList()
     for table, own in columns.items():
         if not fnmatchcase(table, pattern):
             continue

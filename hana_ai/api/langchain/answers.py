@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, overload
 
 from langchain_core.messages.ai import UsageMetadata
 
+from hana_ai.api.catalog.money import plain
 from hana_ai.api.langchain.completions import read_choices
 from hana_ai.api.langchain.messages import chat_result, usage_from_wire
+from hana_ai.api.wire.html import answer
 from hana_ai.api.wire.token_counts import read_tokens
 
 if TYPE_CHECKING:
@@ -43,6 +45,10 @@ class Completion:
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_html_(self) -> str:
+        facts = _facts(self.model, self.usage, self.cost_usd, self.latency_ms)
+        return answer(self.text, facts | {"finish reason": self.finish_reason or "unknown"})
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,10 @@ class Embedded(Sequence[list[float]]):
     def dimension(self) -> int:
         """Width of the vectors; 0 when there are none."""
         return len(self.vectors[0]) if self.vectors else 0
+
+    def _repr_html_(self) -> str:
+        shape = {"vectors": f"{len(self.vectors):,} of {self.dimension:,} numbers"}
+        return answer("", shape | _facts(self.model, self.usage, self.cost_usd, self.latency_ms))
 
 
 def read_completion(reply: Reply, model: str) -> tuple[str, str | None]:
@@ -139,6 +149,15 @@ def embedded(result: EmbeddingResult, models: Models, seconds: float) -> Embedde
         cost_usd=_cost(models, (result.model,), result.usage),
         latency_ms=seconds * 1000,
     )
+
+
+def _facts(model: str, usage: UsageMetadata | None, cost: Decimal | None, milliseconds: float) -> dict[str, str]:
+    return {
+        "model": model,
+        "tokens": "unknown" if usage is None else f"{usage['input_tokens']:,} in, {usage['output_tokens']:,} out",
+        "cost": "unknown" if cost is None else f"${plain(cost)}",
+        "latency": f"{milliseconds:,.0f} ms",
+    }
 
 
 def _cost(models: Models, names: Sequence[str], usage: object) -> Decimal | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hana_ai.api.routing.seams import SeamStatus
+from hana_ai.api.wire.html import escaped, table
 
 
 def missing_key() -> str | None:
@@ -58,12 +59,22 @@ class RoutingStatus:
                 return seam
         raise KeyError(name)
 
+    def _head(self) -> str:
+        if self.active:
+            return "The toolkit is routed to Together AI."
+        why = "; call activate()." if self.enabled else ": ENABLE_TOGETHER_AI is not true."
+        return f"The toolkit is not routed to Together AI{why}"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (seam.state, seam.name, f"{seam.distribution} {seam.version or '-'}", seam.detail)
+            for seam in self.seams
+        ]
+        seams = table(("state", "place", "package", "what"), rows)
+        owned = table(("vector table", "belongs to"), self.tables) if self.tables else ""
+        return f"<div>{escaped(self._head())}</div>{seams}{owned}"
+
     def __str__(self) -> str:
-        head = (
-            "The toolkit is routed to Together AI." if self.active else "The toolkit is not routed to Together AI"
-        )
-        if not self.active:
-            head += "; call activate()." if self.enabled else ": ENABLE_TOGETHER_AI is not true."
         rows = [
             (seam.state, seam.name, f"{seam.distribution} {seam.version or '-'}", seam.detail)
             for seam in self.seams
@@ -74,4 +85,4 @@ class RoutingStatus:
             for row in rows
         ]
         owned = [f"{table} belongs to {model}" for table, model in self.tables]
-        return "\n".join([head, *lines, *owned])
+        return "\n".join([self._head(), *lines, *owned])

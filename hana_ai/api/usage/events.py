@@ -15,6 +15,7 @@ from hana_ai.api.storage.drivers import Row
 from hana_ai.api.usage.pricing import Priced
 from hana_ai.api.usage.store import LONGEST_MODEL, LONGEST_TAGS, LONGEST_TEXT
 from hana_ai.api.usage.values import read_count, read_seconds, read_tags, read_usd
+from hana_ai.api.wire.html import table
 
 
 class UsageTotals(TypedDict):
@@ -37,6 +38,27 @@ class UsageTotals(TypedDict):
     """USD of the calls whose cost is known; None when there were calls, but none of a known cost."""
     unknown_cost_requests: int
     """Calls that `total_cost_usd` does not count, since their price or their tokens are unknown."""
+
+
+class UsageBy(dict[str, UsageTotals]):
+    """Sums by name: a dict that notebooks show as a table."""
+
+    def _repr_html_(self) -> str:
+        headings = ("", "calls", "failed", "from a cache", "prompt", "cached", "completion", "cost")
+        return table(headings, [(name or "-", *_cells(sums)) for name, sums in self.items()])
+
+
+def _cells(sums: UsageTotals) -> list[str]:
+    counts = (
+        sums["total_requests"],
+        sums["failed_requests"],
+        sums["cached_requests"],
+        sums["prompt_tokens"],
+        sums["cached_tokens"],
+        sums["completion_tokens"],
+    )
+    cost = sums["total_cost_usd"]
+    return [*(f"{count:,}" for count in counts), "unknown" if cost is None else f"${plain(cost)}"]
 
 
 @dataclass(frozen=True, slots=True)

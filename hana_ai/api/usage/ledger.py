@@ -28,7 +28,7 @@ from hana_ai.api.usage.admission import Admission
 from hana_ai.api.usage.book import Book
 from hana_ai.api.usage.budget import Budget, BudgetWarning, OnBudget, utc_day
 from hana_ai.api.usage.clock import now
-from hana_ai.api.usage.events import UsageEvent, UsageTotals, no_calls, time_range
+from hana_ai.api.usage.events import UsageBy, UsageEvent, UsageTotals, no_calls, time_range
 from hana_ai.api.usage.key import UsageKey, usage_key
 from hana_ai.api.usage.limits import LIMITS, Limits
 from hana_ai.api.usage.pricing import CatalogFor, Priced, Prices
@@ -182,7 +182,7 @@ class Ledger:
 
         A call with several tags counts for each of them, and one without any under the empty string.
         """
-        return dict(sorted(self._sums(by, start, end).items()))
+        return UsageBy(sorted(self._sums(by, start, end).items()))
 
     def events(self, start: date | datetime | None = None, end: date | datetime | None = None) -> list[UsageEvent]:
         """List the calls from `start` until before `end`, the oldest first; raises as `totals`."""
