@@ -102,12 +102,12 @@ def ledger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ledger]:
         ]
     )
     with ScriptedTogether(engine) as server:
-        export(monkeypatch, server)
+        export(monkeypatch, server.environment())
         with usage_tags("nightly", HOSTILE):
             ChatTogetherAI(model="m").invoke("One two")
             ChatTogetherAI(model=HOSTILE).invoke("One two three")
-        engine.script(Reply(status=503), Reply("four five"))
-        ChatTogetherAI(model="m", retry_max_wait=0.01).invoke("One")
+        engine.reply(Reply(status=503, headers={"retry-after": "0.05"}), Reply("four five"))
+        ChatTogetherAI(model="m").invoke("One")
         list(ChatTogetherAI(model="m").stream("One two"))
         made = get_ledger()
         made.flush()
@@ -218,7 +218,7 @@ def test_the_days_and_the_order_are_those_that_were_asked_for(ledger: Ledger, tm
     page = written(tmp_path, "--start", "2026-01-01", "--end", "2026-01-01", "--by", "tag")
     assert list(page.tables["by-day"]) == ["2026-01-01"]
     assert page.summary["calls"] == f"{ledger.totals(date(2026, 1, 1), date(2026, 1, 1))['total_requests']}" == "2"
-    assert [name for name in page.tables if name.startswith("by-")][0] == "by-tag"
+    assert next(name for name in page.tables if name.startswith("by-")) == "by-tag"
     assert page.tables["first-token"] == {}, "no call of that day was streamed"
 
 
