@@ -96,7 +96,8 @@ def write_report(target: Path, by: By, start: date | None, end: date | None, *, 
         period=settings.together_budget_period,
     )
     _write(target, page(usage, by))
-    console().print(f"The report of {total['total_requests']:,} calls is in {target}.", markup=False)
+    calls = total["total_requests"]
+    console().print(f"The report of {calls:,} {'call' if calls == 1 else 'calls'} is in {target}.", markup=False)
     return 0
 
 
