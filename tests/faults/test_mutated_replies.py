@@ -255,7 +255,7 @@ class Bench:
 _VARYING = re.compile(r"\b(ep|dep|dad|ml|cr|ru|it)_\w+|\b20\d\d-\d\d-\d\dT[\d:.+Z-]+|\b127\.0\.0\.1:\d+")
 
 
-_MEASURED = re.compile(r"latency|_ms$|_per_second$")
+_MEASURED = re.compile(r"latency|_ms$|P[0-9]+Ms$|_per_second$")
 
 
 def _comparable(answer: object) -> object:

@@ -767,10 +767,10 @@ async def test_a_chunk_of_a_wrong_shape_breaks_the_stream(
     wrong = b'data: {"id":"a","model":"m","choices":[{"index":0,"delta":{"content":["two"]}}]}\n\n'
     engine.reply(Reply(body=ONE + wrong, content_type="text/event-stream"))
     engine.reply(Reply(body=wrong, content_type="text/event-stream"))
-    with pytest.raises(TogetherAIStreamError, match="not the shape") as caught:
+    with pytest.raises(TogetherAIStreamError, match="does not fit at") as caught:
         await collect(unchecked, way, "Hello")
     assert caught.value.partial.content == "one"
-    with pytest.raises(TogetherAIResponseError, match="not the shape"):
+    with pytest.raises(TogetherAIResponseError, match="does not fit at"):
         await collect(unchecked, way, "Hello")
 
 

@@ -108,7 +108,7 @@ def test_every_parameter_of_the_document_is_a_field() -> None:
 def documented_parameters() -> list[str]:
     from tests import openapi
 
-    return list(openapi._schemas()["ChatCompletionRequest"]["properties"])
+    return list(openapi.schemas()["ChatCompletionRequest"]["properties"])
 
 
 @pytest.mark.parametrize(

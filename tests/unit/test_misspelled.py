@@ -69,7 +69,7 @@ every_class = pytest.mark.parametrize("name", CLASSES)
 
 def documented(name: str) -> set[str]:
     """The fields of a class's requests, as Together's document has them."""
-    return set(openapi._schemas()[REQUESTS[name]]["properties"])
+    return set(openapi.schemas()[REQUESTS[name]]["properties"])
 
 
 def names_of(kind: type[BaseModel]) -> set[str]:
@@ -504,7 +504,7 @@ def test_the_bounds_of_the_document_are_those_of_the_code() -> None:
     from hana_ai.api.langchain.ranges import RANGES
 
     for request in ("ChatCompletionRequest", "CompletionRequest"):
-        for name, field in openapi._schemas()[request]["properties"].items():
+        for name, field in openapi.schemas()[request]["properties"].items():
             if {"minimum", "maximum"} & field.keys():
                 assert RANGES[name] == (field.get("minimum"), field.get("maximum"))
 

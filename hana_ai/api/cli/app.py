@@ -404,4 +404,6 @@ def run(arguments: list[str]) -> int:
     if arguments[:1] == ["serve"] and "--" in arguments:
         # `_launch` takes one for itself.
         arguments.insert(arguments.index("--"), "--")
-    return _guarded(lambda: int(app.meta(arguments, result_action="return_value") or 0), debug=False)
+    return _guarded(
+        lambda: int(app.meta(arguments, result_action="return_value") or 0), debug="--debug" in arguments
+    )

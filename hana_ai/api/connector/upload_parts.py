@@ -292,6 +292,8 @@ class PartSender:
             new.replace(self.folder / JOURNAL)
         except OSError as exc:
             logger.debug("no journal of the upload in %s: %s", self.folder, exc)
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
 
     def forget(self) -> None:
         """Delete the journal once everything has been sent."""
