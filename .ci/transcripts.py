@@ -97,7 +97,7 @@ def written(text: str) -> str:
 
 
 def fill() -> None:
-    """Create the vector table, and forget that it cost something."""
+    """Create the vector table."""
     from hana_ai.api import TogetherHanaDB
     from hana_ai.api.embeddings import TogetherAIEmbeddings
 

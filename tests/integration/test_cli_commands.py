@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import io
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from dotenv import dotenv_values
 from hana_ai.api import TogetherHanaDB
 from hana_ai.api.cli.app import app, run
 from hana_ai.api.local.hana import LocalHana
-from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
+from hana_ai.api.local.together import Call, LocalModel, Reply, ScriptedEngine
 from tests.conftest import ScriptedTogether, export
 from tests.integration.connector.conftest import write_adapter
 
@@ -202,6 +203,16 @@ def test_a_table_that_is_not_there(shown: Shown) -> None:
     assert "cannot be used together" in shown.refused("chat", "x", "--table", "FACTS", "--tools")
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_chat_uses_the_tools_of_the_toolkit(shown: Shown, table: ScriptedTogether) -> None:
+    arguments = {"table_name": "FACTS", "select_statement": 'SELECT "VEC_ID" FROM "FACTS"', "top_n": 2}
+    table.engine.reply(Reply(tool_calls=[Call("fetch_data", arguments)]), Reply(text="There are two."))
+    said = shown("chat", "What is in FACTS?", "--tools")
+    assert re.search(r"^fetch_data: .*VEC_ID", said, re.MULTILINE)
+    assert "\nThere are two.\n" in said
+    assert last_messages(table.engine)[-1]["role"] == "tool"
+
+
 # --- models, usage, doctor, version ---
 
 
@@ -303,7 +314,7 @@ def test_nothing_that_costs_money_begins_unasked(shown: Shown, piped: Callable[[
 @pytest.mark.usefixtures("together_environment")
 def test_an_endpoint_that_is_not_there(shown: Shown) -> None:
     for action in (["stop", "none"], ["wait", "none"], ["delete", "none", "--yes"], ["stop", "ep_none"]):
-        assert "there is no endpoint" in shown.refused("endpoints", *action) or action[1] == "ep_none"
+        assert f"there is no endpoint '{action[1]}'" in shown.refused("endpoints", *action)
 
 
 @pytest.mark.usefixtures("together_environment")

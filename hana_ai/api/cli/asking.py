@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hana_ai.api.settings import TogetherAISettings
 
 from .console import Problem, console, dollars, print_json
+from .tables import database
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -101,11 +102,11 @@ def _answering(
 ) -> Iterator[Callable[[Sequence[BaseMessage], str], list[BaseMessage]]]:
     """Yield what answers a message, given what came before; it returns both messages for the next one."""
     if tools:
-        with _hana():
+        with database():
             agent = _agent(talk.model)
             yield lambda history, message: _use_tools(talk, agent, history, message)
     elif knowledge is not None:
-        with _hana() as connection:
+        with database() as connection:
             search = _search(connection, knowledge)
             yield lambda history, message: _stream(talk, history, message, search(message))
     else:
@@ -331,11 +332,3 @@ def _client() -> TogetherAIClient:
     from hana_ai.api.together_ai import TogetherAIClient
 
     return TogetherAIClient()
-
-
-@contextmanager
-def _hana() -> Iterator[Any]:
-    from .tables import database
-
-    with database() as connection:
-        yield connection

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.hana.keys import primary_key
 from hana_ai.api.hana.vector_column import in_schema, record
 from hana_ai.api.storage.quoting import literal, quoted
 
@@ -168,12 +169,7 @@ def read_layout(connection: Any, schema: str, table: str) -> TableLayout | None:
                          generation or "", generated or "")
             for name, kind, length, scale, nullable, default, comment, generation, generated in cursor.fetchall()
         )  # fmt: skip
-        cursor.execute(
-            f"SELECT COLUMN_NAME FROM SYS.CONSTRAINTS WHERE {condition} AND TABLE_NAME = ? "
-            "AND IS_PRIMARY_KEY = 'TRUE' ORDER BY POSITION",
-            (*parameters, table),
-        )
-        key = tuple(str(row[0]) for row in cursor.fetchall())
+    key = primary_key(connection, schema, table)
     return TableLayout(schema, table, found[0] or "", "ROW" if found[1] == "ROW" else "COLUMN", columns, key)
 
 

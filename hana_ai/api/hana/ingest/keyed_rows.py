@@ -11,6 +11,7 @@ from typing import Any
 
 from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.hana.connections import Connections
+from hana_ai.api.hana.keys import beyond
 from hana_ai.api.storage.quoting import quoted
 
 PAGE = 1000
@@ -72,16 +73,11 @@ class KeyedRows:
     def _fetch(self, last: tuple[Any, ...] | None) -> list[Row]:
         key = [quoted(name) for name in self.key]
         condition = self._not_null
-        parameters: list[Any] = []
+        parameters: list[object] = []
         if last is not None:
             # From the last row on, which comes again: a second one of its key would otherwise be left out.
-            ways = []
-            for place in range(len(key)):
-                same = [f"{name} = ?" for name in key[:place]]
-                operator = ">=" if place == len(key) - 1 else ">"
-                ways.append(" AND ".join([*same, f"{key[place]} {operator} ?"]))
-                parameters += last[: place + 1]
-            condition += f" AND ({' OR '.join(f'({way})' for way in ways)})"
+            after, parameters = beyond(key, last, ">=")
+            condition += f" AND {after}"
         names = ", ".join(quoted(name) for name in self.columns)
         with self.connections.lease() as connection, connection.cursor() as cursor:
             cursor.execute(
@@ -111,18 +107,6 @@ def columns_of(connections: Connections, query: str) -> tuple[str, ...]:
         except dbapi.Error as exc:
             raise TogetherAIInputError(f"The source cannot be read: {exc.errortext}") from exc
         return tuple(column[0] for column in cursor.description)
-
-
-def primary_key(connections: Connections, schema: str, table: str) -> tuple[str, ...]:
-    """The columns of a table's primary key; empty if it has none."""
-    where, parameters = ("SCHEMA_NAME = ?", (schema,)) if schema else ("SCHEMA_NAME = CURRENT_SCHEMA", ())
-    with connections.lease() as connection, connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT COLUMN_NAME FROM SYS.CONSTRAINTS WHERE {where} AND TABLE_NAME = ? "
-            "AND IS_PRIMARY_KEY = 'TRUE' ORDER BY POSITION",
-            (*parameters, table),
-        )
-        return tuple(row[0] for row in cursor.fetchall())
 
 
 def checked_columns(given: Sequence[str], there: Sequence[str], what: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.hana.connections import Connections
 from hana_ai.api.hana.ingest.documents import SourceDocument, TextDocument, Unreadable
 from hana_ai.api.hana.ingest.files import FileSource
-from hana_ai.api.hana.ingest.keyed_rows import KeyedRows, checked_columns, columns_of, primary_key
+from hana_ai.api.hana.ingest.keyed_rows import KeyedRows, checked_columns, columns_of
 from hana_ai.api.hana.ingest.tables import (
     Columns,
     HanaSource,
@@ -25,6 +25,7 @@ from hana_ai.api.hana.ingest.tables import (
     parquet_rows,
     polars_rows,
 )
+from hana_ai.api.hana.keys import primary_key
 from hana_ai.api.storage.quoting import quoted_table
 
 _QUERY = re.compile(r"\s*(SELECT|WITH)\s", re.I)
@@ -122,11 +123,11 @@ def source_from(given: object, connections: Connections, asked: Asked, name: str
             return _of_parquet(path, asked, name)
         return FileSource(path)
     if hasattr(given, "select_statement") and hasattr(given, "connection_context"):
-        return _of_query(
-            str(given.select_statement), Connections(given.connection_context.connection)
-            if given.connection_context.connection is not _given(connections) else connections,
-            asked, (), name or "query",
-        )  # fmt: skip
+        theirs = given.connection_context.connection
+        with connections.lease() as ours:
+            # A connection that is shared is used by one thread at a time.
+            reading = connections if theirs is ours else Connections(theirs)
+        return _of_query(str(given.select_statement), reading, asked, (), name or "query")
     if hasattr(given, "lazy_load"):
         return DocumentSource(given.lazy_load(), name or type(given).__name__)
     found = _of_frame(given, asked, name)
@@ -140,17 +141,13 @@ def source_from(given: object, connections: Connections, asked: Asked, name: str
     )
 
 
-def _given(connections: Connections) -> Any:
-    with connections.lease() as connection:
-        return connection
-
-
 def _of_hana(given: str, connections: Connections, asked: Asked, name: str | None) -> Source:
     if not given.startswith("hana:"):
         return _of_query(given.rstrip().rstrip(";"), connections, asked, (), name or "query")
     table = quoted_table(given.removeprefix("hana:"), "SOURCE=")
     *schema, plain = (part.replace('""', '"') for part in _NAMES.findall(table))
-    key = primary_key(connections, schema[0] if schema else "", plain)
+    with connections.lease() as connection:
+        key = primary_key(connection, schema[0] if schema else "", plain)
     return _of_query(f"SELECT * FROM {table}", connections, asked, key, name or given.removeprefix("hana:"))
 
 

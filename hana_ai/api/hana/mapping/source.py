@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.hana.keys import beyond
 from hana_ai.api.hana.mapping.stages import Key, check_columns
 from hana_ai.api.hana.table_copy import read_layout
 from hana_ai.api.hana.tables import current_schema
@@ -130,9 +131,10 @@ class Source:
         order = ", ".join(map(_of, self.key))
         while True:
             conditions, parameters = [self._missing(result)], []
-            for bound, sign in ((after, ">"), (until, "<")):
+            bounds: tuple[tuple[Key | None, Literal[">", "<="]], ...] = ((after, ">"), (until, "<="))
+            for bound, operator in bounds:
                 if bound is not None:
-                    sql, values = self._beyond(bound, sign)
+                    sql, values = beyond([_of(column) for column in self.key], bound, operator)
                     conditions.append(sql)
                     parameters += values
             with self.connection.cursor() as cursor:
@@ -157,16 +159,6 @@ class Source:
             return "1 = 1"
         same = " AND ".join(f'"R".{quoted(column)} = {_of(column)}' for column in self.key)
         return f'NOT EXISTS (SELECT 1 FROM {result} AS "R" WHERE {same})'
-
-    def _beyond(self, key: Key, sign: str) -> tuple[str, list[object]]:
-        """The condition for keys before or behind one; those before include it."""
-        parts, parameters = [], []
-        for place, column in enumerate(self.key):
-            same = [f"{_of(other)} = ?" for other in self.key[:place]]
-            last = sign + "=" if sign == "<" and place == len(self.key) - 1 else sign
-            parts.append("(" + " AND ".join([*same, f"{_of(column)} {last} ?"]) + ")")
-            parameters += [*key[:place], key[place]]
-        return f"({' OR '.join(parts)})", parameters
 
     def _number(self, sql: str) -> int:
         with self.connection.cursor() as cursor:

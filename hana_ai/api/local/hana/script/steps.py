@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from hana_ai.api.local.hana.engine.planning import CompiledChange
@@ -148,13 +148,11 @@ class Repeat:
 
     def run(self, frame: Frame) -> After | None:
         """See `running.Step.run`."""
+        return _repeated(self._turns(frame), self.body, frame)
+
+    def _turns(self, frame: Frame) -> Iterator[None]:
         while self.condition is None or self.condition.value(frame):
-            after = run_steps(self.body, frame)
-            if after is After.LEAVE:
-                return None
-            if after is After.RETURN:
-                return after
-        return None
+            yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,17 +168,26 @@ class CountLoop:
 
     def run(self, frame: Frame) -> After | None:
         """See `running.Step.run`."""
+        return _repeated(self._turns(frame), self.body, frame)
+
+    def _turns(self, frame: Frame) -> Iterator[None]:
         low, high = self.low.value(frame), self.high.value(frame)
         if not isinstance(low, int) or not isinstance(high, int):
             raise HanaError(1301, "numeric or value error: a bound of FOR is NULL")
         for number in range(high, low - 1, -1) if self.reverse else range(low, high + 1):
             frame.values[self.name] = number
-            after = run_steps(self.body, frame)
-            if after is After.LEAVE:
-                return None
-            if after is After.RETURN:
-                return after
-        return None
+            yield
+
+
+def _repeated(turns: Iterator[None], body: Sequence[Step], frame: Frame) -> After | None:
+    """Run a loop's body once for each turn, until it is left."""
+    for _ in turns:
+        after = run_steps(body, frame)
+        if after is After.LEAVE:
+            return None
+        if after is After.RETURN:
+            return after
+    return None
 
 
 @dataclass(frozen=True, slots=True)
