@@ -1,4 +1,4 @@
-"""Run SAP's own example notebooks of the toolkit between the two loopback servers.
+"""Run SAP's own example notebooks and programs of the toolkit between the two loopback servers.
 
     python -m tests.peers.sap_examples [FOLDER]
 
@@ -6,7 +6,8 @@ FOLDER is a checkout of github.com/SAP/generative-ai-toolkit-for-sap-hana-cloud;
 the connection is changed: the notebooks read it from an ini file, which names the loopback HANA here, and their
 kernels are started as `hana-ai-together run -- jupyter lab` starts them. hana-ml's data sets, which it fetches
 from the network and lets PAL split, are tables that are there already. Every cell runs but for those of `NEEDS`,
-and every notebook that keeps vectors has asked Together for embeddings.
+and every notebook that keeps vectors has asked Together for embeddings. Then run the snippets of its documents and
+its chat scripts (`sap_programs.py`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalTogether, ScriptedEngine
 from hana_ai.api.routing.startup_files import startup_environment
 from tests.integration.routing.answers import agent_answers
+from tests.peers import sap_programs
 
 ADDRESS = "https://github.com/SAP/generative-ai-toolkit-for-sap-hana-cloud"
 ROOT = Path("nutest", "testscripts")
@@ -37,10 +39,14 @@ NEEDS = {
     r"my_model|predict": "a model that PAL has trained",
     r"PALModelEmbeddings|PALEmbeddings": "PAL's embeddings",
     r"\.(ask|transform)\(.*verbose=|agent\.run\(|^new_df": "what the toolkit had in an earlier version",
+    r"CorrectiveRetriever\(uvs\)": "a model, without which the toolkit's retriever can't be made",
+    r"toolkit\.set_vectordb": "what the toolkit had in an earlier version",
+    r"^print\(pe\.": "what its document does not show",
 }
 """What a cell may fail for, by what its code names."""
 HOUSING = "CRIM ZN INDUS CHAS NOX RM AGE DIS RAD TAX PTRATIO BLACK LSTAT MEDV"
 DATA_SETS = {
+    "SALES": ["ID", "AMOUNT"],
     "BOSTON_HOUSING_PRICES": [*HOUSING.split(), "ID"],
     "IRIS_DATA_FULL_TBL": ["ID", "SEPALLENGTHCM", "SEPALWIDTHCM", "PETALLENGTHCM", "PETALWIDTHCM", "SPECIES"],
     "SHAMPOO_SALES_DATA_TBL": ["ID", "SALES"],
@@ -128,41 +134,62 @@ def run(path: Path, variables: dict[str, str], engine: ScriptedEngine) -> Outcom
         needed = next((reason for pattern, reason in NEEDS.items() if re.search(pattern, cell.source)), None)
         said = f"{cell.source.strip().splitlines()[-1][:70]}: {error.ename}: {error.evalue[:300]}"
         (outcome.failed if needed is None else outcome.excused).append(f"{said} ({needed})" if needed else said)
-    for request in engine.requests:
-        if request.path.endswith("/embeddings"):
-            texts = request.body["input"]
-            outcome.embedded += 1 if isinstance(texts, str) else len(texts)
+    outcome.embedded = embedded(engine)
     return outcome
 
 
+def embedded(engine: ScriptedEngine) -> int:
+    """How many texts the Together server was asked to embed."""
+    inputs = [request.body["input"] for request in engine.requests if request.path.endswith("/embeddings")]
+    return sum(1 if isinstance(texts, str) else len(texts) for texts in inputs)
+
+
+def report(name: str, outcome: Outcome) -> bool:
+    """Print how it went; returns whether it went well."""
+    print(f"{name}: {outcome.ran} cells ran, {outcome.embedded} texts embedded")
+    for said in outcome.excused:
+        print(f"  needs what is not here: {said}")
+    for said in outcome.failed:
+        print(f"  failed: {said}")
+    return not outcome.failed and outcome.embedded > 0
+
+
+def talk(script: Path, home: Path, variables: dict[str, str], engine: ScriptedEngine) -> bool:
+    """Talk with a chat script, and print how it went; returns whether it went well."""
+    engine.requests.clear()
+    printed, errors = sap_programs.talk(script, home, variables)
+    answers = printed.count("Assistant: The database says")
+    print(f"{script.name}: {answers} answers, {embedded(engine)} texts embedded")
+    if answers != 2:
+        print(f"  failed: {printed[-1000:]}{errors[-1000:]}")
+    return answers == 2 and embedded(engine) > 0
+
+
 def main(arguments: list[str]) -> int:
-    """Run all notebooks that keep vectors; returns the exit status."""
+    """Run all notebooks and programs that keep vectors; returns the exit status."""
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
         checkout = Path(arguments[0]) if arguments else home / "fetched"
         if not arguments:
-            subprocess.run(["git", "clone", "--quiet", "--depth", "1", ADDRESS, str(checkout)], check=True)
+            subprocess.run(["git", "clone", "--quiet", ADDRESS, str(checkout)], check=True)
         folder = home / "testscripts"
         shutil.copytree(checkout / ROOT, folder)
         engine = ScriptedEngine()
         engine.always(agent_answers)
-        wrong = found = 0
+        went: list[bool] = []
         with LocalTogether(engine) as together, LocalHana() as hana:
             write_connection(folder, hana)
             create_data_sets(hana)
             variables = environment(together, home)
             for path in sorted(folder.rglob("*.ipynb")):
-                if not VECTORS.search(path.read_text(encoding="utf-8")):
-                    continue
-                found += 1
-                outcome = run(path, variables, engine)
-                print(f"{path.relative_to(folder)}: {outcome.ran} cells ran, {outcome.embedded} texts embedded")
-                for said in outcome.excused:
-                    print(f"  needs what is not here: {said}")
-                for said in outcome.failed:
-                    print(f"  failed: {said}")
-                wrong += len(outcome.failed) + (outcome.embedded == 0)
-    return 1 if wrong or not found else 0
+                if VECTORS.search(path.read_text(encoding="utf-8")):
+                    went.append(report(str(path.relative_to(folder)), run(path, variables, engine)))
+            variables.update(hana.environment())
+            document = folder / "documents.ipynb"
+            if sap_programs.write_notebook(checkout, document):
+                went.append(report("the documents' snippets", run(document, variables, engine)))
+            went.extend(talk(script, folder, variables, engine) for script in sap_programs.chat_scripts(checkout))
+    return 0 if went and all(went) else 1
 
 
 if __name__ == "__main__":
