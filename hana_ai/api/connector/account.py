@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Self, TypedDict, TypeVar, overload
 
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
 from hana_ai.api.addresses.carrying import Packed, pack, unpack
 from hana_ai.api.addresses.checks import check_api_key, hide
 from hana_ai.api.addresses.spelling import unknown_keys
-from hana_ai.api.connector.replies import Anything, Identity, Page, read_reply, schema_of
+from hana_ai.api.connector.replies import Anything, Identity, Page, Snake, read_reply, schema_of
 from hana_ai.api.errors import (
     TogetherAIError,
     TogetherAIModelNotFoundError,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_M = TypeVar("_M", bound=BaseModel)
+_M = TypeVar("_M", bound=Snake)
 
 MODEL_PATH = re.compile(r"projects/([^/]+)/models/([^/]+)(?:/revisions/([^/]+))?\Z")
 """Resource name of a model: project, id, revision."""
@@ -123,7 +123,7 @@ class Account:
         return self.project
 
     async def call(
-        self, operation: Callable[[AsyncTogether], Awaitable[_T]], schema: type[BaseModel] | None = None
+        self, operation: Callable[[AsyncTogether], Awaitable[_T]], schema: type[Snake] | None = None
     ) -> _T:
         """Run an operation on the SDK's client, with the settings' deadline and retries.
 

@@ -7,10 +7,11 @@ so. What passes is handed on as the SDK's own type, or as an object of the class
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from hana_ai.api.wire.shapes import misfit
@@ -19,10 +20,15 @@ if TYPE_CHECKING:
     from together.types.endpoint_traffic_split_entry_param import EndpointTrafficSplitEntryParam
 
 _T = TypeVar("_T")
-_M = TypeVar("_M", bound=BaseModel)
+_M = TypeVar("_M", bound="Snake")
 
 _MOST = 2**53
 """The largest count that every JSON reader takes for the same number."""
+
+
+def _from_digits(value: object) -> object:
+    return int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value) else value
+
 
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0, le=_MOST)]
@@ -30,6 +36,8 @@ Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 WrittenCount = Annotated[str, Field(pattern=r"^\d{1,19}$")]
 """A count as a string, as the API writes 64 bits."""
+PartNumber = Annotated[int, BeforeValidator(_from_digits), Field(ge=1, le=_MOST)]
+"""The number of a part, from 1; the SDK takes it as a string as well."""
 Cents = Annotated[float, Field(ge=0, le=10**12, allow_inf_nan=False)]
 Amount = Annotated[str, Field(pattern=r"^-?\d{1,30}(\.\d{1,30})?([eE][+-]?\d{1,2})?$")]
 """A decimal number as a string."""
@@ -39,6 +47,9 @@ class Snake(BaseModel):
     """An object whose fields are written like_this."""
 
     model_config = ConfigDict(strict=True, protected_namespaces=())
+
+    secret_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields, at any depth, of which an error must show nothing."""
 
 
 class Camel(Snake):
@@ -345,6 +356,38 @@ class Adapter(Named):
     per_cluster: list[LoadStatus] | None = None
 
 
+class PartAddress(Camel):
+    """Where Together wants one part of a file."""
+
+    part_number: PartNumber
+    url: Text
+    headers: dict[str, str] | None = None
+
+
+class PlannedFile(Camel):
+    """What Together wants of a file: its parts, or nothing, since it has them."""
+
+    path: Text
+    skip_upload: bool | None = None
+    upload_id: str | None = None
+    parts: list[PartAddress] | None = None
+
+
+class UploadPlan(Camel):
+    """What Together wants of the files that it was offered."""
+
+    # The address of a part is a permission.
+    secret_fields = frozenset({"parts"})
+
+    files: list[PlannedFile] | None = None
+
+
+class Uploaded(Camel):
+    """The version that an upload made."""
+
+    revision_id: str | None = None
+
+
 class Import(Named):
     """A job that fetches files from elsewhere."""
 
@@ -375,7 +418,7 @@ class Revision(Camel):
     validation_errors: list[Finding] | None = None
 
 
-_BY_TYPE: dict[str, type[BaseModel]] = {
+_BY_TYPE: dict[str, type[Snake]] = {
     "AdapterCreateResponse": Adapter,
     "AdapterListResponse": Adapter,
     "AdapterRetrieveResponse": Adapter,
@@ -396,7 +439,7 @@ _BY_TYPE: dict[str, type[BaseModel]] = {
 """What is read of the SDK's types, by their names: the SDK itself is imported when it is needed."""
 
 
-def schema_of(result: object) -> type[BaseModel]:
+def schema_of(result: object) -> type[Snake]:
     """What is read of a result of the SDK; of a page, with its entries."""
     kind = type(result)
     generic: dict[str, tuple[type, ...]] = getattr(kind, "__pydantic_generic_metadata__", {})
@@ -418,4 +461,6 @@ def read_reply(schema: type[_M], body: bytes, request_id: str | None) -> _M:
         # What is deleted may be answered with nothing at all.
         return schema.model_validate_json(body if body or schema is not Anything else b"{}")
     except ValidationError as exc:
-        raise misfit(exc, "the management API's reply", request_id=request_id) from None
+        raise misfit(
+            exc, "the management API's reply", request_id=request_id, secret=schema.secret_fields
+        ) from None

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import md5
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypedDict
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 import orjson
@@ -19,6 +19,7 @@ from hana_ai.api.addresses.checks import is_http_address, is_loopback
 from hana_ai.api.addresses.proxy import proxy_for
 from hana_ai.api.connector.account import Limits
 from hana_ai.api.connector.folder_files import FolderFile, folder_files, read_regular
+from hana_ai.api.connector.replies import PartAddress, PlannedFile
 from hana_ai.api.errors import TogetherAIConnectionError, TogetherAIError
 from hana_ai.api.transport.sdk import httpx_proxy
 from hana_ai.api.transport.tls import ssl_context
@@ -82,13 +83,6 @@ class LocalFile:
         """Offset and size of a part, in bytes; parts count from 1."""
         offset = (number - 1) * self.part_bytes
         return offset, min(self.part_bytes, self.size - offset)
-
-
-class RemotePart(TypedDict, total=False):
-    """Where Together wants one part of a file."""
-
-    url: str
-    headers: Mapping[str, str]
 
 
 def local_files(folder: Path, part_bytes: int) -> list[LocalFile]:
@@ -162,7 +156,7 @@ class PartSender:
         """Count a file that Together already has."""
         self._progress(file, 0, file.size)
 
-    async def send(self, file: LocalFile, remote: Mapping[str, object]) -> dict[str, object]:
+    async def send(self, file: LocalFile, remote: PlannedFile) -> dict[str, object]:
         """Send the missing parts of a file; returns its entry for `complete`.
 
         Raises
@@ -170,12 +164,12 @@ class PartSender:
         TogetherAIError
             A part was refused, or could not be sent in several tries.
         """
-        parts = _parts(file, remote)
+        parts = {part.part_number: part for part in remote.parts or []}
         if sorted(parts) != list(range(1, len(file.parts) + 1)):
             raise TogetherAIError(
                 f"Together asks for other parts of {file.path} than 1 to {len(file.parts)}: {sorted(parts)}."
             )
-        upload_id = str(remote.get("uploadId") or "")
+        upload_id = remote.upload_id or ""
         done = self._done.setdefault(upload_id, {})
         tasks = [
             asyncio.ensure_future(self._part(file, number, parts[number], done))
@@ -195,7 +189,7 @@ class PartSender:
             "uploadDetails": {"uploadId": upload_id, "parts": entries},
         }
 
-    async def _part(self, file: LocalFile, number: int, remote: RemotePart, done: dict[str, str]) -> None:
+    async def _part(self, file: LocalFile, number: int, remote: PartAddress, done: dict[str, str]) -> None:
         expected = file.parts[number - 1]
         if done.get(str(number)) != expected:
             async with self._places:
@@ -203,9 +197,9 @@ class PartSender:
             self._write()
         self._progress(file, number, file.bounds(number)[1])
 
-    async def _put(self, file: LocalFile, number: int, remote: RemotePart) -> str:
+    async def _put(self, file: LocalFile, number: int, remote: PartAddress) -> str:
         """Send one part until it is accepted; 429 and 5xx are retried, any other refusal is final."""
-        url = remote["url"]
+        url = remote.url
         # The query is the permission, and may be long.
         if not url.isprintable() or len(url) > _LONGEST_URL or not is_http_address(url.partition("?")[0]):
             raise TogetherAIError(f"Together names a URL for parts of {file.path} that is no address.")
@@ -223,13 +217,13 @@ class PartSender:
             await asyncio.sleep(self.limits.first_retry * 2 ** (attempt - 1))
             attempt += 1
 
-    async def _try_once(self, file: LocalFile, number: int, remote: RemotePart, what: str) -> str:
+    async def _try_once(self, file: LocalFile, number: int, remote: PartAddress, what: str) -> str:
         import httpx
 
         offset, size = file.bounds(number)
-        headers = {**(remote.get("headers") or {}), "Content-Length": str(size)}
+        headers = {**(remote.headers or {}), "Content-Length": str(size)}
         try:
-            answer = await self._exchange(remote["url"], headers, _read(file.source, offset, size))
+            answer = await self._exchange(remote.url, headers, _read(file.source, offset, size))
         except httpx.HTTPError as exc:
             raise _MaySucceedLater(TogetherAIConnectionError(f"no connection for {what}: {exc!r}")) from exc
         if answer.status_code == httpx.codes.OK:
@@ -306,26 +300,6 @@ class _MaySucceedLater(Exception):  # noqa: N818 - it leads to another try
 
     def __init__(self, error: TogetherAIError) -> None:
         self.error = error
-
-
-def _parts(file: LocalFile, remote: Mapping[str, object]) -> dict[int, RemotePart]:
-    """The parts that Together asks for, by number.
-
-    Raises
-    ------
-    TogetherAIError
-        One of them has no number or no URL.
-    """
-    listed = remote.get("parts")
-    found: dict[int, RemotePart] = {}
-    for part in listed if isinstance(listed, list) else ():
-        try:
-            headers = {str(name): str(value) for name, value in (part.get("headers") or {}).items()}
-            found[int(part["partNumber"])] = RemotePart(url=str(part["url"]), headers=headers)
-        except (AttributeError, KeyError, TypeError, ValueError) as exc:
-            # Not the part itself: its URL is a secret.
-            raise TogetherAIError(f"Together names a part of {file.path} without a number or a URL.") from exc
-    return found
 
 
 async def _read(source: FolderFile, offset: int, size: int) -> AsyncIterator[bytes]:

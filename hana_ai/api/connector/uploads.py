@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlsplit
 
 import orjson
@@ -23,6 +23,7 @@ from hana_ai.api.connector.deployment_plan import EndpointConfig, require_model
 from hana_ai.api.connector.endpoints import Endpoints
 from hana_ai.api.connector.folder_files import folder_files
 from hana_ai.api.connector.removal import poll
+from hana_ai.api.connector.replies import Camel, Uploaded, UploadPlan
 from hana_ai.api.connector.upload_parts import LocalFile, PartSender, UploadProgress, local_files
 from hana_ai.api.errors import (
     TogetherAIConflictError,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_Reply = TypeVar("_Reply", bound=Camel)
 OnProgress = Callable[[UploadProgress], None]
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -194,32 +196,29 @@ class Uploads:
         limits = self._account.limits
         files = await asyncio.to_thread(local_files, folder, limits.part_bytes)
         offered = [{"path": file.path, "hash": file.hash, "numParts": len(file.parts)} for file in files]
-        plan = await self._post("create", {"objectId": model_id, "files": offered})
+        plan = await self._post("create", {"objectId": model_id, "files": offered}, UploadPlan)
         by_path = {file.path: file for file in files}
         total = sum(file.size for file in files)
         completed: list[Mapping[str, object]] = []
         async with PartSender(folder, model_id, total, on_progress, limits) as sender:
-            for remote in _entries(plan, "files"):
-                file = by_path.pop(str(remote.get("path")), None)
+            for remote in plan.files or []:
+                file = by_path.pop(remote.path, None)
                 if file is None:
-                    raise TogetherAIError(
-                        f"Together asks for a file that was not offered: {remote.get('path')!r}."
-                    )
-                if remote.get("skipUpload"):
+                    raise TogetherAIError(f"Together asks for a file that was not offered: {remote.path!r}.")
+                if remote.skip_upload:
                     sender.skip(file)
                     completed.append({"path": file.path, "hash": file.hash, "skipUpload": True})
                 else:
                     completed.append(await sender.send(file, remote))
             if by_path:
                 raise TogetherAIError(f"Together did not take {', '.join(sorted(by_path))}.")
-            answer = await self._post("complete", {"objectId": model_id, "files": completed})
+            answer = await self._post("complete", {"objectId": model_id, "files": completed}, Uploaded)
             sender.forget()
-        await self._check_stored(model_id, files, str(answer.get("revisionId") or ""))
+        await self._check_stored(model_id, files, answer.revision_id or "")
 
-    async def _post(self, step: str, body: Mapping[str, object]) -> Mapping[str, object]:
+    async def _post(self, step: str, body: Mapping[str, object], schema: type[_Reply]) -> _Reply:
         path = f"/v2/projects/{quote(self._account.project_id, safe='')}/models/upload/{step}"
-        answer = await self._account.call(lambda sdk: sdk.post(path, cast_to=object, body=body))
-        return answer if isinstance(answer, Mapping) else {}
+        return await self._account.read(lambda sdk: sdk.post(path, cast_to=object, body=body), schema)
 
     async def _check_stored(self, model_id: str, files: list[LocalFile], revision: str) -> None:
         """Compare what Together lists with what was sent, and ask whether it accepts the files."""
@@ -407,12 +406,6 @@ def _metadata(metadata: Mapping[str, object]) -> tuple[str, str]:
     if missing:
         raise TogetherAIInputError(f"metadata needs {' and '.join(missing)}.")
     return str(metadata["name"]), str(metadata["base_model"])
-
-
-def _entries(answer: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
-    """The objects in a list of an answer; what is no object is left out."""
-    found = answer.get(name)
-    return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
 
 
 def _import_state(status: str) -> str:

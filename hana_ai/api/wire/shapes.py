@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Collection
 
 from pydantic_core import ValidationError
 
@@ -37,7 +38,12 @@ def wrong_shape(
 
 
 def misfit(
-    exc: ValidationError, what: str, *, model: str | None = None, request_id: str | None = None
+    exc: ValidationError,
+    what: str,
+    *,
+    model: str | None = None,
+    request_id: str | None = None,
+    secret: Collection[str] = (),
 ) -> TogetherAIResponseError:
     """Make the error for a reply that a schema refuses: the place, what is there and what was expected.
 
@@ -48,11 +54,14 @@ def misfit(
         Which reply it is, for the message.
     model, request_id : str, optional
         For the error.
+    secret : collection of str, optional
+        Fields of which nothing is shown.
     """
     first = exc.errors(include_url=False, include_context=False)[0]
+    hidden = first["type"] == "missing" or any(part in secret for part in first["loc"])
     return TogetherAIResponseError(
         f"{what} does not fit at {_place(first['loc'])}: {first['msg']}"
-        + ("" if first["type"] == "missing" else f", not {shown(first['input'])}"),
+        + ("" if hidden else f", not {shown(first['input'])}"),
         model=model,
         request_id=request_id,
         hint=_HINT,

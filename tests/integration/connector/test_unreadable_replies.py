@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -207,3 +209,51 @@ async def test_the_catalogue_is_not_read_for_ever(
     assert models
     assert relay.requests[-1] == "GET /v1/models"
     assert len(relay.requests) == (3 if again else 51)
+
+
+# --- plans of uploads ---
+
+PLAN = "/models/upload/create"
+ODD_PLANS: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
+    "files": ("files", lambda plan: plan.update(files="x")),
+    "a file that is no object": ("files[0]", lambda plan: plan["files"].__setitem__(0, "x")),
+    "a file without a path": ("files[0].path", lambda plan: plan["files"][0].pop("path")),
+    "a path that is a number": ("files[0].path", lambda plan: plan["files"][0].update(path=7)),
+    "skipUpload": ("files[0].skipUpload", lambda plan: plan["files"][0].update(skipUpload="no")),
+    "uploadId": ("files[0].uploadId", lambda plan: plan["files"][0].update(uploadId=[])),
+    "parts": ("files[0].parts", lambda plan: plan["files"][0].update(parts={})),
+    "a part that is its address": (
+        "files[0].parts[0]",
+        lambda plan: plan["files"][0].update(parts=[plan["files"][0]["parts"][0]["url"]]),
+    ),
+    "a part without an address": ("files[0].parts[0].url", lambda plan: plan["files"][0]["parts"][0].pop("url")),
+    "a part below 1": (
+        "files[0].parts[0].partNumber",
+        lambda plan: plan["files"][0]["parts"][0].update(partNumber=0),
+    ),
+    "a part without a whole number": (
+        "files[0].parts[0].partNumber",
+        lambda plan: plan["files"][0]["parts"][0].update(partNumber=1.5),
+    ),
+    "headers": ("files[0].parts[0].headers", lambda plan: plan["files"][0]["parts"][0].update(headers=["x"])),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_PLANS)
+async def test_a_plan_of_an_upload_that_does_not_fit_is_named_by_its_place(
+    connector: TogetherAIConnector, relay: Relay, adapter: Path, odd: str
+) -> None:
+    place, change = ODD_PLANS[odd]
+    addresses: list[str] = []
+
+    def changed(plan: dict[str, Any]) -> None:
+        addresses.extend(part["url"] for file in plan["files"] for part in file["parts"])
+        change(plan)
+
+    relay.change(PLAN, changed)
+    with pytest.raises(TogetherAIResponseError, match=rf"at {re.escape(place)}: ") as caught:
+        await connector.upload_artifact(adapter, {"name": "tuned", "base_model": DEDICATED})
+    assert caught.value.request_id
+    # An address is a permission.
+    assert addresses
+    assert not any(address[:40] in str(caught.value) for address in addresses)
