@@ -312,6 +312,21 @@ def _granted(env: Environment) -> Rows:
         )  # fmt: skip
 
 
+def _roles(env: Environment) -> Rows:
+    """PUBLIC, which everybody has; none can be made."""
+    yield None, "PUBLIC", "SYS", None
+
+
+def _granted_roles(env: Environment) -> Rows:
+    for user in env.catalog.all(UserInfo):
+        yield None, user.name, "USER", None, "PUBLIC", "SYS", "FALSE"
+
+
+def _effective_roles(env: Environment) -> Rows:
+    for granted in _granted_roles(env):
+        yield granted[1], *granted
+
+
 def _reserved(env: Environment) -> Rows:
     for word in sorted(RESERVED_WORDS):
         yield (word,)
@@ -374,6 +389,31 @@ SYSTEM_VIEWS: dict[str, SystemView] = {
     "TRIGGERS": SystemView(_columns(
         "SCHEMA_NAME TRIGGER_NAME SUBJECT_TABLE_SCHEMA SUBJECT_TABLE_NAME CREATE_TIME:t"
     ), _no_rows),
+    "GRAPH_WORKSPACES": SystemView(_columns(
+        "SCHEMA_NAME WORKSPACE_NAME CREATE_TIMESTAMP:t USER_NAME EDGE_SCHEMA_NAME EDGE_TABLE_NAME "
+        "EDGE_SOURCE_COLUMN_NAME EDGE_TARGET_COLUMN_NAME EDGE_KEY_COLUMN_NAME VERTEX_SCHEMA_NAME "
+        "VERTEX_TABLE_NAME VERTEX_KEY_COLUMN_NAME IS_VALID"
+    ), _no_rows),
+    "GRAPH_WORKSPACE_COLUMNS": SystemView(_columns(
+        "SCHEMA_NAME WORKSPACE_NAME ENTITY_TYPE ENTITY_SCHEMA_NAME ENTITY_TABLE_NAME ENTITY_COLUMN_NAME "
+        "ENTITY_ROLE ENTITY_ROLE_POSITION:i"
+    ), _no_rows),
+    "M_JOB_PROGRESS": SystemView(_columns(
+        "HOST PORT:i CONNECTION_ID:i JOB_ID:b JOB_NAME OBJECT_NAME START_TIME:t CURRENT_PROGRESS:b MAX_PROGRESS:b "
+        "PROGRESS_DETAIL:s"
+    ), _no_rows),
+    "M_SCHEDULER_JOBS": SystemView(_columns(
+        "SCHEMA_NAME SCHEDULER_JOB_NAME SCHEDULED_TIME:t START_TIME:t END_TIME:t STATUS ERROR_CODE:i "
+        "ERROR_MESSAGE:s"
+    ), _no_rows),
+    "M_AFL_STATES": SystemView(_columns("HOST PORT:i AREA_NAME FUNCTION_NAME STATE_ID CREATE_TIME:t"), _no_rows),
+    "ROLES": SystemView(_columns("ROLE_SCHEMA_NAME ROLE_NAME CREATOR CREATE_TIME:t"), _roles),
+    "GRANTED_ROLES": SystemView(_columns(
+        "GRANTEE_SCHEMA_NAME GRANTEE GRANTEE_TYPE ROLE_SCHEMA_NAME ROLE_NAME GRANTOR IS_GRANTABLE"
+    ), _granted_roles),
+    "EFFECTIVE_ROLES": SystemView(_columns(
+        "USER_NAME GRANTEE_SCHEMA_NAME GRANTEE GRANTEE_TYPE ROLE_SCHEMA_NAME ROLE_NAME GRANTOR IS_GRANTABLE"
+    ), _effective_roles),
     "REMOTE_SOURCES": SystemView(_columns("REMOTE_SOURCE_NAME ADAPTER_NAME"), _no_rows),
     "ST_GEOMETRY_COLUMNS": SystemView(_columns("SCHEMA_NAME TABLE_NAME COLUMN_NAME SRS_ID:i"), _no_rows),
     "M_TEMPORARY_TABLES": SystemView(_columns(
