@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -102,7 +103,12 @@ class LlamaCppEngine(EngineBase):
         )
         self._context_length = context_length
         self._max_tokens = max_tokens
-        self._server = _load(path, context_length, parallel, threads or max(1, (os.cpu_count() or 2) // 2))
+        threads = threads or max(1, (os.cpu_count() or 2) // 2)
+        self._load = partial(_load, path, context_length, parallel, threads)
+        self._loading = threading.Lock()
+        # What may not be a model after all is tried at once.
+        self._server: Any = None if bundled else self._load()
+        self._closed = False
         self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="local-together-llama")
 
     @property
@@ -112,8 +118,16 @@ class LlamaCppEngine(EngineBase):
 
     def close(self) -> None:
         """Wait for what is being generated, and free the model."""
+        self._closed = True
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._server = None
+
+    def _loaded(self) -> Any:
+        """The model; the bundled one is loaded, in about a second, when it is first asked."""
+        with self._loading:
+            if self._server is None:
+                self._server = self._load()
+            return self._server
 
     async def chat(self, body: ChatBody) -> AsyncGenerator[Piece, None]:
         """Answer a chat, or call a tool."""
@@ -206,8 +220,7 @@ class LlamaCppEngine(EngineBase):
         self, request: Chunk, *, chat: bool, index: int = 0, max_tokens: int | None = None
     ) -> AsyncGenerator[Piece, None]:
         """One choice, generated in a thread; closing the generator stops it at the next token."""
-        server = self._server
-        if server is None:
+        if self._closed:
             raise Refusal(503, "The engine is closed.", type="server_error")
         loop = asyncio.get_running_loop()
         chunks: asyncio.Queue[Chunk | None] = asyncio.Queue()
@@ -230,6 +243,7 @@ class LlamaCppEngine(EngineBase):
         def run() -> None:
             try:
                 if not stop.is_set():
+                    server = self._loaded()
                     handle = server.handle_chat_completions if chat else server.handle_completions
                     handle(request, hand_over)
             finally:
