@@ -10,7 +10,9 @@ FLOATING = 32767
 """The scale of a DECIMAL without declared digits."""
 
 LOB_LENGTH = 2147483647
-STORED_FLOATING = "DECIMAL(38, 12)"
+FLOATING_SCALE = 12
+"""Digits after the point that are stored of a floating decimal."""
+STORED_FLOATING = f"DECIMAL(38, {FLOATING_SCALE})"
 """DuckDB has no decimal floating point; a DECIMAL without digits keeps 26 before and 12 after the point."""
 
 TINYINT = SqlType(TypeCode.TINYINT, "TINYINT", 3)
@@ -50,17 +52,18 @@ _SIMPLE = {
     "LONGDATE": TIMESTAMP,
     "TIMESTAMP": TIMESTAMP,
     "DATETIME": TIMESTAMP,
-    "CLOB": CLOB,
+    "CLOB": NCLOB,
     "NCLOB": NCLOB,
     "BLOB": BLOB,
     "TEXT": TEXT,
     "BINTEXT": TEXT,
 }
 
+# HANA Cloud keeps every string as Unicode: CHAR, VARCHAR and CLOB are other names of NCHAR, NVARCHAR and NCLOB.
 _SIZED = {
-    "VARCHAR": (TypeCode.VARCHAR, "VARCHAR", 5000),
+    "VARCHAR": (TypeCode.NVARCHAR, "NVARCHAR", 5000),
     "NVARCHAR": (TypeCode.NVARCHAR, "NVARCHAR", 5000),
-    "CHAR": (TypeCode.CHAR, "CHAR", 2000),
+    "CHAR": (TypeCode.NCHAR, "NCHAR", 2000),
     "NCHAR": (TypeCode.NCHAR, "NCHAR", 2000),
     "ALPHANUM": (TypeCode.ALPHANUM, "ALPHANUM", 127),
     "SHORTTEXT": (TypeCode.SHORTTEXT, "SHORTTEXT", 5000),

@@ -89,6 +89,11 @@ def divide(left: Decimal, right: Decimal) -> Decimal:
     return _bounded(_CONTEXT.divide(left, right))
 
 
+def divide_long(left: str, right: str) -> Decimal:
+    """As `divide`, of numbers that a floating decimal is not stored with all digits of."""
+    return divide(Decimal(left), Decimal(right))
+
+
 def _bounded(value: Decimal) -> Decimal:
     if abs(value) >= Decimal(10) ** 26:
         raise _fail(314, f"numeric overflow: {value}")
@@ -154,6 +159,7 @@ def register(
         ("hana_contains", contains, ["VARCHAR", "VARCHAR"], "BOOLEAN"),
         ("hana_multiply", multiply, [decimals, decimals], decimals),
         ("hana_divide", divide, [decimals, decimals], decimals),
+        ("hana_divide_long", divide_long, ["VARCHAR", "VARCHAR"], decimals),
         ("hana_half", half, ["FLOAT[]"], "FLOAT[]"),
         ("hana_fvecs", fvecs, ["BLOB", "BOOLEAN"], "FLOAT[]"),
         ("hana_injection_safe", injection_safe, ["VARCHAR", "INTEGER"], "INTEGER"),

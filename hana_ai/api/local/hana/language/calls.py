@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from hana_ai.api.local.hana.errors import unsupported
+from hana_ai.api.local.hana.interface import TypeCode
 from hana_ai.api.local.hana.language.basics import BasicParser
 from hana_ai.api.local.hana.language.nodes import (
     ExtractPart,
@@ -20,6 +21,7 @@ from hana_ai.api.local.hana.language.nodes import (
     TypedCast,
 )
 from hana_ai.api.local.hana.language.sqlglot_parser import TokenType
+from hana_ai.api.local.hana.types import nvarchar
 
 
 class CallParser(BasicParser):
@@ -29,7 +31,12 @@ class CallParser(BasicParser):
         """CAST(this AS type)."""
         this = self.any_expression()
         self.expect(TokenType.ALIAS, "AS")
-        return TypedCast(this=this, to=self.parse_type_name())
+        # A column of one character is VARCHAR; a value becomes as long as it may be.
+        sized = self.following.token_type == TokenType.L_PAREN
+        kind = self.parse_type_name()
+        if kind.code == TypeCode.NVARCHAR and not sized:
+            kind = nvarchar()
+        return TypedCast(this=this, to=kind)
 
     def parse_extract(self) -> exp.Expr:
         """EXTRACT(part FROM this)."""

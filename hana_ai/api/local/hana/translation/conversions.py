@@ -283,6 +283,13 @@ def _decimal_result(operator: str, left: SqlType, right: SqlType) -> SqlType:
     return types.decimal(precision, scale) if precision <= 38 and scale <= precision else DECIMAL
 
 
+def _fits_floating(kind: SqlType) -> bool:
+    """Whether every value of a type can be stored as a floating decimal."""
+    shape = types.as_decimal(kind)
+    whole = 38 - types.FLOATING_SCALE
+    return shape is None or (shape[1] <= types.FLOATING_SCALE and shape[0] - shape[1] <= whole)
+
+
 def divide(left: Bound, right: Bound) -> Bound:
     """A quotient: DECIMAL unless a side floats, and an error instead of NULL for a zero."""
     assert left.type is not None and right.type is not None
@@ -290,8 +297,10 @@ def divide(left: Bound, right: Bound) -> Bound:
     integers = left.type.code in types.INTEGERS and right.type.code in types.INTEGERS
     floating = left.type.code in types.FLOATS or right.type.code in types.FLOATS
     if not integers and not floating:
-        a, b = (cast_to(side.sql, types.STORED_FLOATING) for side in (left, right))
-        return Bound(compose("hana_divide({}, {})", a, b), DECIMAL, nullable, exact=True)
+        exactly = _fits_floating(left.type) and _fits_floating(right.type)
+        name, kept = ("hana_divide", types.STORED_FLOATING) if exactly else ("hana_divide_long", "VARCHAR")
+        a, b = (cast_to(side.sql, kept) for side in (left, right))
+        return Bound(compose(name + "({}, {})", a, b), DECIMAL, nullable, exact=True)
     quotient = compose("CAST({} AS DOUBLE) / CAST({} AS DOUBLE)", left.sql, right.sql)
     if integers:
         quotient = compose("CAST(round({}, 6) AS {})", quotient, types.STORED_FLOATING)

@@ -176,6 +176,15 @@ def _constraint_rows(env: Environment) -> Rows:
                     _flag(unique),
                     item.condition,
                 )
+        yield from _unique_index_rows(table)
+
+
+def _unique_index_rows(table: TableInfo) -> Rows:
+    """A unique index is a constraint as well."""
+    for index in table.indexes:
+        if index.unique:
+            for position, (column, _) in enumerate(index.columns, 1):
+                yield table.schema, table.name, table.oid, column, position, index.name, "FALSE", "TRUE", None
 
 
 def _foreign_rows(env: Environment) -> Rows:
