@@ -8,7 +8,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -37,11 +37,6 @@ SLACK = 5.0
 """Seconds beyond the deadline that a busy machine may take."""
 
 Quick = Callable[..., None]
-
-ROWS = [
-    pytest.param(fault, id=fault.name, marks=[pytest.mark.slow] if fault.slow else [])
-    for fault in catalogue.faults()
-]
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +77,26 @@ def expected_of(fault: Fault, face: Face) -> Expected | None:
     expected = fault.account or fault.plain
     # aiohttp itself repeats a GET whose connection broke.
     return None if expected is None else replace(expected, tries=None)
+
+
+def sample(number: int, faces: Iterable[Face]) -> list[Face]:
+    """One face of each kind, with and without `await`; another one for the next row."""
+    groups: dict[tuple[str, bool], list[Face]] = {}
+    for face in faces:
+        groups.setdefault((face.kind, face.is_async), []).append(face)
+    return [group[number % len(group)] for group in groups.values()]
+
+
+def rows() -> list[Any]:
+    """Every fault with a sample of the faces, and for the long run with all."""
+    found = []
+    for number, fault in enumerate(catalogue.faults()):
+        faces = [face for face in FACES if expected_of(fault, face) is not None]
+        slow = [pytest.mark.slow]
+        marks = slow if fault.slow else []
+        found.append(pytest.param(fault, sample(number, faces), id=fault.name, marks=marks))
+        found.append(pytest.param(fault, faces, id=f"{fault.name}, every face", marks=slow))
+    return found
 
 
 @dataclass
@@ -214,9 +229,14 @@ def run_row(good_server: ScriptedTogether, right: dict[str, Any]) -> RunRow:
     return run
 
 
-@pytest.mark.parametrize("fault", ROWS)
+@pytest.mark.parametrize(("fault", "faces"), rows())
 def test_every_way_to_ask_bears(
-    fault: Fault, faulty: FaultyServer, run_row: RunRow, quick: Quick, monkeypatch: pytest.MonkeyPatch
+    fault: Fault,
+    faces: list[Face],
+    faulty: FaultyServer,
+    run_row: RunRow,
+    quick: Quick,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     quick(fault.timeout)
     if fault.bounded:
@@ -230,10 +250,11 @@ def test_every_way_to_ask_bears(
         elsewhere = ports.enter_context(faulty.listen(arrived))
         catalogue.OTHER_HOST.append(elsewhere.url)
         cells = []
-        for face in FACES:
-            if (expected := expected_of(fault, face)) is not None:
-                listener = ports.enter_context(faulty.listen(fault.play, face.paths))
-                cells.append(Cell(face, expected, listener.url, listener))
+        for face in faces:
+            expected = expected_of(fault, face)
+            assert expected is not None
+            listener = ports.enter_context(faulty.listen(fault.play, face.paths))
+            cells.append(Cell(face, expected, listener.url, listener))
         run_row(fault.name, cells, fault.timeout)
     assert not elsewhere.accepted, "somebody followed a redirect"
 
@@ -299,9 +320,20 @@ BARRIERS: dict[str, tuple[Callable[[FaultyServer, Authority], AbstractContextMan
 }
 
 
-@pytest.mark.parametrize("name", BARRIERS)
+BARRED = [
+    row
+    for number, name in enumerate(BARRIERS)
+    for row in (
+        pytest.param(name, sample(number, FACES), id=name),
+        pytest.param(name, list(FACES), id=f"{name}, every face", marks=pytest.mark.slow),
+    )
+]
+
+
+@pytest.mark.parametrize(("name", "faces"), BARRED)
 def test_every_way_to_ask_bears_that_no_connection_comes_about(
     name: str,
+    faces: list[Face],
     faulty: FaultyServer,
     run_row: RunRow,
     quick: Quick,
@@ -320,7 +352,7 @@ def test_every_way_to_ask_bears_that_no_connection_comes_about(
 
     with nothing_left(), ExitStack() as ports:
         cells = []
-        for face in FACES:
+        for face in faces:
             where = ports.enter_context(begin(faulty, authority))
             url = where if isinstance(where, str) else where.url
             if name == "TLS: a server that speaks none":

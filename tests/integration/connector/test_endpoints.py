@@ -524,13 +524,17 @@ async def test_a_block_around_a_serverless_model_costs_nothing(
 # --- killed ---
 
 KILLED = """
-import asyncio, os, signal, sys
+import asyncio, importlib, os, pkgutil, signal, sys
 sys.path.insert(0, sys.argv[1])
 import hana_ai
 hana_ai.__path__ = [sys.argv[1] + "/hana_ai", *hana_ai.__path__]
 from hana_ai.api import TogetherAIConnector
 from hana_ai.api.transport.transport import Transport
-import together, aiohttp
+import together.resources, anyio._backends._asyncio
+
+# The SDK imports these at its first call: here once, before the forks.
+for found in pkgutil.walk_packages(together.resources.__path__, "together.resources."):
+    importlib.import_module(found.name)
 
 _, _, base_url, key, model, what = sys.argv
 use_sdk = Transport.use_sdk

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -273,9 +274,36 @@ def servers() -> Iterator[dict[int, ScriptedTogether]]:
         }
 
 
+def sample() -> dict[tuple[str, str], list[str]]:
+    """States by door and mode: every two of door, state and mode meet, and every kind of outcome comes about."""
+    modes = list(MODES)
+    taken = [
+        (door, modes[(row + column) % len(modes)], state)
+        for row, door in enumerate(DOORS)
+        for column, state in enumerate(STATES)
+    ]
+    seen = {kind(*cell) for cell in taken}
+    for cell in itertools.product(DOORS, MODES, STATES):
+        if kind(*cell) not in seen:
+            seen.add(kind(*cell))
+            taken.append(cell)
+    found: dict[tuple[str, str], list[str]] = {}
+    for door, mode, state in taken:
+        found.setdefault((door, mode), []).append(state)
+    return found
+
+
+def kind(door: str, mode: str, state: str) -> tuple[object, ...]:
+    """What tells an outcome from others: whose model the door keeps, the layout, the mode and what comes of it."""
+    way = DOORS[door]
+    return way.keeps, way.layout, way.always, mode, expected(way, STATES[state], mode)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("states", [pytest.param("all", marks=pytest.mark.slow), "sample"])
 def test_a_table_goes_on_with_the_model_that_wrote_it(
+    states: str,
     door: str,
     mode: str,
     context: Any,
@@ -285,7 +313,8 @@ def test_a_table_goes_on_with_the_model_that_wrote_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wrong = {}
-    for name, state in STATES.items():
+    for name in STATES if states == "all" else sample()[door, mode]:
+        state = STATES[name]
         server = servers[state.width]
         for variable, value in server.environment().items():
             monkeypatch.setenv(variable, value)

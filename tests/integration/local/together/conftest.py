@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,8 @@ from together import Together
 
 from hana_ai.api.local.together import LlamaCppEngine, LocalTogether, ScriptedEngine, WordLlamaEngine
 from tests.openapi import check_exchange
+
+from .command_line import CommandServer
 
 
 @pytest.fixture
@@ -52,6 +55,16 @@ def real(real_server: LocalTogether) -> Iterator[Together]:
         base_url=real_server.base_url, api_key=real_server.api_key, max_retries=0, timeout=120
     ) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[CommandServer]:
+    """Where the SDK's commands run, imported once."""
+    # The command would speak with the world otherwise.
+    quiet = {"TOGETHER_TELEMETRY_DISABLED": "true", "TOGETHER_DISABLE_VERSION_CHECK": "true"}
+    server = CommandServer({**os.environ, **quiet})
+    yield server
+    server.close()
 
 
 def user(text: str) -> list[Any]:

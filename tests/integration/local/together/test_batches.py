@@ -14,8 +14,9 @@ import together
 from hana_ai.api.local.together import LocalModel, LocalTogether, Refusal, Reply, ScriptedEngine
 from tests.openapi import check_exchange, check_request, check_response
 
+from .command_line import CommandLine, CommandServer
 from .test_files import environment
-from .test_management import CommandLine, deploy, eventually
+from .test_management import deploy, eventually
 
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 MODEL = ScriptedEngine.CHAT
@@ -264,21 +265,23 @@ def test_the_small_model_answers_a_batch(
         assert body["choices"][0]["message"]["content"] == direct.choices[0].message.content
 
 
-def test_the_commands_of_the_sdk(server: LocalTogether, engine: ScriptedEngine, tmp_path: Path) -> None:
+def test_the_commands_of_the_sdk(
+    server: LocalTogether, engine: ScriptedEngine, commands: CommandServer, tmp_path: Path
+) -> None:
     path = written(tmp_path, chat("a", "Hello"), chat("b", "x", top_p=7))
-    with CommandLine(environment(server, tmp_path), tmp_path) as tg:
-        job = tg("batches", "submit", str(path), "chat.completions")["job"]
-        eventually(lambda: tg("batches", "get", job["id"])["status"], "COMPLETED")
-        assert [one["id"] for one in tg("batches", "list")] == [job["id"]]
-        saved = tg("batches", "download", job["id"], "--output", str(tmp_path / "out.jsonl"))["files"]
-        assert [one["kind"] for one in saved] == ["output", "error"]
-        kept = by_id((tmp_path / "out.jsonl").read_bytes())
-        assert kept["a"]["response"]["body"]["choices"][0]["message"]["content"] == "Hello"
-        assert set(by_id((tmp_path / "out.errors.jsonl").read_bytes())) == {"b"}
-        engine.on(CHAT, Reply(stall=True))
-        path.write_text(json.dumps(chat("other", "Hello")))
-        job = tg("batches", "submit", str(path), "chat.completions")["job"]
-        assert tg("batches", "cancel", job["id"])["status"] == "CANCELLED"
+    tg = CommandLine(commands, environment(server, tmp_path), tmp_path)
+    job = tg("batches", "submit", str(path), "chat.completions")["job"]
+    eventually(lambda: tg("batches", "get", job["id"])["status"], "COMPLETED")
+    assert [one["id"] for one in tg("batches", "list")] == [job["id"]]
+    saved = tg("batches", "download", job["id"], "--output", str(tmp_path / "out.jsonl"))["files"]
+    assert [one["kind"] for one in saved] == ["output", "error"]
+    kept = by_id((tmp_path / "out.jsonl").read_bytes())
+    assert kept["a"]["response"]["body"]["choices"][0]["message"]["content"] == "Hello"
+    assert set(by_id((tmp_path / "out.errors.jsonl").read_bytes())) == {"b"}
+    engine.on(CHAT, Reply(stall=True))
+    path.write_text(json.dumps(chat("other", "Hello")))
+    job = tg("batches", "submit", str(path), "chat.completions")["job"]
+    assert tg("batches", "cancel", job["id"])["status"] == "CANCELLED"
 
 
 def test_a_dedicated_endpoint_answers_a_batch(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import together
 from hana_ai.api.local.together import LocalTogether, Refusal, ScriptedEngine
 from tests.openapi import check_exchange
 
-from .test_management import CommandLine, eventually
+from .command_line import CommandLine, CommandServer
+from .test_management import eventually
 
 CONVERSATION = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'
 
@@ -207,15 +208,15 @@ def test_the_bytes_are_gone_when_the_server_ends(tmp_path: Path) -> None:
     assert not file.path.parent.exists()
 
 
-def test_the_commands_of_the_sdk(server: LocalTogether, tmp_path: Path) -> None:
+def test_the_commands_of_the_sdk(server: LocalTogether, commands: CommandServer, tmp_path: Path) -> None:
     path = written(tmp_path, 2 * CONVERSATION)
-    with CommandLine(environment(server, tmp_path), tmp_path) as tg:
-        assert tg("files", "check", str(path))["is_check_passed"]
-        made = tg("files", "upload", str(path), "--purpose", "fine-tune")
-        assert [one["id"] for one in tg("files", "list")] == [made["id"]]
-        assert tg("files", "retrieve", made["id"])["bytes"] == path.stat().st_size
-        assert tg("files", "retrieve-content", made["id"], "--stdout")["content"] == path.read_text()
-        assert tg("files", "delete", made["id"]) == {"success": True}
+    tg = CommandLine(commands, environment(server, tmp_path), tmp_path)
+    assert tg("files", "check", str(path))["is_check_passed"]
+    made = tg("files", "upload", str(path), "--purpose", "fine-tune")
+    assert [one["id"] for one in tg("files", "list")] == [made["id"]]
+    assert tg("files", "retrieve", made["id"])["bytes"] == path.stat().st_size
+    assert tg("files", "retrieve-content", made["id"], "--stdout")["content"] == path.read_text()
+    assert tg("files", "delete", made["id"]) == {"success": True}
     eventually(lambda: server.files.files, [])
 
 

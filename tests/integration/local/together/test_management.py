@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +12,8 @@ import pytest
 import together
 
 from hana_ai.api.local.together import LocalModel, LocalTogether, Refusal, ScriptedEngine
+
+from .command_line import CommandLine, CommandServer
 
 MODEL, BASE = "local/big", "ml_local-big"
 CONFIG = "projects/proj_public/configs/cr_local-big-1xnvidia-h100-80gb-disabled"
@@ -251,58 +250,9 @@ def test_hardware_and_configs_have_what_a_price_needs(sdk: together.Together) ->
     assert sdk.models.retrieve(BASE, project_id="proj_public").name == MODEL
 
 
-COMMANDS = """
-import json, os, sys
-from together.lib.cli import main
-
-for line in sys.stdin:
-    out, *sys.argv = json.loads(line)
-    child = os.fork()
-    if not child:
-        os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 1)
-        os.dup2(1, 2)
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else bool(end.code)
-        sys.stdout.flush()
-        os._exit(status)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-class CommandLine:
-    """The command `tg`, each time in a process of its own that is forked after the import, which takes seconds."""
-
-    def __init__(self, environment: dict[str, str], folder: Path) -> None:
-        self._out = folder / "out.txt"
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", COMMANDS],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def __call__(self, *arguments: str) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([str(self._out), "tg", *arguments, "--json"]) + "\n")
-        self._process.stdin.flush()
-        status = self._process.stdout.readline().strip()
-        said = self._out.read_text()
-        assert status == "0", f"{arguments}: {said}"
-        return json.loads(said)
-
-    def __enter__(self) -> CommandLine:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._process.communicate(timeout=60)
-
-
-def test_the_commands_of_the_sdk_deploy_upload_attach_and_delete(server: LocalTogether, tmp_path: Path) -> None:
+def test_the_commands_of_the_sdk_deploy_upload_attach_and_delete(
+    server: LocalTogether, commands: CommandServer, tmp_path: Path
+) -> None:
     server.management.dials.stopping = 0  # `rm --force` does not wait
     environment = {
         **os.environ,
@@ -314,8 +264,7 @@ def test_the_commands_of_the_sdk_deploy_upload_attach_and_delete(server: LocalTo
         "TOGETHER_DISABLE_VERSION_CHECK": "true",
     }
 
-    with CommandLine(environment, tmp_path) as tg:
-        drive(tg, server, tmp_path)
+    drive(CommandLine(commands, environment, tmp_path), server, tmp_path)
 
 
 def drive(tg: Callable[..., Any], server: LocalTogether, tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ SCHEMA = {
 }
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_answer_keeps_to_its_json_schema_however_it_is_sampled(real: Together, seed: int) -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "person", "schema": SCHEMA}}
     text = "Describe Anna, 31, from Rome."

@@ -16,8 +16,8 @@ import pytest
 
 from hana_ai.api.local.together import LocalTogether, ScriptedEngine
 
+from .command_line import CommandServer
 from .test_files import CONVERSATION, environment
-from .test_management import COMMANDS
 
 LEFT_OUT = {
     "login": "speaks with the world",
@@ -71,7 +71,7 @@ def server() -> Iterator[LocalTogether]:
         yield running
 
 
-def commands(variables: dict[str, str]) -> list[tuple[list[str], list[list[Any]]]]:
+def listed(variables: dict[str, str]) -> list[tuple[list[str], list[list[Any]]]]:
     """Every command with the arguments that it needs."""
     found = subprocess.run(
         [sys.executable, "-c", LISTED], env=variables, capture_output=True, text=True, timeout=120, check=True
@@ -94,43 +94,32 @@ def values(wanted: list[list[Any]], folder: Path) -> list[str]:
     return given
 
 
-def ended_badly(server: LocalTogether, folder: Path, every: int) -> tuple[list[str], int]:
+def ended_badly(server: LocalTogether, tg: CommandServer, folder: Path, every: int) -> tuple[list[str], int]:
     """Which of every so many-th command ended with a Python error, and how many were run."""
     (folder / "data.jsonl").write_text(CONVERSATION)
     variables = {**environment(server, folder), "TOGETHER_PROJECT_ID": "proj_local", "CI": "true"}
-    found = [one for one in commands(variables) if not " ".join(one[0]).startswith(tuple(LEFT_OUT))][::every]
-    out = folder / "out.txt"
+    found = [one for one in listed(variables) if not " ".join(one[0]).startswith(tuple(LEFT_OUT))][::every]
     bad = []
-    with subprocess.Popen(
-        [sys.executable, "-c", COMMANDS],
-        env=variables,
-        cwd=folder,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        for path, wanted in found:
-            process.stdin.write(json.dumps([str(out), "tg", *path, *values(wanted, folder), "--json"]) + "\n")
-            process.stdin.flush()
-            status = int(process.stdout.readline())
-            said = out.read_text()
-            if "Traceback (most recent call last)" in said or status not in (0, 1, 2):
-                bad.append(f"{' '.join(path)}: {status} {said[-600:]}")
-        process.stdin.close()
+    for path, wanted in found:
+        status, said = tg.run(variables, folder, *path, *values(wanted, folder))
+        if "Traceback (most recent call last)" in said or status not in (0, 1, 2):
+            bad.append(f"{' '.join(path)}: {status} {said[-600:]}")
     return bad, len(found)
 
 
-def test_a_sample_of_the_commands_ends_without_a_python_error(server: LocalTogether, tmp_path: Path) -> None:
-    bad, run = ended_badly(server, tmp_path, every=8)
+def test_a_sample_of_the_commands_ends_without_a_python_error(
+    server: LocalTogether, commands: CommandServer, tmp_path: Path
+) -> None:
+    bad, run = ended_badly(server, commands, tmp_path, every=8)
     assert bad == []
     assert run >= 5
     assert server.statistics.requests > run / 2
 
 
 @pytest.mark.slow
-def test_every_command_ends_without_a_python_error(server: LocalTogether, tmp_path: Path) -> None:
-    bad, run = ended_badly(server, tmp_path, every=1)
+def test_every_command_ends_without_a_python_error(
+    server: LocalTogether, commands: CommandServer, tmp_path: Path
+) -> None:
+    bad, run = ended_badly(server, commands, tmp_path, every=1)
     assert bad == []
     assert run >= 60
