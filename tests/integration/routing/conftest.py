@@ -63,6 +63,7 @@ class Stack:
         results = folder / "results.json"
         environment = self.environment(
             ENABLE_TOGETHER_AI=enabled,
+            TOGETHER_DEFAULT_RERANK_MODEL=ScriptedEngine.RERANK,
             MARKER_URL=f"{self.together.base_url}/v1/models",
             MARKER_KEY=f"Bearer {self.together.api_key}",
             **more,

@@ -14,8 +14,8 @@ import pytest
 
 from tests.integration.routing.conftest import ACTIVATIONS, SCRIPTS, Ran, Stack, directly
 
-CHAT, EMBED = "/v1/chat/completions", "/v1/embeddings"
-MODELS = {"local/scripted-chat", "local/scripted-embedding"}
+CHAT, EMBED, RERANK = "/v1/chat/completions", "/v1/embeddings", "/v1/rerank"
+MODELS = {"local/scripted-chat", "local/scripted-embedding", "local/scripted-rerank"}
 ROWS = r"The database says: \|\s+ID \|\s+AMOUNT \|"
 COUNT = r"The database says: \[\(3,\)\]"
 EXPECTED = {
@@ -27,6 +27,7 @@ EXPECTED = {
     "mem0_agent": (ROWS, {CHAT, EMBED}),
     "models": (r"An echo\.\n(256 \[256, 256\]\n){4}", {CHAT, EMBED}),
     "rag_agent": (ROWS, {CHAT, EMBED}),
+    "reranker": ("2 True", {RERANK}),
     "smart_dataframe": (ROWS + r"[\s\S]*LARGEST\n0 +42.5", {CHAT}),
     "sql_agent": (COUNT, {CHAT}),
     "sql_agent_react": (COUNT, {CHAT}),
@@ -64,15 +65,15 @@ def test_every_agent_and_store_uses_together(stack: Stack, activation: str, tmp_
 
 
 @pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "run"])
-def test_models_are_routed_by_each_activation(stack: Stack, activation: str, tmp_path: Path) -> None:
-    found = stack.run(["models"], tmp_path, lambda arguments: ACTIVATIONS[activation](arguments, tmp_path))
-    check("models", found["models"])
+def test_a_model_is_routed_by_each_activation(stack: Stack, activation: str, tmp_path: Path) -> None:
+    found = stack.run(["reranker"], tmp_path, lambda arguments: ACTIVATIONS[activation](arguments, tmp_path))
+    check("reranker", found["reranker"])
 
 
 @pytest.mark.parametrize(
     ("activation", "scripts"),
     [
-        ("run", ["models", "rag_agent", "vector_stores"]),
+        ("run", ["reranker"]),
         *(pytest.param(activation, list(SCRIPTS), marks=pytest.mark.slow) for activation in ACTIVATIONS),
     ],
 )
@@ -84,7 +85,7 @@ def test_without_the_switch_everything_is_as_it_would_be_without_us(
         scripts, tmp_path, lambda arguments: ACTIVATIONS[activation](arguments, tmp_path), enabled="false"
     )
     for name in scripts:
-        # SAP's SDK asks for credentials, and the agent cannot even be imported.
+        # SAP's SDK asks for credentials, an agent cannot even be imported, and the reranker has no database.
         assert plain[name].error != ""
         assert last_line(ours[name].error) == last_line(plain[name].error)
         assert ours[name].printed == plain[name].printed

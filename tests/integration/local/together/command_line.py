@@ -8,15 +8,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# The commands import the SDK's parts when they run: here that is done once, before the forks.
+# A command imports the SDK's parts and resolves all others when it runs: here that is done once, before the forks.
 SERVER = """
 import importlib, json, os, pkgutil, sys
-import anyio._backends._asyncio, together.lib.cli.api, together.resources
-from together.lib.cli import main
+import anyio._backends._asyncio, httpcore, together.resources
+from together.lib.cli import app, main
 
-for package in (together.resources, together.lib.cli.api):
-    for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(found.name)
+def resolve(one):
+    for name in one:
+        if not name.startswith("-"):
+            resolve(one[name])
+
+resolve(app)
+for found in pkgutil.walk_packages(together.resources.__path__, "together.resources."):
+    importlib.import_module(found.name)
 
 for line in sys.stdin:
     environment, folder, out, *sys.argv = json.loads(line)
