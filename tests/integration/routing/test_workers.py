@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hana_ai.api.local.together import ScriptedEngine
 from tests.conftest import ScriptedTogether
 
 PROGRAM = """
@@ -19,9 +20,10 @@ def look(_):
     from hana_ai.api import routing
     return routing.is_active(), multiprocessing.parent_process() is not None
 
-def embed(text):
-    from hana_ai.vectorstore.embedding_service import HANAVectorEmbeddings
-    return len(HANAVectorEmbeddings(None).embed_query(text))
+def score(text):
+    # Of the toolkit's classes the one that is imported without GenAI Hub, which takes eight seconds.
+    from hana_ai.vectorstore.pal_cross_encoder import PALCrossEncoder
+    return [float(found) for found in PALCrossEncoder(None).predict([(text, text)])]
 
 def print_it():
     print(look(None), flush=True)
@@ -43,7 +45,7 @@ if __name__ == "__main__":
     with ProcessPoolExecutor(1, context) as pool:
         print(*pool.map(look, [None]))
     with context.Pool(1) as pool:
-        print(*pool.map(embed, texts))
+        print(*pool.map(score, texts))
     process = context.Process(target=print_it)
     process.start()
     process.join()
@@ -76,14 +78,13 @@ def test_workers_of_a_routed_process_are_routed(tmp_path: Path, method: str, act
 
 
 @pytest.mark.parametrize("method", METHODS[:2])
-def test_what_a_worker_embeds_goes_to_together(
+def test_what_a_worker_scores_goes_to_together(
     tmp_path: Path, method: str, together_environment: ScriptedTogether
 ) -> None:
-    done = run(tmp_path, method, "yes", "a text")
-    assert done.stdout.splitlines()[1] == "256", done.stderr
-    assert [request.body["input"] for request in together_environment.engine.requests if request.body] == [
-        ["a text"]
-    ]
+    done = run(tmp_path, method, "yes", "a text", TOGETHER_DEFAULT_RERANK_MODEL=ScriptedEngine.RERANK)
+    assert done.stdout.splitlines()[1] == "[1.0]", done.stderr
+    asked = [request.body for request in together_environment.engine.requests if request.body]
+    assert [(body["query"], body["documents"]) for body in asked] == [("a text", ["a text"])]
 
 
 @pytest.mark.parametrize("active", ["no", "over"])
