@@ -333,7 +333,8 @@ def _slowness() -> Iterator[Fault]:
         "one byte every 20 ms after half of the body",
         drips(0.02, begin=in_body),
         LATE,
-        Expected((TogetherAIStreamError,), any_answer=True),
+        # On a busy machine the first chunk comes late as well.
+        Expected((TogetherAIStreamError, TogetherAITimeoutError), any_answer=True),
         timeout=SHORT,
     )
     yield Fault("slow, but in time", drips(0.01, 40))
