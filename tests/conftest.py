@@ -19,8 +19,16 @@ from tests.openapi import check_exchange, check_request
 from tests.secrets_watch import MARK
 
 # A machine that is busy with something else is no reason to fail.
-settings.register_profile("project", deadline=None)
-settings.load_profile("project")
+settings.register_profile("sample", deadline=None, max_examples=30)
+settings.register_profile("whole", deadline=None)
+settings.load_profile("sample")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Look at more examples where slow tests run, too."""
+    if "not slow" not in config.option.markexpr:
+        settings.load_profile("whole")
+
 
 OURS = ("TOGETHER_", "HANA_", "OPENAI_", "ENABLE_")
 """How variables begin that no test may get from the machine."""

@@ -1,15 +1,19 @@
-"""Public requests by name, for a process that makes them in the order in which it is told.
+"""Public requests by name, for processes that make them in the order in which they are told.
 
-    python -m tests.public_requests "read the catalogue" NAME...
-    python -m tests.public_requests "" NAME...
+    python -m tests.public_requests
 
-Each text that is sent holds its request's name in brackets, so that a server can tell which is which.
+imports everything once; each line that it reads is a JSON object of ``environment``, variables to set, ``read``,
+whether the catalogue is read first, and ``names``. A fork of its own makes these requests and ends, and its exit
+status is printed. Each text that is sent holds its request's name in brackets, so that a server can tell which is
+which.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -42,9 +46,6 @@ from tests.generation import PARAMETERS  # noqa: E402
 
 Request = Callable[[str], Awaitable[object]]
 """Makes a request, or more than one, with a text."""
-
-READ_FIRST = "read the catalogue"
-"""The first argument of a process that reads the catalogue before it makes any request."""
 
 CHAT, EMBEDDING, RERANK = ScriptedEngine.CHAT, ScriptedEngine.EMBEDDING, ScriptedEngine.RERANK
 
@@ -206,7 +207,18 @@ async def _make(names: list[str]) -> None:
         await REQUESTS[name](f"How many live in Walldorf? {mark(name)}")
 
 
+def _serve() -> None:
+    for line in sys.stdin:
+        told = json.loads(line)
+        child = os.fork()
+        if not child:
+            os.environ.update(told["environment"])
+            if told["read"]:
+                TogetherAIClient().get_available_models()
+            asyncio.run(_make(told["names"]))
+            return
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == READ_FIRST:
-        TogetherAIClient().get_available_models()
-    asyncio.run(_make(sys.argv[2:]))
+    _serve()

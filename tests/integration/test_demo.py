@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from hana_ai.api.cli.app import run
 from tests.conftest import ScriptedTogether
-
-ROOT = Path(__file__).parents[2]
 
 
 def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -32,11 +31,16 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_the_demo_answers_three_questions_about_the_projects_own_documents() -> None:
+@pytest.fixture(scope="module")
+def demo() -> str:
+    """What the demo says, started once for all that is looked for in it."""
     done = command("demo")
-
     assert done.returncode == 0, done.stderr
-    said = one_line(done.stdout)
+    return done.stdout
+
+
+def test_the_demo_answers_three_questions_about_the_projects_own_documents(demo: str) -> None:
+    said = one_line(demo)
     assert len(re.findall(r"\b[123] [A-Z][^?]+\? ", said)) == 3
     assert re.search(r"from docs/[\w-]+\.md", said), "no source is shown"
     assert "language model" in said
@@ -45,32 +49,33 @@ def test_the_demo_answers_three_questions_about_the_projects_own_documents() -> 
     assert re.search(r"answered in [\d.]+ m?s", said)
 
 
-def test_the_demo_says_what_is_a_stand_in_and_how_to_switch() -> None:
-    done = command("demo", str(ROOT / "docs"), "--question", "What does a reranker do?", "--no-input")
-
-    said = one_line(done.stdout)
+def test_the_demo_says_what_is_a_stand_in_and_how_to_switch(demo: str) -> None:
+    said = one_line(demo)
     assert "a small local stand-in for Together AI" in said
     assert "stands in for SAP HANA Cloud" in said
     assert "not Together AI" in said
     assert "not in SAP HANA" in said
-    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()][-3:]
+    lines = [line.strip() for line in demo.splitlines() if line.strip()][-3:]
     assert lines[0].startswith("export TOGETHER_API_KEY=")
     assert lines[1].startswith("export HANA_ADDRESS=")
     assert lines[2] == "hana-ai-together demo"
 
 
-def test_the_demo_uses_the_server_that_the_environment_names(together: ScriptedTogether, tmp_path: Path) -> None:
+def test_the_demo_uses_the_server_that_the_environment_names(
+    together_environment: ScriptedTogether, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "pumps.txt").write_text("The filter of the pump is cleaned every month.")
-    done = command(
-        "demo", str(tmp_path), "--question", "How often is the filter cleaned?", **together.environment()
-    )
+    assert run(["demo", str(tmp_path), "--question", "How often is the filter cleaned?", "--no-input"]) == 0
 
-    assert done.returncode == 0, done.stderr
-    said = one_line(done.stdout)
+    shown = capsys.readouterr().out
+    said = one_line(shown)
     assert "from pumps.txt" in said
     assert "The models were small local stand-ins" not in said
-    assert {request.path for request in together.engine.requests} >= {"/v1/embeddings", "/v1/chat/completions"}
-    assert together.api_key not in done.stdout
+    assert {request.path for request in together_environment.engine.requests} >= {
+        "/v1/embeddings",
+        "/v1/chat/completions",
+    }
+    assert str(together_environment.api_key) not in shown
 
 
 @pytest.mark.parametrize(

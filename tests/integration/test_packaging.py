@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+UV = Path(sys.executable).with_name("uv")
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 USE_EVERYTHING_OF_OURS = """
@@ -77,24 +78,31 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
 
 
 class Environment:
-    """A fresh virtual environment; pip is the test's own, and works on it from outside."""
+    """A fresh virtual environment; pip or uv is the test's own, and works on it from outside."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, installer: str = "pip") -> None:
+        self._installer = installer
         run(sys.executable, "-m", "venv", "--without-pip", folder)
         self.python = folder / "bin" / "python"
         self.site = next(folder.glob("lib/python*/site-packages"))
 
     def install(self, *what: str | Path) -> None:
-        self._pip("install", "--no-deps", "--no-compile", "--no-build-isolation", *what)
+        self._run("install", "--no-deps", "--no-build-isolation", *what)
 
     def uninstall(self, name: str) -> None:
-        self._pip("uninstall", "--yes", name)
+        self._run("uninstall", *(["--yes"] if self._installer == "pip" else []), name)
 
     def runs(self, code: str, cwd: Path | None = None) -> None:
         run(self.python, "-W", "ignore", "-c", code, cwd=cwd or self.site)
 
-    def _pip(self, command: str, *arguments: str | Path) -> None:
-        run(sys.executable, "-m", "pip", "-q", "--python", self.python, command, *arguments)
+    def _run(self, command: str, *arguments: str | Path) -> None:
+        if self._installer == "pip":
+            begin = [sys.executable, "-m", "pip", "-q", "--python", self.python, command]
+        else:
+            begin = [UV, "pip", command, "-q", "--offline", "--python", self.python]
+        if command == "install" and self._installer == "pip":
+            begin.append("--no-compile")
+        run(*begin, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -160,10 +168,20 @@ def dependencies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def environment(tmp_path: Path, dependencies: Path) -> Environment:
-    made = Environment(tmp_path / "venv")
+def environment(request: pytest.FixtureRequest, tmp_path: Path, dependencies: Path) -> Environment:
+    made = Environment(tmp_path / "venv", getattr(request, "param", "pip"))
     (made.site / "dependencies.pth").write_text(f"{dependencies}\n")
     return made
+
+
+def in_either_order(ours: str, theirs: str) -> list[object]:
+    """What is installed first, and by what: by default each order once, and each installer."""
+    return [
+        pytest.param(ours, "pip"),
+        pytest.param(theirs, "uv"),
+        pytest.param(ours, "uv", marks=pytest.mark.slow),
+        pytest.param(theirs, "pip", marks=pytest.mark.slow),
+    ]
 
 
 def test_every_package_is_listed_in_setup_py(wheel: Path) -> None:
@@ -194,7 +212,7 @@ def test_the_plugin_is_packed_without_owning_the_namespace(wheel: Path) -> None:
     assert not list((ROOT / "plugins").rglob("__init__.py"))
 
 
-@pytest.mark.parametrize("first", ["ours", "theirs"])
+@pytest.mark.parametrize(("first", "environment"), in_either_order("ours", "theirs"), indirect=["environment"])
 def test_the_plugins_of_other_projects_work_beside_ours(
     environment: Environment, wheel: Path, tmp_path: Path, first: str
 ) -> None:
@@ -234,7 +252,7 @@ def test_it_works_without_hana_ai(environment: Environment, wheel: Path) -> None
     assert said.startswith("hana-ai-together 0.1.0")
 
 
-@pytest.mark.parametrize("first", ["ours", "upstream"])
+@pytest.mark.parametrize(("first", "environment"), in_either_order("ours", "upstream"), indirect=["environment"])
 def test_it_works_beside_hana_ai_and_either_can_go(
     environment: Environment, wheel: Path, upstream: Path, first: str
 ) -> None:

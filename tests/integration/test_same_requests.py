@@ -6,10 +6,12 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 import pytest
@@ -21,7 +23,9 @@ from tests import upstream
 from tests.conftest import ScriptedTogether
 
 pytest.importorskip("langchain.agents")
-from tests.public_requests import READ_FIRST, REQUESTS, mark
+if not hasattr(os, "fork"):
+    pytest.skip("no fork", allow_module_level=True)
+from tests.public_requests import REQUESTS, mark
 
 CHECKOUT = Path(__file__).parents[2]
 CATALOGUE = ("/v2/supported-models", "/v1/models")
@@ -91,8 +95,55 @@ def _answer(request: Received) -> Reply | None:
     return Reply(tool_calls=[Call(wanted, ARGUMENTS[wanted], id="call-1")])
 
 
+class Processes:
+    """Starts processes that have imported everything, and have made no request."""
+
+    def __init__(self, process: subprocess.Popen[str], complaints: IO[str]) -> None:
+        self._process = process
+        self._complaints = complaints
+
+    def run(self, names: Sequence[str], environment: Mapping[str, str], *, read: bool = False) -> None:
+        """Make requests in a process, which may have to read the catalogue before."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        told = {"environment": environment, "read": read, "names": names}
+        print(orjson.dumps(told).decode(), file=self._process.stdin, flush=True)
+        status = self._process.stdout.readline()
+        if status != "0\n":
+            self._complaints.seek(0)
+            pytest.fail(f"ended with {status!r}: {self._complaints.read()[-3000:]}")
+
+
+@contextmanager
+def importing() -> Iterator[Processes]:
+    """A process from which others are forked: importing takes longer than all requests."""
+    with (
+        tempfile.TemporaryFile("w+") as complaints,
+        subprocess.Popen(
+            [sys.executable, *upstream.IGNORED, "-m", "tests.public_requests"],
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT), "ENABLE_TOGETHER_AI": "true"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+        ) as process,
+    ):
+        yield Processes(process, complaints)
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Processes]:
+    with importing() as begun:
+        yield begun
+
+
 def make(
-    folder: Path, names: Sequence[str], *, warm: bool = False, catalogue: Reply | None = None
+    processes: Processes,
+    folder: Path,
+    names: Sequence[str],
+    *,
+    warm: bool = False,
+    catalogue: Reply | None = None,
 ) -> tuple[Sent, int]:
     """Make requests in a process of their own; gives what was sent, and how often the catalogue was read.
 
@@ -104,36 +155,21 @@ def make(
             engine.on(path, catalogue)
     with ScriptedTogether(engine) as server:
         environment = {
-            **os.environ,
             **server.environment(),
-            "PYTHONPATH": str(CHECKOUT),
-            "ENABLE_TOGETHER_AI": "true",
             "TOGETHER_DEFAULT_MODEL": ScriptedEngine.CHAT,
             "TOGETHER_DEFAULT_EMBEDDING_MODEL": ScriptedEngine.EMBEDDING,
             "TOGETHER_CATALOG_DIR": str(folder),
         }
         if warm:
-            _run([READ_FIRST], environment)
-        _run([READ_FIRST if warm else "", *names], environment)
+            processes.run([], environment, read=True)
+        processes.run(names, environment, read=warm)
     return engine.sent(), sum(request.method == "GET" for request in engine.requests)
 
 
-def _run(arguments: list[str], environment: dict[str, str]) -> None:
-    ended = subprocess.run(
-        [sys.executable, *upstream.IGNORED, "-m", "tests.public_requests", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
-
-
 @pytest.fixture(scope="module")
-def cold(tmp_path_factory: pytest.TempPathFactory) -> Sent:
+def cold(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> Sent:
     """What a process sends that has read no catalogue when it begins."""
-    return make(tmp_path_factory.mktemp("cold"), list(REQUESTS))[0]
+    return make(processes, tmp_path_factory.mktemp("cold"), list(REQUESTS))[0]
 
 
 def test_every_request_is_made_and_none_has_tools_beside_a_format(cold: Sent) -> None:
@@ -146,18 +182,24 @@ def test_every_request_is_made_and_none_has_tools_beside_a_format(cold: Sent) ->
 
 def test_a_process_that_has_read_the_catalogue_sends_the_same_in_any_order(cold: Sent, tmp_path: Path) -> None:
     names = random.Random(14).sample(list(REQUESTS), len(REQUESTS))
-    sent, readings = make(tmp_path, names, warm=True)
+    # Forks of another process, whose sets are in another order.
+    with importing() as others:
+        sent, readings = make(others, tmp_path, names, warm=True)
     assert sent == cold
     assert readings == 1
 
 
-def test_a_server_that_fails_to_list_its_models_is_sent_the_same(cold: Sent, tmp_path: Path) -> None:
+def test_a_server_that_fails_to_list_its_models_is_sent_the_same(
+    processes: Processes, cold: Sent, tmp_path: Path
+) -> None:
     away = Reply(status=500, headers={"x-should-retry": "false"})
-    assert make(tmp_path, list(REQUESTS), catalogue=away)[0] == cold
+    assert make(processes, tmp_path, list(REQUESTS), catalogue=away)[0] == cold
 
 
-def test_without_network_to_the_catalogue_the_same_is_sent(cold: Sent, tmp_path: Path) -> None:
+def test_without_network_to_the_catalogue_the_same_is_sent(
+    processes: Processes, cold: Sent, tmp_path: Path
+) -> None:
     # The client's own calls ask for prices after each answer, several times where there is no connection.
     names = [name for name in REQUESTS if not name.startswith("client.")]
-    sent, _ = make(tmp_path, names[::-1], catalogue=Reply(drop=True))
+    sent, _ = make(processes, tmp_path, names[::-1], catalogue=Reply(drop=True))
     assert sent == {name: cold[name] for name in names}

@@ -72,6 +72,32 @@ def sql(engine: DuckDBEngine) -> Iterator[Sql]:
     session.close()
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Sql]:
+    """A session for all tests of a module that leave nothing behind, since an engine takes a while to make."""
+    made = DuckDBEngine()
+    made.ensure_user("DBADMIN", derive("Secret1"), admin=True)
+    session = made.session("DBADMIN", 1)
+    yield Sql(session)
+    session.close()
+    made.close()
+
+
+@pytest.fixture
+def reader(shared: Sql) -> Iterator[Sql]:
+    """The shared session; what a test has begun is taken back."""
+    yield shared
+    shared.session.rollback()
+
+
+@pytest.fixture
+def scratch(reader: Sql) -> Iterator[Sql]:
+    """The shared session; a table T that a test has made is dropped."""
+    yield reader
+    reader.session.rollback()
+    reader.done("DROP TABLE T")
+
+
 @pytest.fixture
 def other(engine: DuckDBEngine) -> Iterator[Sql]:
     """A second connection."""

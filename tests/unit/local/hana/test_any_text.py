@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hana_ai.api.local.hana.credentials import derive
@@ -22,6 +22,8 @@ SIGNS = (
     "OVER ()", "\n", "\r", "\t", " ", "😀", "é", "\ufeff",
 )  # fmt: skip
 TEXTS = st.lists(st.text(max_size=4) | st.sampled_from(SIGNS), max_size=6).map("".join)
+# Drawn examples are a sample, in which a sign may be missing.
+ALL, ALL_BACKWARDS = "".join(SIGNS), "".join(reversed(SIGNS))
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,7 @@ def stored(db: Sql, *texts: str) -> None:
 
 
 @given(text=TEXTS, other=TEXTS)
+@example(text=ALL, other=ALL_BACKWARDS)
 def test_literals_and_parameters(db: Sql, text: str, other: str) -> None:
     assert db.value(f"SELECT {quoted(text)} FROM DUMMY") == text
     assert db.value(f"SELECT N{quoted(text)} FROM DUMMY") == text
@@ -55,6 +58,7 @@ def test_literals_and_parameters(db: Sql, text: str, other: str) -> None:
 
 
 @given(text=TEXTS, other=TEXTS)
+@example(text=ALL, other=ALL_BACKWARDS)
 def test_concatenation_and_functions(db: Sql, text: str, other: str) -> None:
     assert db.value(f"SELECT {quoted(text)} || ? || {quoted(other)} FROM DUMMY", other) == text + other + other
     assert db.value(f"SELECT CONCAT({quoted(text)}, {quoted(other)}) FROM DUMMY") == text + other
@@ -66,6 +70,7 @@ def test_concatenation_and_functions(db: Sql, text: str, other: str) -> None:
 
 
 @given(text=TEXTS, other=TEXTS, between=TEXTS)
+@example(text=ALL, other=ALL_BACKWARDS, between=ALL)
 def test_aggregates_and_windows(db: Sql, text: str, other: str, between: str) -> None:
     stored(db, text, other)
     joined = text + between + other
@@ -80,6 +85,7 @@ def test_aggregates_and_windows(db: Sql, text: str, other: str, between: str) ->
 
 
 @given(text=TEXTS, other=TEXTS)
+@example(text=ALL, other=ALL_BACKWARDS)
 def test_patterns(db: Sql, text: str, other: str) -> None:
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     like = (
@@ -93,6 +99,7 @@ def test_patterns(db: Sql, text: str, other: str) -> None:
 
 
 @given(text=TEXTS, other=TEXTS)
+@example(text=ALL, other=ALL_BACKWARDS)
 def test_json(db: Sql, text: str, other: str) -> None:
     document = orjson.dumps({"a": text, "b": [text, other]}).decode()
     assert db.value(f"SELECT JSON_VALUE({quoted(document)}, '$.a') FROM DUMMY") == text
@@ -106,6 +113,7 @@ def test_json(db: Sql, text: str, other: str) -> None:
 
 
 @given(text=TEXTS, other=TEXTS)
+@example(text=ALL, other=ALL_BACKWARDS)
 def test_changes(db: Sql, text: str, other: str) -> None:
     db.run("DELETE FROM T")
     db.run(f"INSERT INTO T (ID, TEXT) VALUES (1, {quoted(text)})")
@@ -122,6 +130,7 @@ def test_changes(db: Sql, text: str, other: str) -> None:
 
 
 @given(text=TEXTS, alias=TEXTS.filter(bool))
+@example(text=ALL, alias=ALL_BACKWARDS)
 def test_names_of_columns(db: Sql, text: str, alias: str) -> None:
     name = '"' + alias.replace('"', '""') + '"'
     statement = (
@@ -132,6 +141,7 @@ def test_names_of_columns(db: Sql, text: str, alias: str) -> None:
 
 
 @given(text=TEXTS)
+@example(text=ALL)
 def test_a_text_in_an_error_does_not_choose_its_code(db: Sql, text: str) -> None:
     for target, codes in (("INTEGER", {314, 339}), ("DATE", {303})):
         for statement, values in (

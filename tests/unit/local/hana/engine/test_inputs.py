@@ -13,9 +13,9 @@ import pytest
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.engine.inputs import converter, for_duckdb, vector_of
 from hana_ai.api.local.hana.interface import HanaError
-from tests.unit.local.hana.engine_support import Sql, engine, sql
+from tests.unit.local.hana.engine_support import Sql, reader, scratch, shared
 
-__all__ = ["engine", "sql"]
+__all__ = ["reader", "scratch", "shared"]
 
 D = Decimal
 MOMENT = dt.datetime(2024, 2, 29, 1, 2, 3, 500000)
@@ -56,8 +56,8 @@ VECTOR = np.array([1, 0.5], dtype=np.float32)
         ("INTEGER", None, None),
     ],
 )
-def test_a_value_is_converted(sql: Sql, kind: str, value: Any, expected: Any) -> None:
-    found = converter(declared(sql, kind))(value)
+def test_a_value_is_converted(scratch: Sql, kind: str, value: Any, expected: Any) -> None:
+    found = converter(declared(scratch, kind))(value)
     assert (found, type(found)) == (expected, type(expected))
 
 
@@ -84,9 +84,9 @@ def test_a_value_is_converted(sql: Sql, kind: str, value: Any, expected: Any) ->
         ("REAL_VECTOR(2)", b"\x02\x00\x00\x00\xff", 339),
     ],
 )
-def test_a_value_that_does_not_fit_is_refused(sql: Sql, kind: str, value: Any, code: int) -> None:
+def test_a_value_that_does_not_fit_is_refused(scratch: Sql, kind: str, value: Any, code: int) -> None:
     with pytest.raises(HanaError) as caught:
-        converter(declared(sql, kind))(value)
+        converter(declared(scratch, kind))(value)
     assert caught.value.code == code
 
 

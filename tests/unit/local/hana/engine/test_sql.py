@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from hana_ai.api.local.hana.interface import HanaError
-from tests.unit.local.hana.engine_support import Sql, engine, other, sql
+from tests.unit.local.hana.engine_support import Sql, engine, other, reader, scratch, shared, sql
 
-__all__ = ["engine", "other", "sql"]
+__all__ = ["engine", "other", "reader", "scratch", "shared", "sql"]
 
 D = Decimal
 
@@ -143,8 +143,8 @@ D = Decimal
         ("IS_SQL_INJECTION_SAFE('a; DROP TABLE b', 1)", 0),
     ],
 )
-def test_expressions(sql: Sql, expression: str, expected: Any) -> None:
-    found = sql.value(f"SELECT {expression} FROM DUMMY")
+def test_expressions(reader: Sql, expression: str, expected: Any) -> None:
+    found = reader.value(f"SELECT {expression} FROM DUMMY")
     assert found == expected
     assert type(found) is type(expected)
 
@@ -203,8 +203,8 @@ def test_expressions(sql: Sql, expression: str, expected: Any) -> None:
         ("WITH RECURSIVE R AS (SELECT 1 AS A FROM DUMMY) SELECT * FROM R", 7),
     ],
 )
-def test_errors(sql: Sql, statement: str, code: int) -> None:
-    assert sql.code(statement) == code
+def test_errors(reader: Sql, statement: str, code: int) -> None:
+    assert reader.code(statement) == code
 
 
 def test_error_positions(sql: Sql) -> None:
@@ -294,14 +294,14 @@ def test_parameters_get_the_type_of_their_context(sql: Sql) -> None:
         ("TIMESTAMP", "0001-01-01 00:00:00", dt.datetime(1, 1, 1)),
     ],
 )
-def test_values_go_in_and_out(sql: Sql, declared: str, given: Any, expected: Any) -> None:
-    sql.done(f"CREATE TABLE T (ID INTEGER, A {declared})")
-    sql.run("INSERT INTO T VALUES (?, ?)", (1, given))
-    sql.run("INSERT INTO T VALUES (?, ?)", (2, given), (3, None), (4, given))
-    found = sql.rows("SELECT A FROM T ORDER BY ID")
+def test_values_go_in_and_out(scratch: Sql, declared: str, given: Any, expected: Any) -> None:
+    scratch.done(f"CREATE TABLE T (ID INTEGER, A {declared})")
+    scratch.run("INSERT INTO T VALUES (?, ?)", (1, given))
+    scratch.run("INSERT INTO T VALUES (?, ?)", (2, given), (3, None), (4, given))
+    found = scratch.rows("SELECT A FROM T ORDER BY ID")
     assert found == [(expected,), (expected,), (None,), (expected,)]
     assert type(found[0][0]) is type(expected)
-    assert sql.rows("SELECT A FROM T WHERE ID = 1 UNION ALL SELECT A FROM T WHERE ID = 3") in (
+    assert scratch.rows("SELECT A FROM T WHERE ID = 1 UNION ALL SELECT A FROM T WHERE ID = 3") in (
         [(expected,), (None,)], [(None,), (expected,)],
     )  # fmt: skip
 
@@ -325,12 +325,12 @@ def test_values_go_in_and_out(sql: Sql, declared: str, given: Any, expected: Any
         ("REAL_VECTOR(3)", b"abc", 339),
     ],
 )
-def test_values_that_do_not_fit(sql: Sql, declared: str, given: Any, code: int) -> None:
-    sql.done(f"CREATE TABLE T (A {declared} NOT NULL)")
-    assert sql.code("INSERT INTO T VALUES (?)", (given,)) == code
-    assert sql.code("INSERT INTO T VALUES (?)", (given,), (given,)) == code
-    assert sql.code("INSERT INTO T VALUES (?)", (None,)) == 287
-    assert sql.value("SELECT COUNT(*) FROM T") == 0
+def test_values_that_do_not_fit(scratch: Sql, declared: str, given: Any, code: int) -> None:
+    scratch.done(f"CREATE TABLE T (A {declared} NOT NULL)")
+    assert scratch.code("INSERT INTO T VALUES (?)", (given,)) == code
+    assert scratch.code("INSERT INTO T VALUES (?)", (given,), (given,)) == code
+    assert scratch.code("INSERT INTO T VALUES (?)", (None,)) == 287
+    assert scratch.value("SELECT COUNT(*) FROM T") == 0
 
 
 def test_literals_and_selected_values_are_checked_too(sql: Sql) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.local.hana.engine_support import Sql, engine, other, sql
+from tests.unit.local.hana.engine_support import Sql, reader, scratch, shared
 
-__all__ = ["engine", "other", "sql"]
+__all__ = ["reader", "scratch", "shared"]
 
 D = Decimal
 INCONSISTENT, TOO_LARGE = 266, 274
@@ -65,8 +65,8 @@ INCONSISTENT, TOO_LARGE = 266, 274
         ("CAST('a' AS NCLOB) || 'b'", "ab"),
     ],
 )
-def test_values_are_converted(sql: Sql, expression: str, expected: Any) -> None:
-    found = sql.value(f"SELECT {expression} FROM DUMMY")
+def test_values_are_converted(reader: Sql, expression: str, expected: Any) -> None:
+    found = reader.value(f"SELECT {expression} FROM DUMMY")
     if isinstance(expected, Decimal):
         assert isinstance(found, Decimal)
         assert abs(found / expected - 1) < D("1e-15")
@@ -91,8 +91,8 @@ def test_values_are_converted(sql: Sql, expression: str, expected: Any) -> None:
         "TO_REAL_VECTOR('[1]') * 2",
     ],
 )
-def test_types_that_have_nothing_in_common_are_refused(sql: Sql, expression: str) -> None:
-    assert sql.code(f"SELECT {expression} FROM DUMMY") == INCONSISTENT
+def test_types_that_have_nothing_in_common_are_refused(reader: Sql, expression: str) -> None:
+    assert reader.code(f"SELECT {expression} FROM DUMMY") == INCONSISTENT
 
 
 @pytest.mark.parametrize(
@@ -109,11 +109,11 @@ def test_types_that_have_nothing_in_common_are_refused(sql: Sql, expression: str
         ("INTEGER", "'x'", 339),
     ],
 )
-def test_what_does_not_fit_a_column_is_refused(sql: Sql, column: str, value: str, code: int) -> None:
-    sql.run(f"CREATE TABLE T (A {column})")
-    assert sql.code(f"INSERT INTO T SELECT {value} FROM DUMMY") == code
-    assert sql.code(f"INSERT INTO T VALUES ({value})") == code
-    assert sql.value("SELECT COUNT(*) FROM T") == 0
+def test_what_does_not_fit_a_column_is_refused(scratch: Sql, column: str, value: str, code: int) -> None:
+    scratch.run(f"CREATE TABLE T (A {column})")
+    assert scratch.code(f"INSERT INTO T SELECT {value} FROM DUMMY") == code
+    assert scratch.code(f"INSERT INTO T VALUES ({value})") == code
+    assert scratch.value("SELECT COUNT(*) FROM T") == 0
 
 
 @pytest.mark.parametrize(
@@ -128,10 +128,10 @@ def test_what_does_not_fit_a_column_is_refused(sql: Sql, column: str, value: str
         ("TIMESTAMP", "'20240229'", dt.datetime(2024, 2, 29)),
     ],
 )
-def test_what_fits_a_column_is_converted(sql: Sql, column: str, value: str, expected: Any) -> None:
-    sql.run(f"CREATE TABLE T (A {column})")
-    sql.done(f"INSERT INTO T VALUES ({value})")
-    assert sql.value("SELECT A FROM T") == expected
+def test_what_fits_a_column_is_converted(scratch: Sql, column: str, value: str, expected: Any) -> None:
+    scratch.run(f"CREATE TABLE T (A {column})")
+    scratch.done(f"INSERT INTO T VALUES ({value})")
+    assert scratch.value("SELECT A FROM T") == expected
 
 
 @pytest.mark.parametrize(
@@ -146,5 +146,5 @@ def test_what_fits_a_column_is_converted(sql: Sql, column: str, value: str, expe
         ("DATE '2024-01-01' - DATE '2024-01-01'", "BIGINT"),
     ],
 )
-def test_results_have_hanas_types(sql: Sql, expression: str, kind: str) -> None:
-    assert sql.types(f"SELECT {expression} FROM DUMMY") == [kind]
+def test_results_have_hanas_types(reader: Sql, expression: str, kind: str) -> None:
+    assert reader.types(f"SELECT {expression} FROM DUMMY") == [kind]

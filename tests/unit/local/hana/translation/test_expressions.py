@@ -8,12 +8,31 @@ from typing import Any
 
 import pytest
 
-from tests.unit.local.hana.engine_support import Sql, engine, other, sql
+from tests.unit.local.hana.engine_support import Sql, engine, other, reader, shared, sql
 
-__all__ = ["engine", "other", "sql"]
+__all__ = ["engine", "other", "reader", "shared", "sql"]
 
 D = Decimal
 UNSUPPORTED, SYNTAX, INCONSISTENT, OVERFLOW, ARGUMENTS = 7, 257, 266, 314, 316
+
+
+def stock(sql: Sql) -> None:
+    sql.run("CREATE TABLE A (ID INTEGER, N NVARCHAR(5))")
+    sql.run("CREATE TABLE B (ID INTEGER, N NVARCHAR(5))")
+    sql.done("INSERT INTO A VALUES (?, ?)", (1, "a1"), (2, "a2"))
+    sql.done("INSERT INTO B VALUES (?, ?)", (2, "b2"), (3, "b3"))
+
+
+@pytest.fixture(scope="module")
+def tables(shared: Sql) -> None:
+    shared.run("CREATE TABLE P (A INTEGER, B NVARCHAR(5))")
+    shared.done("INSERT INTO P VALUES (?, ?)", (1, "x"), (2, "y"), (3, "x"))
+    stock(shared)
+
+
+@pytest.fixture
+def shop(tables: None, reader: Sql) -> Sql:
+    return reader
 
 
 @pytest.mark.parametrize(
@@ -78,10 +97,9 @@ UNSUPPORTED, SYNTAX, INCONSISTENT, OVERFLOW, ARGUMENTS = 7, 257, 266, 314, 316
         ("(SELECT PERCENTILE_CONT(0.25) WITHIN GROUP (ORDER BY A DESC) FROM P)", 2.5),
     ],
 )
-def test_expressions(sql: Sql, expression: str, expected: Any) -> None:
-    sql.run("CREATE TABLE P (A INTEGER, B NVARCHAR(5))")
-    sql.done("INSERT INTO P VALUES (?, ?)", (1, "x"), (2, "y"), (3, "x"))
-    found = sql.value(f"SELECT {expression} FROM DUMMY")
+@pytest.mark.usefixtures("tables")
+def test_expressions(reader: Sql, expression: str, expected: Any) -> None:
+    found = reader.value(f"SELECT {expression} FROM DUMMY")
     assert (found, type(found)) == (expected, type(expected))
 
 
@@ -153,20 +171,11 @@ def test_expressions(sql: Sql, expression: str, expected: Any) -> None:
         ),
     ],
 )
-def test_what_is_refused(sql: Sql, expression: str, code: int) -> None:
-    assert sql.code(f"SELECT {expression} FROM DUMMY") == code
+def test_what_is_refused(reader: Sql, expression: str, code: int) -> None:
+    assert reader.code(f"SELECT {expression} FROM DUMMY") == code
 
 
 # --- queries ---
-
-
-@pytest.fixture
-def shop(sql: Sql) -> Sql:
-    sql.run("CREATE TABLE A (ID INTEGER, N NVARCHAR(5))")
-    sql.run("CREATE TABLE B (ID INTEGER, N NVARCHAR(5))")
-    sql.done("INSERT INTO A VALUES (?, ?)", (1, "a1"), (2, "a2"))
-    sql.done("INSERT INTO B VALUES (?, ?)", (2, "b2"), (3, "b3"))
-    return sql
 
 
 @pytest.mark.parametrize(
@@ -263,12 +272,13 @@ def test_statements_that_are_refused(shop: Sql, query: str, code: int) -> None:
     assert shop.rows("SELECT * FROM A ORDER BY ID") == [(1, "a1"), (2, "a2")]
 
 
-def test_a_transaction_can_end_by_sql_text(shop: Sql, other: Sql) -> None:
-    shop.run("DELETE FROM A WHERE ID = 1")
-    shop.run("ROLLBACK WORK")
-    shop.run("SET TRANSACTION AUTOCOMMIT DDL ON")
-    shop.run("DELETE FROM A WHERE ID = 2")
-    shop.run("COMMIT")
+def test_a_transaction_can_end_by_sql_text(sql: Sql, other: Sql) -> None:
+    stock(sql)
+    sql.run("DELETE FROM A WHERE ID = 1")
+    sql.run("ROLLBACK WORK")
+    sql.run("SET TRANSACTION AUTOCOMMIT DDL ON")
+    sql.run("DELETE FROM A WHERE ID = 2")
+    sql.run("COMMIT")
     assert other.rows("SELECT ID FROM A") == [(1,)]
 
 
