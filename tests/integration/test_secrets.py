@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import hashlib
 import io
 import json
 import logging
@@ -227,6 +228,23 @@ def test_a_key_given_by_hand_is_carried_where_asked_for(name: str, monkeypatch: 
     made = pickle.loads(data)
     if name not in ("structured", "connector"):
         assert key_of(made) == OTHER
+
+
+@pytest.mark.usefixtures("settings_with_secrets")
+def test_a_key_given_by_hand_leaves_a_hash_that_is_another_each_time() -> None:
+    made = CLASSES["ChatTogetherAI"]({"api_key": OTHER})
+    first, second = (pickle.dumps(made) for _ in range(2))
+    assert first != second
+    for name in ("md5", "sha1", "sha256", "sha512", "blake2b"):
+        digest = hashlib.new(name, OTHER.encode())
+        assert digest.digest() not in first
+        assert digest.hexdigest().encode() not in first
+
+
+@pytest.mark.usefixtures("settings_with_secrets")
+def test_the_key_of_a_target_by_itself_is_never_carried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOGETHER_PICKLE_KEYS", "true")
+    assert FALLBACK.encode() not in pickle.dumps(CLASSES["fallback"]({}))
 
 
 @pytest.mark.usefixtures("settings_with_secrets")

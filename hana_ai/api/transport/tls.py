@@ -38,6 +38,9 @@ def _ssl_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     if not file and not folder:
         file = certifi.where()
     try:
+        if folder:
+            # OpenSSL looks into it at each connection, and says nothing of a folder that is not there.
+            os.listdir(folder)
         context = ssl.create_default_context(cafile=file, capath=folder)
     except OSError as exc:
         named = [f"{name}={os.environ[name]}" for name in _VARIABLES if os.environ.get(name)]
