@@ -30,9 +30,12 @@ def executing(source: str) -> list[str]:
                 found.append(node.module)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RUNS:
             found.append(node.func.id)
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if node.attr in LOADS.get(node.value.id, set()):
-                found.append(f"{node.value.id}.{node.attr}")
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.attr in LOADS.get(node.value.id, set())
+        ):
+            found.append(f"{node.value.id}.{node.attr}")
     return found
 
 

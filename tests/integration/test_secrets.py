@@ -400,6 +400,26 @@ ASKED: dict[str, Callable[[Any], object]] = {
 ADDRESSES = ["http://127.0.0.1:abc", "http://127.0.0.1:99999", "http://[::1", "ftp://x", "http://evil.test"]
 
 
+def test_no_key_stands_in_ledger_or_cache_and_no_text_in_the_ledger(
+    together_environment: ScriptedTogether, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("usage", "cache"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("TOGETHER_USAGE_DB", str(tmp_path / "usage" / "it.db"))
+    monkeypatch.setenv("TOGETHER_CACHE", str(tmp_path / "cache" / "it.db"))
+    chat = ChatTogetherAI(model=ScriptedEngine.CHAT)
+    assert chat.invoke("what-was-asked").content == "what-was-asked"
+    assert get_ledger().totals()["total_requests"] == 1
+    kept = {
+        name: b"".join(file.read_bytes() for file in (tmp_path / name).iterdir()) for name in ("usage", "cache")
+    }
+    key = str(together_environment.api_key).encode()
+    assert not any(key in data for data in kept.values())
+    assert b"what-was-asked" in kept["cache"]
+    assert ScriptedEngine.CHAT.encode() in kept["usage"]
+    assert b"what-was-asked" not in kept["usage"]
+
+
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("name", ASKED)
 def test_no_frame_of_a_bad_address_holds_the_key(name: str, address: str) -> None:

@@ -40,7 +40,7 @@ def _ssl_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     try:
         if folder:
             # OpenSSL looks into it at each connection, and says nothing of a folder that is not there.
-            os.listdir(folder)
+            os.scandir(folder).close()
         context = ssl.create_default_context(cafile=file, capath=folder)
     except OSError as exc:
         named = [f"{name}={os.environ[name]}" for name in _VARIABLES if os.environ.get(name)]
