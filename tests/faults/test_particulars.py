@@ -15,7 +15,7 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from hana_ai.api import ChatTogetherAI, TogetherAIConnector
+from hana_ai.api import ChatTogetherAI, TogetherAI, TogetherAIConnector
 from hana_ai.api.connector.account import Limits
 from hana_ai.api.errors import (
     TogetherAIConflictError,
@@ -161,6 +161,19 @@ def test_the_place_of_what_does_not_fit_is_named(message: object, place: str, fa
     body = orjson.dumps({"choices": [{"index": 0, "message": message}]})
     with faulty.listen(answers(200, body)) as listener, pytest.raises(TogetherAIResponseError, match=place):
         chat(listener.url).invoke("Hello")
+
+
+@pytest.mark.parametrize("choices", [b"[]", b"null"])
+@pytest.mark.parametrize("cls", [ChatTogetherAI, TogetherAI])
+def test_a_stream_of_chunks_without_an_answer_is_an_error(
+    cls: type[ChatTogetherAI] | type[TogetherAI], choices: bytes, faulty: FaultyServer
+) -> None:
+    body = b'data: {"choices":' + choices + b"}\n\ndata: [DONE]\n\n"
+    with faulty.listen(answers(200, body, "text/event-stream")) as listener:
+        model = cls(model=ScriptedEngine.CHAT, base_url=listener.url, api_key=KEY)
+        with pytest.raises(TogetherAIResponseError, match="the stream had no choices"):
+            list(model.stream("Hello"))
+        assert len(listener.requests) == 1
 
 
 async def test_the_management_api_does_not_repeat_a_conflict(together: ScriptedTogether) -> None:

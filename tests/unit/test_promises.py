@@ -229,12 +229,14 @@ def rows_of(text: str) -> list[Row]:
     return rows
 
 
-def faults() -> Iterator[tuple[str, str, Expected]]:
+@cache
+def faults() -> tuple[tuple[str, str, Expected], ...]:
     """Name, face and expectation of every fault: the catalogue's, and those that let no connection come about."""
+    found = []
     for fault in catalogue.faults():
         expected = {"": fault.plain, "stream": fault.stream, "management API": fault.account}
-        yield from ((fault.name, face, one) for face, one in expected.items() if one is not None)
-    yield from ((name, "", expected) for name, (_, expected) in test_matrix.BARRIERS.items())
+        found += [(fault.name, face, one) for face, one in expected.items() if one is not None]
+    return (*found, *((name, "", expected) for name, (_, expected) in test_matrix.BARRIERS.items()))
 
 
 def rows_for(rows: list[Row], name: str, face: str) -> list[Row]:
@@ -260,8 +262,7 @@ def names_of(expected: Expected) -> set[str]:
 def wrong_rows(rows: list[Row]) -> list[str]:
     """Where the rows differ from what the catalogue expects."""
     found, seen = [], {row: set[str]() for row in rows}
-    everything = list(faults())
-    for name, face, expected in everything:
+    for name, face, expected in faults():
         classes, told = names_of(expected), set[str]()
         matching = rows_for(rows, name, face)
         if not matching:
@@ -279,7 +280,7 @@ def wrong_rows(rows: list[Row]) -> list[str]:
         if matching and not expected.any_answer and not classes <= told:
             found.append(f"no row of {name!r} ({face or 'plain'}) names {classes - told}")
     for row in rows:
-        names = {name for name, _, _ in everything}
+        names = {name for name, _, _ in faults()}
         lost = [one for one in row.patterns if not any(Row("", "", "", (one,)).covers(name) for name in names)]
         found += [f"no fault is called {one!r}: {row.fault}" for one in lost]
         if row.patterns and not row.classes <= seen[row]:
