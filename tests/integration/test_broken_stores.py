@@ -203,6 +203,7 @@ def test_a_ledger_that_is_wrong_gives_an_error_that_names_it_and_never_a_sum(
 ) -> None:
     fill(ledger_path)
     BROKEN[broken](ledger_path)
+    file = ledger_path.stat().st_ino
     ledger = get_ledger()
     asked: list[Callable[[], object]] = [ledger.totals, ledger.events, lambda: ledger.totals_by("tag")]
     answers = 0
@@ -214,7 +215,7 @@ def test_a_ledger_that_is_wrong_gives_an_error_that_names_it_and_never_a_sum(
             assert str(ledger_path) in str(exc)
     # What the sums do not use may be wrong.
     assert answers <= (2 if broken in ("tags no list", "tags of numbers", "no UTF-8") else 0)
-    assert ledger_path.exists()
+    assert ledger_path.stat().st_ino == file
 
 
 SPENT = {
@@ -287,10 +288,12 @@ def test_a_cache_that_is_wrong_is_gone_without(
     first.update("before", "llm", [Generation(text="kept")])
     first.close()
     broken(path)
+    file = path.stat().st_ino
     chat = ChatTogetherAI(model=PRICED, cache=TogetherAICache(path))
     for _ in range(2):
         FACES[face](chat)
     assert posts(priced) == 2
+    assert path.stat().st_ino == file
     # A stream asks no cache.
     assert (str(path) in caplog.text) is (face != "stream")
 

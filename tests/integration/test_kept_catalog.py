@@ -126,6 +126,17 @@ def test_it_counts_for_its_lifetime(
         assert readings(together) == expected
 
 
+@pytest.mark.parametrize(("ahead", "expected"), [(30, 1), (90, 2)])
+def test_a_file_from_the_future_counts_within_a_minute(
+    together: ScriptedTogether, folder: Path, ahead: float, expected: int
+) -> None:
+    read(together)
+    kept = json.loads(kept_file(folder).read_text())
+    kept_file(folder).write_text(json.dumps({**kept, "read_at": time.time() + ahead}))
+    read(together)
+    assert readings(together) == expected
+
+
 def test_in_memory_it_is_no_younger_than_on_disk(
     together: ScriptedTogether, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +172,7 @@ def test_no_key_stands_in_the_folder_and_each_key_has_a_file(together: ScriptedT
     key = str(together.api_key)
     for path in folder.iterdir():
         assert key not in path.name
+        assert "127.0.0.1" not in path.name
         assert key.encode() not in path.read_bytes()
         assert path.stat().st_mode & 0o077 == 0 or os.name == "nt"
     entry = {"name": "private/model", "capabilities": ["CAPABILITY_CHAT"]}

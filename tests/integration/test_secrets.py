@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import hashlib
 import io
 import json
 import logging
@@ -230,6 +231,23 @@ def test_a_key_given_by_hand_is_carried_where_asked_for(name: str, monkeypatch: 
 
 
 @pytest.mark.usefixtures("settings_with_secrets")
+def test_a_key_given_by_hand_leaves_a_hash_that_is_another_each_time() -> None:
+    made = CLASSES["ChatTogetherAI"]({"api_key": OTHER})
+    first, second = (pickle.dumps(made) for _ in range(2))
+    assert first != second
+    for name in ("md5", "sha1", "sha256", "sha512", "blake2b"):
+        digest = hashlib.new(name, OTHER.encode())
+        assert digest.digest() not in first
+        assert digest.hexdigest().encode() not in first
+
+
+@pytest.mark.usefixtures("settings_with_secrets")
+def test_the_key_of_a_target_by_itself_is_never_carried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOGETHER_PICKLE_KEYS", "true")
+    assert FALLBACK.encode() not in pickle.dumps(CLASSES["fallback"]({}))
+
+
+@pytest.mark.usefixtures("settings_with_secrets")
 def test_without_a_key_here_the_error_names_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     data = pickle.dumps(CLASSES["ChatTogetherAI"]({}))
     monkeypatch.delenv("TOGETHER_API_KEY")
@@ -380,6 +398,26 @@ ASKED: dict[str, Callable[[Any], object]] = {
     "client": lambda made: made.generate_chat_completion("Hello", model="m"),
 }
 ADDRESSES = ["http://127.0.0.1:abc", "http://127.0.0.1:99999", "http://[::1", "ftp://x", "http://evil.test"]
+
+
+def test_no_key_stands_in_ledger_or_cache_and_no_text_in_the_ledger(
+    together_environment: ScriptedTogether, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("usage", "cache"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("TOGETHER_USAGE_DB", str(tmp_path / "usage" / "it.db"))
+    monkeypatch.setenv("TOGETHER_CACHE", str(tmp_path / "cache" / "it.db"))
+    chat = ChatTogetherAI(model=ScriptedEngine.CHAT)
+    assert chat.invoke("what-was-asked").content == "what-was-asked"
+    assert get_ledger().totals()["total_requests"] == 1
+    kept = {
+        name: b"".join(file.read_bytes() for file in (tmp_path / name).iterdir()) for name in ("usage", "cache")
+    }
+    key = str(together_environment.api_key).encode()
+    assert not any(key in data for data in kept.values())
+    assert b"what-was-asked" in kept["cache"]
+    assert ScriptedEngine.CHAT.encode() in kept["usage"]
+    assert b"what-was-asked" not in kept["usage"]
 
 
 @pytest.mark.parametrize("address", ADDRESSES)

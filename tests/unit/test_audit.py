@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 from pathlib import Path
 from types import ModuleType
 
@@ -75,3 +76,10 @@ def test_every_direct_requirement_of_an_advisory_is_named_as_it_is_in_setup_cfg(
     noted = {entry["package"] for entry in json.loads((_CI / "advisories.json").read_text())["advisories"]}
     direct = {requirement.name for _, requirement in audit.requirements(_CI.parent / "setup.cfg")}
     assert {"aiohttp", "langchain-core", "orjson", "starlette", "cryptography"} <= noted & direct
+
+
+def test_make_lint_runs_the_audit() -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "lint"], cwd=_CI.parent, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ".ci/audit.py" in done.stdout

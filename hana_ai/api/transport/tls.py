@@ -38,6 +38,8 @@ def _ssl_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     if not file and not folder:
         file = certifi.where()
     try:
+        if folder and not file:
+            _check_readable(folder.split(os.pathsep))
         context = ssl.create_default_context(cafile=file, capath=folder)
     except OSError as exc:
         named = [f"{name}={os.environ[name]}" for name in _VARIABLES if os.environ.get(name)]
@@ -48,6 +50,18 @@ def _ssl_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     # Some builds of Python leave the lowest version to OpenSSL's configuration.
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def _check_readable(folders: list[str]) -> None:
+    """Look whether any of the folders can be read: OpenSSL says nothing where none is, and then trusts nobody."""
+    errors = []
+    for folder in folders:
+        try:
+            os.scandir(folder).close()
+        except OSError as exc:
+            errors.append(exc)
+    if len(errors) == len(folders):
+        raise errors[0]
 
 
 async def look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:

@@ -65,6 +65,31 @@ async def test_a_block_ends_though_its_endpoint_cannot_be_read(
     assert server.management.endpoints == {}
 
 
+@pytest.mark.parametrize("given", [{}, {"data": None}], ids=["missing", "null"])
+async def test_a_list_that_is_missing_or_null_counts_as_empty(
+    connector: TogetherAIConnector, relay: Relay, given: dict[str, None]
+) -> None:
+    await connector.create_endpoint(DEDICATED, "big", ON_DEMAND)
+    assert len(await connector.list_endpoints()) == 1
+
+    def without_data(page: dict[str, Any]) -> None:
+        page.pop("data")
+        page.update(given)
+
+    relay.change("/endpoints", without_data)
+    assert await connector.list_endpoints() == []
+
+
+async def test_fields_that_are_new_do_no_harm(connector: TogetherAIConnector, relay: Relay) -> None:
+    id = await connector.create_endpoint(DEDICATED, "big", AND_WAIT)
+    before = await connector.list_endpoints()
+    for path in (ENDPOINT, DEPLOYMENT, "/endpoints"):
+        relay.change(path, lambda reply: reply.update(brandNew={"a": [1]}))
+    relay.change("/endpoints", lambda page: [entry.update(brandNew=7) for entry in page["data"]])
+    assert await connector.list_endpoints() == before
+    assert await connector.get_endpoint_status(id) == "ready"
+
+
 @pytest.mark.parametrize("path", ["/endpoints", "/deployments"])
 async def test_what_was_made_under_an_id_that_cannot_be_read_is_found_by_its_name(
     connector: TogetherAIConnector, server: ScriptedTogether, relay: Relay, path: str
