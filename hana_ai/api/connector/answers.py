@@ -194,8 +194,9 @@ def _usd(cost: Decimal | None) -> float:
 
 def _type(info: ModelInfo) -> str:
     """The kind that the catalogue displays; a model of type language may be able to chat as well."""
-    shown = str(info.raw.get("displayType") or info.raw.get("type") or "").lower()
-    return shown or min(info.kinds, default="")
+    named = (info.raw.get(key) for key in ("displayType", "type"))
+    shown = next((kind for kind in named if isinstance(kind, str) and kind), "")
+    return shown.lower() or min(info.kinds, default="")
 
 
 def _available(info: ModelInfo, *, serverless: bool) -> AvailableModel:

@@ -39,6 +39,7 @@ WrittenCount = Annotated[str, Field(pattern=r"^\d{1,19}$")]
 PartNumber = Annotated[int, BeforeValidator(_from_digits), Field(ge=1, le=_MOST)]
 """The number of a part, from 1; the SDK takes it as a string as well."""
 Cents = Annotated[float, Field(ge=0, le=10**12, allow_inf_nan=False)]
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 Amount = Annotated[str, Field(pattern=r"^-?\d{1,30}(\.\d{1,30})?([eE][+-]?\d{1,2})?$")]
 """A decimal number as a string."""
 
@@ -114,7 +115,7 @@ class LineItem(Snake):
 class BilledDay(Snake):
     """The bill of one day."""
 
-    date: Text
+    date: Day
     line_items: list[LineItem] | None = None
 
 
