@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import re
+import shutil
 import sqlite3
 import time
 from collections import Counter
@@ -242,6 +243,7 @@ class Bench:
         management.remote_uploads.clear()
         management.pending.clear()
         # Ports come again, and with them what is kept of an address.
+        shutil.rmtree(os.environ["TOGETHER_CATALOG_DIR"], ignore_errors=True)
         with closing(sqlite3.connect(os.environ["TOGETHER_CACHE"], timeout=30)) as kept, kept:
             for (table,) in kept.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                 if not table.endswith("ABOUT"):
@@ -272,6 +274,7 @@ def _comparable(answer: object) -> object:
 
 
 _CATALOGUE = "GET /v2/supported-models"
+_NAME_OF_A_MODEL = "GET /v2/projects/proj_/models/ml_"
 _LISTS = ("data", "line_items", "deployments", "trafficSplit")
 """An empty one of these is billed as nothing, or is an endpoint that is stopped."""
 
@@ -286,8 +289,11 @@ def _difference(usual: object, found: object, mutation: Mutation, place: str = "
     unknown = mutation.kind in (MISSING, "null", "[]", "{}") or mutation.route == _CATALOGUE
     if found in (None, "", [], {}) and unknown:
         return ""
-    if found in (0, "stopped") and unknown and mutation.place and mutation.place[-1] in _LISTS:
+    last = mutation.place[-1] if mutation.place else None
+    if found in (0, "stopped") and unknown and (last in _LISTS or isinstance(last, int)):
         return ""
+    if mutation.route.startswith(_NAME_OF_A_MODEL) and str(found).startswith("projects/"):
+        return ""  # a model without a readable name is named by its reference
     if mutation.route == _CATALOGUE and usual is None and found == 0:
         return ""  # the older list, which stands in, has 0 where there is no price
     if isinstance(usual, dict) and isinstance(found, dict):
@@ -298,11 +304,14 @@ def _difference(usual: object, found: object, mutation: Mutation, place: str = "
         parts = [_difference(usual.get(key), found.get(key), mutation, f"{place}.{key}") for key in keys]
         return next((part for part in parts if part), "")
     if isinstance(usual, list) and isinstance(found, list):
+        if mutation.kind == '"x"' and all(isinstance(one, str) for one in found):
+            return "" if len({*found} - {*usual}) <= 1 else f"{place} {found}, not {usual}"
         if len(usual) == len(found):
             pairs = enumerate(zip(usual, found, strict=True))
             parts = [_difference(one, other, mutation, f"{place}[{index}]") for index, (one, other) in pairs]
             return next((part for part in parts if part), "")
-        if mutation.route == _CATALOGUE and len(found) < len(usual) and all(one in usual for one in found):
+        removed = isinstance(mutation.place[-1] if mutation.place else None, int) and unknown
+        if (removed or mutation.route == _CATALOGUE) and all(one in usual for one in found):
             return ""
     if _shows(found, mutation):
         return ""

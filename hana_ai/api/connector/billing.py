@@ -125,7 +125,7 @@ async def _billed(account: Account, start: datetime, end: datetime) -> Billed | 
             return None
         for window in windows:
             if first.isoformat() <= window.date <= last.isoformat():
-                for item in window.line_items:
+                for item in window.line_items or ():
                     cost = Decimal(item.cost)
                     by_product[item.product_name] = by_product.get(item.product_name, Decimal(0)) + cost
                     by_day[window.date] = by_day.get(window.date, Decimal(0)) + cost

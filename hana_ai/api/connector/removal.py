@@ -102,11 +102,18 @@ class Removal:
                     await self.remove_deployment(await self.endpoint_of(id), id)
                     return True
                 deployments += [one for one in await self._deployments_of(id, known) if one not in known]
-                for one in tuple(deployments):
-                    with suppress(TogetherAIModelNotFoundError):
-                        await self.remove_deployment(id, one, whole=True)
-                    deployments.remove(one)
-                await self._delete(id)
+                tried = await self._remove_all(id, deployments)
+                try:
+                    await self._delete(id)
+                except TogetherAIModelNotFoundError:
+                    return False
+                except TogetherAIStatusError:
+                    # It may have deployments that it named by other ids: the list of them may know better.
+                    deployments += [one.id for one in await self._listed(id) if one.id not in tried]
+                    if not deployments:
+                        raise
+                    await self._remove_all(id, deployments)
+                    await self._delete(id)
         except TogetherAIModelNotFoundError:
             return False
         except TimeoutError:
@@ -118,6 +125,15 @@ class Removal:
             add_report(exc, _not_deleted(id, deployments))
             raise
         return True
+
+    async def _remove_all(self, endpoint_id: str, deployments: list[str]) -> set[str]:
+        """Remove deployments, and each from the list once it is gone; returns those that were there."""
+        tried = set(deployments)
+        for one in tuple(deployments):
+            with suppress(TogetherAIModelNotFoundError):
+                await self.remove_deployment(endpoint_id, one, whole=True)
+            deployments.remove(one)
+        return tried
 
     async def stop(self, id: str) -> bool:
         """Scale an endpoint's deployments, or one deployment, to zero; False if there is none."""
@@ -265,7 +281,11 @@ class Removal:
             )
             if holder.deployments:
                 return holder.deployments
-        listed = await account.read(
+        return await self._listed(endpoint_id)
+
+    async def _listed(self, endpoint_id: str) -> list[Titled]:
+        project = self._account.project_id
+        listed = await self._account.read(
             lambda sdk: sdk.endpoints.deployments.list(endpoint_id, project_id=project), Page[Titled]
         )
         return listed.data or []

@@ -178,6 +178,37 @@ async def test_a_cancelled_block_names_what_it_could_not_delete(
     assert f"NOT deleted: deployment {deployment.id}" in "".join(caught.value.__notes__)
 
 
+async def test_deployments_that_an_endpoint_names_by_wrong_ids_are_found_in_their_list(
+    connector: TogetherAIConnector, server: ScriptedTogether, relay: Relay
+) -> None:
+    id = await connector.create_endpoint(DEDICATED, "big", AND_WAIT)
+    relay.change(ENDPOINT, lambda endpoint: [one.update(id="dep_x") for one in endpoint.get("deployments", ())])
+    assert await connector.delete_endpoint(id)
+    assert server.management.endpoints == {}
+
+
+async def test_a_bill_without_lines_is_nothing_and_one_without_days_an_error(
+    connector: TogetherAIConnector, server: ScriptedTogether, relay: Relay
+) -> None:
+    server.management.bill("2026-01-02", "tokens", "1", "0.5", "0.5")
+    span = "2026-01-01", "2026-01-31"
+    assert (await connector.get_usage_stats(*span))["billed"]["total_cost_usd"] == 0.5
+    relay.change("/billing/usage", lambda page: page["data"][0].update(line_items=None))
+    assert (await connector.get_usage_stats(*span))["billed"]["total_cost_usd"] == 0
+    relay.change("/billing/usage", lambda page: page["data"][0].update(date="yesterday"))
+    with pytest.raises(TogetherAIResponseError, match=r"at data\[0\]\.date: .*yesterday"):
+        await connector.get_usage_stats(*span)
+
+
+@pytest.mark.parametrize("value", [True, -1.5, None, ["chat"], 10**30])
+async def test_a_model_has_no_type_that_is_no_word(
+    connector: TogetherAIConnector, relay: Relay, value: object
+) -> None:
+    relay.change("/supported-models", lambda page: [one.update(displayType=value) for one in page["data"]])
+    types = {model["type"] for model in await connector.list_available_models()}
+    assert types <= {"chat", "language", "embedding", "rerank", ""}
+
+
 # --- lists ---
 
 
