@@ -20,6 +20,7 @@ from hana_ai.api.langchain.messages import (
     settle_tools,
     tool_choice_to_wire,
 )
+from hana_ai.api.wire.schemas import JSONObject
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput, ModelProfile
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from pydantic import BaseModel
 
+    from hana_ai.api.langchain.chat_chunks import ChunkReader
     from hana_ai.api.langchain.generation_fields import AsyncRun, Stop, SyncRun
     from hana_ai.api.langchain.structured_output import Method, Schema, Tool
     from hana_ai.api.settings import TogetherAISettings
     from hana_ai.api.transport.call import Reply
-    from hana_ai.api.wire.schemas import JSONObject
 
 
 class ChatTogetherAI(GenerationFields, BaseChatModel):
@@ -84,17 +85,17 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         "strict",
     }
 
-    response_format: dict[str, Any] | None = None
+    response_format: JSONObject | None = None
     """`json_schema`, `json_object` or `regex`, in Together's form; see also `with_structured_output`."""
     compliance: Literal["hipaa"] | None = None
     """Handle the request under these rules."""
     context_length_exceeded_behavior: Literal["truncate", "error"] | None = None
     """What to do when the input does not fit."""
-    reasoning: dict[str, Any] | None = None
+    reasoning: JSONObject | None = None
     """``{"enabled": False}`` switches a hybrid model's reasoning off."""
     reasoning_effort: str | None = None
     """low, medium or high; some models know other levels."""
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: JSONObject | None = None
     """Arguments of the model's chat template."""
     streaming: bool = False
     """Use the streaming API for `invoke` too."""
@@ -104,10 +105,10 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         return "together-ai-chat"
 
     @property
-    def _identifying_params(self) -> dict[str, Any]:
+    def _identifying_params(self) -> JSONObject:
         return {"model": self.model, "base_url": self.base_url, **self._parameters()}
 
-    def _get_llm_string(self, stop: Stop = None, **kwargs: Any) -> str:
+    def _get_llm_string(self, stop: Stop = None, **kwargs: object) -> str:
         # The request as it would be sent: what does not change it, such as deadlines, does not split a cache.
         body = self._body([], stop, kwargs)
         if not body["messages"]:
@@ -115,7 +116,7 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         request = {"base_url": self.base_url, "output_version": self.output_version, "body": body}
         return OURS + self._llm_type + json.dumps(request, sort_keys=True, default=repr)
 
-    def _get_ls_params(self, stop: Stop = None, **kwargs: Any) -> LangSmithParams:
+    def _get_ls_params(self, stop: Stop = None, **kwargs: object) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
         return self._traced(params, stop)
 
@@ -145,7 +146,7 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
     # --- requests ---
 
     def _body(
-        self, messages: list[BaseMessage], stop: Stop, kwargs: Mapping[str, Any], *, stream: bool = False
+        self, messages: list[BaseMessage], stop: Stop, kwargs: Mapping[str, object], *, stream: bool = False
     ) -> JSONObject:
         """The request's body, but for the model's name where that must be asked for."""
         own = {"model": self.model, "messages": messages_to_wire(messages)}
@@ -159,9 +160,9 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         return body
 
     def _generate_with_cache(
-        self, messages: list[BaseMessage], stop: Stop = None, run_manager: SyncRun = None, **kwargs: Any
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: SyncRun = None, **kwargs: object
     ) -> ChatResult:
-        if isinstance(kwargs.get("response_format"), type):
+        if _class_in(kwargs) is not None:
             from hana_ai.api.langchain.parsed_answers import on_the_wire, with_parsed
 
             # Out here: a cache keeps the text alone.
@@ -175,9 +176,9 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
             return super()._generate_with_cache(messages, stop, run_manager, **kwargs)
 
     async def _agenerate_with_cache(
-        self, messages: list[BaseMessage], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: object
     ) -> ChatResult:
-        if isinstance(kwargs.get("response_format"), type):
+        if _class_in(kwargs) is not None:
             from hana_ai.api.langchain.parsed_answers import on_the_wire, with_parsed
 
             kind, kwargs = on_the_wire(kwargs)
@@ -189,40 +190,36 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
             return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
 
     def _generate(
-        self, messages: list[BaseMessage], stop: Stop = None, run_manager: SyncRun = None, **kwargs: Any
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: SyncRun = None, **kwargs: object
     ) -> ChatResult:
         body = self._with_model(self._body(messages, stop, kwargs))
         return _result(body, self.transport.request(self._call(body, run=run_manager)))
 
     async def _agenerate(
-        self, messages: list[BaseMessage], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: object
     ) -> ChatResult:
         body = await self._awith_model(self._body(messages, stop, kwargs))
         return _result(body, await self.transport.arequest(self._call(body, run=run_manager)))
 
     def _stream(
-        self, messages: list[BaseMessage], stop: Stop = None, run_manager: SyncRun = None, **kwargs: Any
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: SyncRun = None, **kwargs: object
     ) -> Iterator[ChatGenerationChunk]:
-        from hana_ai.api.langchain.chat_chunks import ChunkReader
+        chunks = self._chunks(self._body(messages, stop, kwargs, stream=True), _chunk_reader(), run_manager)
+        if (kind := _class_in(kwargs)) is None:
+            return chunks
+        from hana_ai.api.langchain.parsed_answers import then_parsed
 
-        chunks = self._chunks(self._body(messages, stop, kwargs, stream=True), ChunkReader(), run_manager)
-        if isinstance(kwargs.get("response_format"), type):
-            from hana_ai.api.langchain.parsed_answers import then_parsed
-
-            return then_parsed(chunks, kwargs["response_format"])
-        return chunks
+        return then_parsed(chunks, kind)
 
     def _astream(
-        self, messages: list[BaseMessage], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
+        self, messages: list[BaseMessage], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: object
     ) -> AsyncIterator[ChatGenerationChunk]:
-        from hana_ai.api.langchain.chat_chunks import ChunkReader
+        chunks = self._achunks(self._body(messages, stop, kwargs, stream=True), _chunk_reader(), run_manager)
+        if (kind := _class_in(kwargs)) is None:
+            return chunks
+        from hana_ai.api.langchain.parsed_answers import athen_parsed
 
-        chunks = self._achunks(self._body(messages, stop, kwargs, stream=True), ChunkReader(), run_manager)
-        if isinstance(kwargs.get("response_format"), type):
-            from hana_ai.api.langchain.parsed_answers import athen_parsed
-
-            return athen_parsed(chunks, kwargs["response_format"])
-        return chunks
+        return athen_parsed(chunks, kind)
 
     # --- tools and structure ---
 
@@ -233,7 +230,7 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         tool_choice: str | bool | Mapping[str, object] | None = None,
         strict: bool | None = None,
         parallel_tool_calls: bool | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Let the model call tools.
 
@@ -274,8 +271,8 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         include_raw: bool = False,
         strict: bool | None = None,
         tools: Sequence[Tool] | None = None,
-        **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        **kwargs: object,
+    ) -> Runnable[LanguageModelInput, JSONObject | BaseModel]:
         """Answer in a given shape.
 
         Parameters
@@ -313,7 +310,7 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
             kwargs=kwargs,
         )
 
-    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None], /) -> dict[str, Any]:
+    def _combine_llm_outputs(self, llm_outputs: list[JSONObject | None], /) -> JSONObject:
         """Add the token counts of a batch's replies."""
         usage: dict[str, int] = {}
         combined: JSONObject = {"model_name": self.model}
@@ -327,6 +324,18 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         if usage:
             combined["token_usage"] = usage
         return combined
+
+
+def _class_in(kwargs: Mapping[str, object]) -> type | None:
+    """The class, a Pydantic one, that a call has for its `response_format`, if it has one."""
+    kind = kwargs.get("response_format")
+    return kind if isinstance(kind, type) else None
+
+
+def _chunk_reader() -> ChunkReader:
+    from hana_ai.api.langchain.chat_chunks import ChunkReader
+
+    return ChunkReader()
 
 
 def _result(body: JSONObject, reply: Reply) -> ChatResult:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import aclosing, closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, ClassVar, Literal, TypedDict, Unpack
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.load.serializable import Serializable
@@ -26,6 +26,7 @@ from hana_ai.api.langchain.embedding_job import (
     check_texts,
 )
 from hana_ai.api.langchain.packed_vectors import Pack, PackedJob, PackedVectors
+from hana_ai.api.wire.schemas import JSONObject
 
 if TYPE_CHECKING:
     from hana_ai.api.settings import TogetherAISettings
@@ -89,9 +90,9 @@ class TogetherAIEmbeddings(ClientFields, Serializable, Embeddings):
     """Show a progress bar on stderr."""
     on_usage: OnUsage | None = Field(default=None, exclude=True)
     """Called with the token counts of each reply, such as ``{"prompt_tokens": 12, "total_tokens": 12}``."""
-    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    model_kwargs: JSONObject = Field(default_factory=dict)
     """Further fields of the request."""
-    extra_body: dict[str, Any] | None = None
+    extra_body: JSONObject | None = None
     """Further fields of the request that win over all others."""
     cache: VectorCache | Literal[False] | None = Field(default=None, exclude=True)
     """Where vectors are kept for the next time, such as a `TogetherAIEmbeddingCache`; vectors are then rounded to
@@ -165,7 +166,7 @@ class TogetherAIEmbeddings(ClientFields, Serializable, Embeddings):
         return [self.embed_query(input)] if isinstance(input, str) else self.embed_documents(input)
 
     def get_text_embedding_batch(
-        self, texts: Iterable[str], show_progress: bool = False, **kwargs: Any
+        self, texts: Iterable[str], show_progress: bool = False, **kwargs: object
     ) -> list[list[float]]:
         """Embed documents, under the toolkit's name; further arguments are ignored, as in the toolkit.
 

@@ -84,7 +84,7 @@ class TogetherAIBudgetExceededError(TogetherAIError):
         self.period = period
         super().__init__(message)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild_budget, (self.__class__, str(self), self.spent_usd, self.budget_usd, self.period))
 
 
@@ -111,7 +111,7 @@ class TogetherAIUnsafeContentError(TogetherAIError):
         self.categories = tuple(categories)
         super().__init__(message)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild_unsafe, (self.__class__, str(self), self.where, self.categories))
 
 
@@ -183,11 +183,11 @@ class TogetherAIRequestError(TogetherAIError, ModelError):
             return text
         return f"{text} {self.hint}" if text.endswith((".", "!", "?")) else f"{text}. {self.hint}"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (self.__class__, self.message, self.__dict__.copy()))
 
 
-def _rebuild(cls: type[TogetherAIRequestError], message: str, state: dict[str, Any]) -> TogetherAIRequestError:
+def _rebuild(cls: type[TogetherAIRequestError], message: str, state: dict[str, object]) -> TogetherAIRequestError:
     error = cls.__new__(cls)
     RuntimeError.__init__(error, message)
     error.__dict__.update(state)
@@ -247,6 +247,17 @@ class TogetherAIConnectionError(TogetherAIRequestError, ModelConnectionError):
 
 class TogetherAITimeoutError(TogetherAIRequestError, ModelTimeoutError):
     """A deadline passed: connecting, between two chunks, or of the whole call."""
+
+
+NOT_OF_ONE_REQUEST = (
+    TogetherAIAuthenticationError,
+    TogetherAIConnectionError,
+    TogetherAIModelNotFoundError,
+    TogetherAIPaymentRequiredError,
+    TogetherAIPermissionDeniedError,
+    TogetherAIRateLimitError,
+)
+"""What every other request of the same kind would meet as well."""
 
 
 class TogetherAIResponseError(TogetherAIRequestError, ModelAPIError):

@@ -13,6 +13,7 @@ from hana_ai.api.cache.hits import asking, has_cache, tags_of_prompts
 from hana_ai.api.langchain.client_fields import Kind
 from hana_ai.api.langchain.completions import CompletionReader, generations_from_wire, llm_result
 from hana_ai.api.langchain.generation_fields import GenerationFields
+from hana_ai.api.wire.schemas import JSONObject
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from hana_ai.api.langchain.generation_fields import AsyncRun, Stop, SyncRun
     from hana_ai.api.transport.call import Reply
-    from hana_ai.api.wire.schemas import JSONObject
 
     _Callbacks = Callbacks | list[Callbacks] | None
 
@@ -57,14 +57,14 @@ class TogetherAI(GenerationFields, BaseLLM):
         return "together-ai"
 
     @property
-    def _identifying_params(self) -> dict[str, Any]:
+    def _identifying_params(self) -> JSONObject:
         # LangChain's cache takes these for its key: two objects that send other bodies must differ here.
         if self._body_of_call is not None:
             return {**self._body_of_call, "base_url": self.base_url}
         further = {**self.model_kwargs, **(self.extra_body or {})}
         return {"model": self.model, "base_url": self.base_url, **self._parameters(), **further}
 
-    def _get_ls_params(self, stop: Stop = None, **kwargs: Any) -> LangSmithParams:
+    def _get_ls_params(self, stop: Stop = None, **kwargs: object) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
         return self._traced(params, stop)
 
@@ -90,7 +90,7 @@ class TogetherAI(GenerationFields, BaseLLM):
         with asking(self, body["model"], tags_of_prompts(len(prompts), kwargs.get("tags"), callbacks)):
             return await super(TogetherAI, self._asking_for(body)).agenerate(prompts, stop, callbacks, **kwargs)
 
-    def _body_without_prompt(self, stop: Stop, kwargs: Mapping[str, Any]) -> JSONObject:
+    def _body_without_prompt(self, stop: Stop, kwargs: Mapping[str, object]) -> JSONObject:
         """A call's request but for its prompt, which is what its key in a cache is made of."""
         body = self._body("", stop, {name: value for name, value in kwargs.items() if name not in _OF_LANGCHAIN})
         if not body["prompt"]:
@@ -105,18 +105,18 @@ class TogetherAI(GenerationFields, BaseLLM):
 
     # --- requests ---
 
-    def _body(self, prompt: str, stop: Stop, kwargs: Mapping[str, Any], *, stream: bool = False) -> JSONObject:
+    def _body(self, prompt: str, stop: Stop, kwargs: Mapping[str, object], *, stream: bool = False) -> JSONObject:
         """The request's body, but for the model's name where that must be asked for."""
         return self._merged({"model": self.model, "prompt": prompt}, stop, kwargs, stream)
 
     def _bodies(
-        self, prompts: list[str], stop: Stop, kwargs: Mapping[str, Any], model: str
+        self, prompts: list[str], stop: Stop, kwargs: Mapping[str, object], model: str
     ) -> Iterator[JSONObject]:
         for prompt in prompts:
             yield {**self._body(prompt, stop, kwargs), "model": model}
 
     def _generate(
-        self, prompts: list[str], stop: Stop = None, run_manager: SyncRun = None, **kwargs: Any
+        self, prompts: list[str], stop: Stop = None, run_manager: SyncRun = None, **kwargs: object
     ) -> LLMResult:
         # Once for all prompts, so that a catalogue is not read by each of them.
         model = self._with_model(self._body("", stop, kwargs))["model"]
@@ -124,14 +124,14 @@ class TogetherAI(GenerationFields, BaseLLM):
         return llm_result(self._request_each(bodies, _generations, run_manager), model=model)
 
     async def _agenerate(
-        self, prompts: list[str], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
+        self, prompts: list[str], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: object
     ) -> LLMResult:
         model = (await self._awith_model(self._body("", stop, kwargs)))["model"]
         bodies = self._bodies(prompts, stop, kwargs, model)
         return llm_result(await self._arequest_each(bodies, _generations, run_manager), model=model)
 
     def _stream(
-        self, prompt: str, stop: Stop = None, run_manager: SyncRun = None, **kwargs: Any
+        self, prompt: str, stop: Stop = None, run_manager: SyncRun = None, **kwargs: object
     ) -> Iterator[GenerationChunk]:
         body = self._body(prompt, stop, kwargs, stream=True)
         with closing(self._chunks(body, CompletionReader(), run_manager)) as chunks:
@@ -141,7 +141,7 @@ class TogetherAI(GenerationFields, BaseLLM):
                 yield chunk
 
     async def _astream(
-        self, prompt: str, stop: Stop = None, run_manager: AsyncRun = None, **kwargs: Any
+        self, prompt: str, stop: Stop = None, run_manager: AsyncRun = None, **kwargs: object
     ) -> AsyncIterator[GenerationChunk]:
         body = self._body(prompt, stop, kwargs, stream=True)
         async with aclosing(self._achunks(body, CompletionReader(), run_manager)) as chunks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from langchain_core.documents.compressor import BaseDocumentCompressor
 from langchain_core.load.serializable import Serializable
@@ -19,6 +19,7 @@ from hana_ai.api.langchain.reranking import (
     results_from_wire,
     with_scores,
 )
+from hana_ai.api.wire.schemas import JSONObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from langchain_core.documents import Document
 
     from hana_ai.api.transport.call import Reply
-    from hana_ai.api.wire.schemas import JSONObject
 
 __all__ = ["RerankResult", "TogetherAIRerank"]
 
@@ -61,9 +61,9 @@ class TogetherAIRerank(ClientFields, Serializable, BaseDocumentCompressor):
     its metadata; None ranks by the content alone."""
     return_documents: bool | None = None
     """Let the server send the documents back, for `rerank`; LangChain's faces return the caller's own anyway."""
-    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    model_kwargs: JSONObject = Field(default_factory=dict)
     """Further fields of the request. Together's document allows none beside the above; other servers may."""
-    extra_body: dict[str, Any] | None = None
+    extra_body: JSONObject | None = None
     """Further fields of the request that win over all others."""
 
     # --- LangChain's faces ---
@@ -107,7 +107,7 @@ class TogetherAIRerank(ClientFields, Serializable, BaseDocumentCompressor):
         documents: Sequence[Rankable],
         *,
         top_n: int | None = None,
-        **parameters: Any,
+        **parameters: object,
     ) -> list[RerankResult]:
         """Rank documents by their relevance to a query.
 
@@ -147,7 +147,7 @@ class TogetherAIRerank(ClientFields, Serializable, BaseDocumentCompressor):
         documents: Sequence[Rankable],
         *,
         top_n: int | None = None,
-        **parameters: Any,
+        **parameters: object,
     ) -> list[RerankResult]:
         """Rank documents from a coroutine; see `rerank`, whose errors it raises."""
         if not (documents := list(documents)):

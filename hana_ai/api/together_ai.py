@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import SecretStr
 
@@ -27,9 +27,11 @@ from hana_ai.api.langchain.answers import (
     read_completion,
 )
 from hana_ai.api.langchain.client_fields import default_model
+from hana_ai.api.langchain.closing import Closing
 from hana_ai.api.service import catalog_of, get_transport, ledger_for
 from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.usage.key import UsageKey, usage_key
+from hana_ai.api.wire.schemas import JSONObject
 
 if TYPE_CHECKING:
     from langchain_core.language_models import LanguageModelInput
@@ -86,7 +88,7 @@ class LangChainObjects:
         """What the calls of this client's settings took and cost."""
         return ledger_for(self._usage)
 
-    def chat_model(self, model: str | None = None, **fields: Any) -> ChatTogetherAI:
+    def chat_model(self, model: str | None = None, **fields: object) -> ChatTogetherAI:
         """Make a `ChatTogetherAI`; `fields` are its own and win over the settings."""
         from hana_ai.api.chat_models import ChatTogetherAI
 
@@ -95,7 +97,7 @@ class LangChainObjects:
             made.cache = self._answers
         return self._to_ledger(made)
 
-    def llm(self, model: str | None = None, **fields: Any) -> TogetherAI:
+    def llm(self, model: str | None = None, **fields: object) -> TogetherAI:
         """Make a `TogetherAI` for text completions; `fields` are its own and win over the settings."""
         from hana_ai.api.llms import TogetherAI
 
@@ -104,7 +106,7 @@ class LangChainObjects:
             made.cache = self._answers
         return self._to_ledger(made)
 
-    def embeddings(self, model: str | None = None, **fields: Any) -> TogetherAIEmbeddings:
+    def embeddings(self, model: str | None = None, **fields: object) -> TogetherAIEmbeddings:
         """Make a `TogetherAIEmbeddings`; `fields` are its own and win over the settings."""
         from hana_ai.api.embeddings import TogetherAIEmbeddings
 
@@ -119,7 +121,7 @@ class LangChainObjects:
             made.cache = self._vectors
         return self._to_ledger(made)
 
-    def reranker(self, model: str | None = None, **fields: Any) -> TogetherAIRerank:
+    def reranker(self, model: str | None = None, **fields: object) -> TogetherAIRerank:
         """Make a `TogetherAIRerank`; `fields` are its own and win over the settings."""
         from hana_ai.api.rerankers import TogetherAIRerank
 
@@ -150,7 +152,7 @@ class LangChainObjects:
 
         return vectors_of(self.settings)
 
-    def _fields(self, model: str | None, default: str | None, fields: dict[str, Any]) -> dict[str, Any]:
+    def _fields(self, model: str | None, default: str | None, fields: dict[str, object]) -> JSONObject:
         settings = self.settings
         model = model or default
         return {
@@ -166,7 +168,7 @@ class LangChainObjects:
             **fields,
         }
 
-    def _same_model(self, model: str | None, default: str | None, fields: dict[str, Any]) -> dict[str, Any]:
+    def _same_model(self, model: str | None, default: str | None, fields: dict[str, object]) -> JSONObject:
         """Fields of a class whose model can only be replaced by itself, at another address."""
         made = self._fields(model, default, fields)
         if "fallback" not in fields:
@@ -174,7 +176,7 @@ class LangChainObjects:
         return made
 
 
-class TogetherAIClient(LangChainObjects):
+class TogetherAIClient(LangChainObjects, Closing):
     """Everything of Together AI for one set of settings. Thread-safe.
 
     Parameters
@@ -193,7 +195,7 @@ class TogetherAIClient(LangChainObjects):
 
     # --- answers with their cost ---
 
-    def generate_completion(self, prompt: str, *, model: str | None = None, **parameters: Any) -> Completion:
+    def generate_completion(self, prompt: str, *, model: str | None = None, **parameters: object) -> Completion:
         """Continue a text.
 
         Parameters
@@ -214,14 +216,14 @@ class TogetherAIClient(LangChainObjects):
         return self._ask(self._llm, body, read_completion)
 
     async def agenerate_completion(
-        self, prompt: str, *, model: str | None = None, **parameters: Any
+        self, prompt: str, *, model: str | None = None, **parameters: object
     ) -> Completion:
         """Continue a text from a coroutine; see `generate_completion`, whose errors it raises."""
         body = self._llm._body(prompt, None, {**parameters, "model": model})
         return await self._aask(self._llm, body, read_completion)
 
     def generate_chat_completion(
-        self, messages: LanguageModelInput, *, model: str | None = None, **parameters: Any
+        self, messages: LanguageModelInput, *, model: str | None = None, **parameters: object
     ) -> Completion:
         """Answer a chat.
 
@@ -240,7 +242,7 @@ class TogetherAIClient(LangChainObjects):
         return self._ask(self._chat, self._chat_body(messages, model, parameters), read_chat_completion)
 
     async def agenerate_chat_completion(
-        self, messages: LanguageModelInput, *, model: str | None = None, **parameters: Any
+        self, messages: LanguageModelInput, *, model: str | None = None, **parameters: object
     ) -> Completion:
         """Answer a chat from a coroutine; see `generate_chat_completion`, whose errors it raises."""
         return await self._aask(self._chat, self._chat_body(messages, model, parameters), read_chat_completion)
@@ -306,7 +308,7 @@ class TogetherAIClient(LangChainObjects):
         accounts = Accounts(self.settings, lambda: self.ledger, self._models)
         return Batches(Doer(lambda: self.transport, self.settings), accounts, self._batch_body)
 
-    def _batch_body(self, asked: BatchRequest, model: str | None, parameters: dict[str, Any]) -> JSONObject:
+    def _batch_body(self, asked: BatchRequest, model: str | None, parameters: dict[str, object]) -> JSONObject:
         if isinstance(asked, Mapping):
             return self._chat._with_model({"model": model, **parameters, **asked})
         return self._chat._with_model(self._chat_body(asked, model, parameters))
@@ -324,7 +326,7 @@ class TogetherAIClient(LangChainObjects):
         return self.embeddings()
 
     def _chat_body(
-        self, messages: LanguageModelInput, model: str | None, parameters: dict[str, Any]
+        self, messages: LanguageModelInput, model: str | None, parameters: dict[str, object]
     ) -> JSONObject:
         history = self._chat._convert_input(messages).to_messages()
         return self._chat._body(history, None, {**parameters, "model": model})
@@ -361,18 +363,6 @@ class TogetherAIClient(LangChainObjects):
     async def aclose(self) -> None:
         """Close the connections, from a coroutine."""
         await self.transport.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
 
 
 _clients: dict[TogetherAISettings, TogetherAIClient] = {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from functools import lru_cache
-from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -149,7 +148,7 @@ def check_api_key(value: str, name: str = "TOGETHER_API_KEY") -> str:
     )
 
 
-def hide(values: dict[str, Any], *names: str) -> None:
+def hide(values: dict[str, object], *names: str) -> None:
     """Wrap the secrets among the arguments of a function, for tools that print a traceback with its variables."""
     for name in names:
         if isinstance(value := values.get(name), str):

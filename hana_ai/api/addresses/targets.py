@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -42,7 +42,7 @@ class FallbackTarget:
 
     # Written out, since the frame of a generated one would hold the key of a target whose address is wrong.
     def __init__(self, model: str, base_url: str | None = None, api_key: SecretStr | str | None = None) -> None:
-        given: dict[str, Any] = {"model": model, "base_url": base_url, "api_key": api_key}
+        given: dict[str, object] = {"model": model, "base_url": base_url, "api_key": api_key}
         del api_key
         hide(given, "api_key")
         for name, value in given.items():

@@ -68,11 +68,25 @@ class Doer:
 
     def do(self, steps: Steps[_T]) -> _T:
         """Do all steps in this thread."""
+        # A coroutine that blocks where it would wait is done at once.
+        try:
+            self._do(steps, self._block).send(None)
+        except StopIteration as stop:
+            value: _T = stop.value
+            return value
+        raise AssertionError("a step in a thread waits for an event loop")
+
+    async def ado(self, steps: Steps[_T]) -> _T:
+        """Do all steps in this coroutine."""
+        return await self._do(steps, self._wait)
+
+    @staticmethod
+    async def _do(steps: Steps[_T], perform: Callable[[Step], Awaitable[object]]) -> _T:
         try:
             step = next(steps)
             while True:
                 try:
-                    result = self._perform(step)
+                    result = await perform(step)
                 except BaseException as exc:  # noqa: BLE001 - raised where the step was asked for
                     step = steps.throw(exc)
                 else:
@@ -83,22 +97,8 @@ class Doer:
         finally:
             steps.close()
 
-    async def ado(self, steps: Steps[_T]) -> _T:
-        """Do all steps in this coroutine."""
-        try:
-            step = next(steps)
-            while True:
-                try:
-                    result = await self._aperform(step)
-                except BaseException as exc:  # noqa: BLE001 - raised where the step was asked for
-                    step = steps.throw(exc)
-                else:
-                    step = steps.send(result)
-        except StopIteration as stop:
-            value: _T = stop.value
-            return value
-        finally:
-            steps.close()
+    async def _block(self, step: Step) -> object:
+        return self._perform(step)
 
     def _perform(self, step: Step) -> object:
         if isinstance(step, Pause):
@@ -112,7 +112,7 @@ class Doer:
         )
         return crossing.wait()
 
-    async def _aperform(self, step: Step) -> object:
+    async def _wait(self, step: Step) -> object:
         if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
             return None

@@ -213,17 +213,13 @@ class TogetherAIEmbeddingCache(_Cache):
         A SQLite path, or `hana:TABLE`; the table's name gets `_VECTORS` in addition. Default: TOGETHER_CACHE.
     max_bytes : int, optional
         Most bytes to keep, 4 for each number; None for no bound. Default: 8 GiB.
-    max_entries : int, optional
-        Most vectors to keep. Default: no bound.
-    max_age : float, optional
-        Seconds after which a vector counts no more. Default: no bound.
-    settings : TogetherAISettings, optional
-        Where SAP HANA is. Default: read from the environment and `.env`.
+    max_entries, max_age, settings
+        As for `TogetherAICache`.
 
     Raises
     ------
     TogetherAISettingsError
-        The database can't be used, or a bound is not above 0; the message says what to do.
+        As for `TogetherAICache`.
 
     Examples
     --------

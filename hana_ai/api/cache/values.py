@@ -13,7 +13,6 @@ import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
 from uuid import uuid4
 
 from langchain_core.load import dumps, load
@@ -107,7 +106,7 @@ def _is_whole(generation: Generation) -> bool:
     return bool(generation.text)
 
 
-def _is_finished(info: Mapping[str, Any]) -> bool:
+def _is_finished(info: Mapping[str, object]) -> bool:
     reason = info.get("finish_reason")
     if info.get("model_provider") == PROVIDER:
         return isinstance(reason, str) and reason in _WHOLE

@@ -240,7 +240,7 @@ class _Reading:
     def next_call(self) -> Call | None:
         if self._path is None:
             return None
-        params: dict[str, object] = {}
+        params: dict[str, str | int] = {}
         if self._path == _SUPPORTED:
             params = {"product": "PRODUCT_SERVERLESS", "limit": _PAGE}
             if self._after:

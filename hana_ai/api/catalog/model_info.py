@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from hana_ai.api.catalog.money import EXACT, plain, total
-from hana_ai.api.wire.html import table
+from hana_ai.api.wire.html import Listing
 
 if TYPE_CHECKING:
     from langchain_core.language_models import ModelProfile
@@ -108,27 +108,25 @@ class ModelInfo:
         return ModelList([self])._repr_html_()
 
 
-class ModelList(list[ModelInfo]):
-    """Models: a list that notebooks show as a table."""
+class ModelList(Listing[ModelInfo]):
+    """Models, with their prices in notebooks."""
 
-    def _repr_html_(self) -> str:
-        headings = ("model", "kinds", "context", "$ per 1M in", "cached", "out", "features", "status")
-        return table(headings, [_cells(model) for model in self])
+    headings = ("model", "kinds", "context", "$ per 1M in", "cached", "out", "features", "status")
 
-
-def _cells(model: ModelInfo) -> list[str]:
-    prices = (model.input_price, model.cached_input_price, model.output_price)
-    return [
-        model.id,
-        ", ".join(sorted(model.kinds)),
-        "-" if model.context_length is None else f"{model.context_length:,}",
-        *("-" if price is None else plain(price) for price in prices),
-        ", ".join(sorted(model.features)).lower(),
-        model.status.lower(),
-    ]
+    @staticmethod
+    def cells(item: ModelInfo) -> list[str]:
+        prices = (item.input_price, item.cached_input_price, item.output_price)
+        return [
+            item.id,
+            ", ".join(sorted(item.kinds)),
+            "-" if item.context_length is None else f"{item.context_length:,}",
+            *("-" if price is None else plain(price) for price in prices),
+            ", ".join(sorted(item.features)).lower(),
+            item.status.lower(),
+        ]
 
 
-def read_model(entry: Mapping[str, Any]) -> ModelInfo:
+def read_model(entry: Mapping[str, object]) -> ModelInfo:
     """Read an entry of either list; whatever is missing stays unknown.
 
     `/v1/models` names a model by `id`; in `/v2/supported-models` the `id` belongs to the catalogue, and inference

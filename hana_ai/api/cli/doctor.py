@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from hana_ai.api.errors import TogetherAIError, TogetherAISettingsError
 from hana_ai.api.settings import TogetherAISettings, is_loopback
@@ -15,6 +15,7 @@ from .vector_stores import hana_connection, hana_is_configured
 
 if TYPE_CHECKING:
     from hana_ai.api.catalog.catalog import Catalog
+    from hana_ai.api.hana.connections import Connection
     from hana_ai.api.hana.tables import VectorTableInfo
 
 _MOST_NAMES = 5
@@ -190,7 +191,7 @@ def _hana(settings: TogetherAISettings) -> Iterator[Finding]:
         yield Finding("bad", "no connection to SAP HANA", str(exc))
 
 
-def _vector_tables(settings: TogetherAISettings, connection: Any) -> Iterator[Finding]:
+def _vector_tables(settings: TogetherAISettings, connection: Connection) -> Iterator[Finding]:
     """Tables that refuse the model in use, or whose model is not known."""
     from hdbcli import dbapi  # type: ignore[import-untyped]
 

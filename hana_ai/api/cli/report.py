@@ -14,6 +14,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Literal
 
 from hana_ai.api.catalog.money import plain
+from hana_ai.api.usage.events import shown_counts
 from hana_ai.api.wire.html import escaped
 
 from .console import dollars, duration
@@ -196,15 +197,7 @@ def _group(by: By, groups: Mapping[str, UsageTotals]) -> str:
 
 
 def _sums(sums: UsageTotals) -> list[str]:
-    counts = (
-        sums["total_requests"],
-        sums["failed_requests"],
-        sums["cached_requests"],
-        sums["prompt_tokens"],
-        sums["cached_tokens"],
-        sums["completion_tokens"],
-        sums["unknown_cost_requests"],
-    )
+    counts = (*shown_counts(sums), sums["unknown_cost_requests"])
     return [*map(_count, counts), _money(sums["total_cost_usd"])]
 
 

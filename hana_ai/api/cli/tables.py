@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
     from hana_ai.api.hana.checking import TableCheck
+    from hana_ai.api.hana.connections import Connection
     from hana_ai.api.hana.migration import Migration, MigrationEstimate
     from hana_ai.api.hana.tables import VectorTableInfo
 
@@ -219,7 +220,7 @@ def _embedding(model: str | None, *, truncate: bool) -> Embeddings:
     return made
 
 
-def _estimated(connection: Any, place: Place, wanted: dict[str, Any]) -> MigrationEstimate | None:
+def _estimated(connection: Connection, place: Place, wanted: dict[str, Any]) -> MigrationEstimate | None:
     """The estimate; None where a swap was broken off, so that there is no table of this name at the moment."""
     from hana_ai.api.hana.migration import estimate_migration
     from hana_ai.api.hana.swapping import is_being_swapped

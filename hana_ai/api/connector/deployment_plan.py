@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from hana_ai.api.addresses.spelling import unknown_keys
 from hana_ai.api.connector.account import MODEL_PATH, Account
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIModelNotFoundError
 from hana_ai.api.langchain.ranges import check_body
+from hana_ai.api.wire.schemas import JSONObject
 
 if TYPE_CHECKING:
     from together.types.models import Config
@@ -63,7 +64,7 @@ class EndpointConfig:
         TogetherAIInputError
             A key is unknown, or a value is not allowed.
         """
-        given: dict[str, Any] = dict(config or {})
+        given: JSONObject = dict(config or {})
         if wrong := unknown_keys(given, [field.name for field in fields(cls)], name):
             raise TogetherAIInputError(wrong)
         made = cls(**given)

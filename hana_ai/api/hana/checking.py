@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from operator import mul
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import TogetherAIRequestError
+from hana_ai.api.hana.connections import Connection, Context, all_rows, connection_of
 from hana_ai.api.hana.costs import cost_of, estimated_tokens, models_of
 from hana_ai.api.hana.embedding import embedding_named, model_name
 from hana_ai.api.hana.ownership import SAME, ask, samples
@@ -48,7 +49,7 @@ class TableCheck:
 
 
 def check_table(
-    connection: Any,
+    connection: Connection | Context,
     table: str,
     *,
     schema: str | None = None,
@@ -93,7 +94,7 @@ def check_table(
     >>> found = check_table(connection, "MANUALS", together=True, consent=True)
     >>> found.owner, found.sent, found.cost_usd
     """
-    connection = getattr(connection, "connection", connection)
+    connection = connection_of(connection)
     info = find_table(connection, table, schema, vector_column, text_column)
     candidates = list(_candidates(info, together, embedding))
     if info.known == "generated":
@@ -142,16 +143,14 @@ def _candidates(info: VectorTableInfo, together: bool | str, embedding: Embeddin
         yield embedding_named(name)
 
 
-def _samples(connection: Any, info: VectorTableInfo) -> list[tuple[str, list[float]]]:
+def _samples(connection: Connection, info: VectorTableInfo) -> list[tuple[str, list[float]]]:
     """Up to three texts with their vectors, each text once."""
     found: dict[str, list[float]] = {}
-    with connection.cursor() as cursor:
-        for rows in samples(vector_column_of(info), text_column_of(info)):
-            # As text, whatever the connection makes of vectors.
-            cursor.execute(f'SELECT "TEXT", TO_NVARCHAR("VECTOR") FROM ({rows})')
-            for text, vector in cursor.fetchall():
-                if str(text).strip():
-                    found.setdefault(str(text), [float(number) for number in json.loads(str(vector))])
+    for rows in samples(vector_column_of(info), text_column_of(info)):
+        # As text, whatever the connection makes of vectors.
+        for text, vector in all_rows(connection, f'SELECT "TEXT", TO_NVARCHAR("VECTOR") FROM ({rows})'):
+            if str(text).strip():
+                found.setdefault(str(text), [float(number) for number in json.loads(str(vector))])
     return list(found.items())
 
 

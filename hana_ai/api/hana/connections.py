@@ -6,19 +6,51 @@ hdbcli has threadsafety 1: threads may share the module, but not a connection.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, Self, cast
 
 from hana_ai.api.errors import TogetherAISettingsError
 from hana_ai.api.settings import TogetherAISettings
+from hana_ai.api.storage import drivers
 from hana_ai.api.storage.address import HanaAddress
 from hana_ai.api.storage.pool import Pool
 
-if TYPE_CHECKING:
-    from hdbcli.dbapi import Connection  # type: ignore[import-untyped]
-
 _LIMIT = 8
+
+
+class Cursor(drivers.Cursor, Protocol):
+    """The part of hdbcli's cursor that is used here."""
+
+    def execute(self, statement: str, parameters: Sequence[object] | None = None, /) -> object: ...
+    @property
+    def description(self) -> Sequence[drivers.Row]: ...
+    def fetchone(self) -> drivers.Row | None: ...
+    def fetchmany(self, size: int, /) -> Sequence[drivers.Row]: ...
+    def __iter__(self) -> Iterator[drivers.Row]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Connection(drivers.Connection, Protocol):
+    """The part of hdbcli's connection that is used here."""
+
+    def cursor(self, *args: object, **kwargs: object) -> Cursor: ...
+    def isconnected(self) -> bool: ...
+    def getautocommit(self) -> bool: ...
+    def setautocommit(self, autocommit: bool, /) -> object: ...
+
+
+class Context(Protocol):
+    """A ConnectionContext of hana_ml."""
+
+    @property
+    def connection(self) -> Connection: ...
+
+
+def connection_of(given: Connection | Context) -> Connection:
+    """The connection that was given, or that a context has."""
+    return cast("Connection", getattr(given, "connection", given))
 
 
 def connect(settings: TogetherAISettings | None = None, **properties: object) -> Connection:
@@ -40,7 +72,10 @@ def connect(settings: TogetherAISettings | None = None, **properties: object) ->
     """
     from hdbcli import dbapi  # type: ignore[import-untyped, unused-ignore]
 
-    return dbapi.connect(**{**connection_properties(settings or TogetherAISettings()), **properties})
+    connection: Connection = dbapi.connect(
+        **{**connection_properties(settings or TogetherAISettings()), **properties}
+    )
+    return connection
 
 
 def connection_properties(settings: TogetherAISettings) -> dict[str, object]:
@@ -80,21 +115,23 @@ class Connections:
         connect: Callable[[], Connection] | None = None,
         limit: int = _LIMIT,
     ) -> None:
-        if connection is None and connect is None:
+        if connect is not None:
+            self._pool = Pool(connect, limit=limit, given=connection)
+        elif connection is not None:
+            given = connection
+            self._pool = Pool(lambda: given, limit=1, given=given)
+        else:
             raise TogetherAISettingsError("There is no connection: pass connection=... or connect=...")
-        self._pool: Pool[Connection] = Pool(
-            connect or (lambda: connection), limit=limit if connect is not None else 1, given=connection
-        )
         self._of_thread = threading.local()
 
     @classmethod
-    def of(cls, connection: Connection | None, opener: Callable[[], Connection] | None) -> Connections:
+    def of(cls, connection: Connection | Context | None, opener: Callable[[], Connection] | None) -> Connections:
         """Those behind a store's arguments; without either, from the settings."""
         if isinstance(connection, LeasingConnection):
             return connection.connections
         if connection is None and opener is None:
             return cls(connect=connect)
-        return cls(connection, connect=opener)
+        return cls(None if connection is None else connection_of(connection), connect=opener)
 
     @contextmanager
     def lease(self) -> Iterator[Connection]:
@@ -111,7 +148,8 @@ class Connections:
         if depth == 0:
             self._of_thread.connection = self._pool.take()
         self._of_thread.depth = depth + 1
-        return self._of_thread.connection
+        connection: Connection = self._of_thread.connection
+        return connection
 
     def give_back(self) -> None:
         """Take a connection back."""
@@ -135,7 +173,7 @@ class LeasingConnection:
     def __init__(self, connections: Connections) -> None:
         self.connections = connections
 
-    def cursor(self, *args: Any, **kwargs: Any) -> _LeasingCursor:
+    def cursor(self, *args: object, **kwargs: object) -> _LeasingCursor:
         """Open a cursor on a connection that belongs to this thread until the cursor is closed."""
         connection = self.connections.take()
         try:
@@ -150,14 +188,14 @@ class LeasingConnection:
 
 
 class _LeasingCursor:
-    def __init__(self, cursor: Any, connections: Connections) -> None:
+    def __init__(self, cursor: Cursor, connections: Connections) -> None:
         self._cursor = cursor
         self._connections: Connections | None = connections
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cursor, name)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[drivers.Row]:
         return iter(self._cursor)
 
     def __enter__(self) -> _LeasingCursor:
@@ -177,8 +215,38 @@ class _LeasingCursor:
             connections.give_back()
 
 
+Parameters = Sequence[object] | None
+
+
+def execute(connection: Connection, statement: str) -> None:
+    """Run a statement that selects nothing."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def all_rows(connection: Connection, statement: str, parameters: Parameters = None) -> Sequence[drivers.Row]:
+    """What a statement selects."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchall()
+
+
+def first_row(connection: Connection, statement: str, parameters: Parameters = None) -> drivers.Row | None:
+    """The first row that a statement selects; None if there is none."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchone()
+
+
+def only_row(connection: Connection, statement: str, parameters: Parameters = None) -> drivers.Row:
+    """The row of a statement that always selects one, such as a count."""
+    row = first_row(connection, statement, parameters)
+    assert row is not None
+    return row
+
+
 @contextmanager
-def transaction(connection: Connection) -> Iterator[Any]:
+def transaction(connection: Connection) -> Iterator[Cursor]:
     """A cursor whose changes are committed together, or not at all; `autocommit` is as before afterwards."""
     autocommit = connection.getautocommit()
     if autocommit:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from langchain_core.embeddings import Embeddings
 
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.hana.checking import cosine
-from hana_ai.api.hana.connections import transaction
+from hana_ai.api.hana.connections import Connection, all_rows, execute, only_row, transaction
 from hana_ai.api.hana.embedding import width_of
 from hana_ai.api.hana.ownership import SAME
 from hana_ai.api.hana.table_copy import WORK_COLUMN
@@ -25,8 +24,6 @@ _MOST_SAMPLES = 8
 _WINDOW = 8
 """Batches' worth of numbers among which the next batch is looked for; most rows have one."""
 
-Vectors = list[tuple[int, Sequence[float]]]
-
 
 @dataclass
 class Filling:
@@ -35,7 +32,7 @@ class Filling:
     A row waits for its vector while it has a number, but no vector.
     """
 
-    connection: Any
+    connection: Connection
     column: VectorColumn
     text_column: str
     embedding: Embeddings
@@ -96,17 +93,13 @@ class Filling:
         # Where the database embeds, its texts stay there.
         shown = f"CASE WHEN LENGTH({text}) > 0 THEN 'x' ELSE '' END" if self.inside else text
         waiting = f"FROM {self.column.table_name} WHERE {number} > ? AND {vector} IS NULL"
-        with self.connection.cursor() as cursor:
-            cursor.execute(f"SELECT MIN({number}) {waiting}", (last,))
-            (first,) = cursor.fetchone()
-            if first is None:
-                return []
-            # With an end, so that not all rows that wait are sorted for each batch.
-            cursor.execute(
-                f"SELECT TOP {size} {number}, {shown} {waiting} AND {number} < ? ORDER BY {number}",
-                (last, int(first) + _WINDOW * size),
-            )
-            return [(int(row[0]), str(row[1])) for row in cursor.fetchall()]
+        (first,) = only_row(self.connection, f"SELECT MIN({number}) {waiting}", (last,))
+        if first is None:
+            return []
+        # With an end, so that not all rows that wait are sorted for each batch.
+        batch = f"SELECT TOP {size} {number}, {shown} {waiting} AND {number} < ? ORDER BY {number}"
+        rows = all_rows(self.connection, batch, (last, int(first) + _WINDOW * size))
+        return [(int(row[0]), str(row[1])) for row in rows]
 
     def _write(self, rows: list[tuple[int, str]]) -> None:
         vectors = self.embedding.embed_documents([text for _, text in rows])
@@ -153,8 +146,7 @@ class Filling:
             yield
         finally:
             if self.connection.isconnected():
-                with self.connection.cursor() as cursor:
-                    cursor.execute(f"DROP TABLE {_BATCH}")
+                execute(self.connection, f"DROP TABLE {_BATCH}")
 
     def check_samples(self) -> None:
         """Compare some of the stored vectors with what the model gave.
@@ -180,11 +172,10 @@ class Filling:
                     )
 
 
-def width_in_database(connection: Any, model: str) -> int:
+def width_in_database(connection: Connection, model: str) -> int:
     """How many numbers the vectors of a model in the database have."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT CARDINALITY(VECTOR_EMBEDDING('width', 'DOCUMENT', {literal(model)})) FROM DUMMY")
-        return int(cursor.fetchone()[0])
+    measured = f"SELECT CARDINALITY(VECTOR_EMBEDDING('width', 'DOCUMENT', {literal(model)})) FROM DUMMY"
+    return int(only_row(connection, measured)[0])
 
 
 def is_internal(embedding: Embeddings) -> bool:
@@ -201,7 +192,7 @@ def _counting(embedding: TogetherAIEmbeddings, add: Callable[[int], None]) -> To
     """The same, telling the tokens of each reply."""
     told = embedding.on_usage
 
-    def on_usage(usage: Any) -> None:
+    def on_usage(usage: Mapping[str, int]) -> None:
         add(int(usage.get("total_tokens") or 0))
         if told is not None:
             told(usage)

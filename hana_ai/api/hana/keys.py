@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
+from hana_ai.api.hana.connections import Connection, all_rows
 from hana_ai.api.hana.vector_column import in_schema
 
 
-def primary_key(connection: Any, schema: str, table: str) -> tuple[str, ...]:
+def primary_key(connection: Connection, schema: str, table: str) -> tuple[str, ...]:
     """The columns of a table's primary key, in its order; empty if it has none."""
     condition, parameters = in_schema(schema)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT COLUMN_NAME FROM SYS.CONSTRAINTS WHERE {condition} AND TABLE_NAME = ? "
-            "AND IS_PRIMARY_KEY = 'TRUE' ORDER BY POSITION",
-            (*parameters, table),
-        )
-        return tuple(str(row[0]) for row in cursor.fetchall())
+    rows = all_rows(
+        connection,
+        f"SELECT COLUMN_NAME FROM SYS.CONSTRAINTS WHERE {condition} AND TABLE_NAME = ? "
+        "AND IS_PRIMARY_KEY = 'TRUE' ORDER BY POSITION",
+        (*parameters, table),
+    )
+    return tuple(str(row[0]) for row in rows)
 
 
 def beyond(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.hana.connections import Connection, Cursor, all_rows
 from hana_ai.api.storage.quoting import quoted
 
 Entry = tuple[str, str, str | None]
@@ -35,7 +36,7 @@ class KnowledgeTable:
         """The table, for SQL."""
         return f"{quoted(self.schema)}.{quoted(self.name)}" if self.schema else quoted(self.name)
 
-    def write(self, cursor: Any, entries: Sequence[Sequence[object]], vector: str | None) -> None:
+    def write(self, cursor: Cursor, entries: Sequence[Sequence[object]], vector: str | None) -> None:
         """Insert entries or replace those with their id.
 
         Parameters
@@ -69,7 +70,7 @@ class KnowledgeTable:
             raise TogetherAIInputError(f"top_n is {top_n!r}; it must be a whole number above 0.")
 
     def closest(
-        self, connection: Any, vector: str, parameters: Sequence[object], top_n: int, distance: str
+        self, connection: Connection, vector: str, parameters: Sequence[object], top_n: int, distance: str
     ) -> list[tuple[str, float, str]]:
         """Example, distance and id of the `top_n` entries that are closest to a vector, an expression.
 
@@ -81,13 +82,13 @@ class KnowledgeTable:
         self.check(top_n, distance)
         function = distance.upper()
         name, _, example, vectors = map(quoted, self.columns[:4])
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f'SELECT TOP {top_n} {example}, {function}({vectors}, {vector}) AS "DISTANCE", {name} '
-                f'FROM {self.quoted_name} ORDER BY "DISTANCE" {_ORDER[function]}, {name}',
-                tuple(parameters),
-            )
-            return [(row[0], row[1], row[2]) for row in cursor.fetchall()]
+        rows = all_rows(
+            connection,
+            f'SELECT TOP {top_n} {example}, {function}({vectors}, {vector}) AS "DISTANCE", {name} '
+            f'FROM {self.quoted_name} ORDER BY "DISTANCE" {_ORDER[function]}, {name}',
+            tuple(parameters),
+        )
+        return [(row[0], row[1], row[2]) for row in rows]
 
 
 class _Asked(Protocol):

@@ -12,18 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any
 
 from langchain_core.embeddings import Embeddings
 
 from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.hana import swapping
-from hana_ai.api.hana.connections import transaction
+from hana_ai.api.hana.connections import Connection, Context, connection_of, execute, only_row, transaction
 from hana_ai.api.hana.costs import cost_of, estimated_tokens
 from hana_ai.api.hana.embedding import embedding_from, embedding_named, model_name, width_of_model
 from hana_ai.api.hana.filling import Filling, is_internal, width_in_database
 from hana_ai.api.hana.ownership import count_vectors
-from hana_ai.api.hana.swapping import Mark, drop_replaced, execute
+from hana_ai.api.hana.swapping import Mark, drop_replaced
 from hana_ai.api.hana.table_copy import WORK_COLUMN, TableLayout, digest, fingerprint, read_layout, rows_of
 from hana_ai.api.hana.tables import VectorTableInfo, current_schema, find_table, text_column_of
 from hana_ai.api.hana.vector_column import VectorColumn, read_vector_column
@@ -97,7 +96,7 @@ OnProgress = Callable[[MigrationProgress], None]
 
 
 def estimate_migration(
-    connection: Any,
+    connection: Connection | Context,
     table: str,
     *,
     schema: str | None = None,
@@ -114,13 +113,13 @@ def estimate_migration(
     TogetherAIInputError
         As for `migrate_table`.
     """
-    connection = getattr(connection, "connection", connection)
+    connection = connection_of(connection)
     info = find_table(connection, table, schema, vector_column, text_column)
     return _Job.of(connection, info, to, _embedding(model, embedding)).estimate()
 
 
 def migrate_table(
-    connection: Any,
+    connection: Connection | Context,
     table: str,
     *,
     schema: str | None = None,
@@ -185,7 +184,7 @@ def migrate_table(
     >>> migrate_table(connection, "MANUALS", swap=True).kept
     ('MANUALS_OLD',)
     """
-    connection = getattr(connection, "connection", connection)
+    connection = connection_of(connection)
     if batch_size < 1:
         raise TogetherAIInputError(f"batch_size is {batch_size}; it must be 1 or more.")
     schema = schema or current_schema(connection)
@@ -218,7 +217,7 @@ def _embedding(model: str | None, embedding: Embeddings | str | None) -> Embeddi
 class _Job:
     """One migration: from a table as it is, to a new one and a model."""
 
-    connection: Any
+    connection: Connection
     info: VectorTableInfo
     old: TableLayout
     to: str
@@ -226,7 +225,7 @@ class _Job:
     model: str
 
     @classmethod
-    def of(cls, connection: Any, info: VectorTableInfo, to: str | None, embedding: Embeddings) -> _Job:
+    def of(cls, connection: Connection, info: VectorTableInfo, to: str | None, embedding: Embeddings) -> _Job:
         """Check all that can be checked before anything is done."""
         text_column_of(info)
         to = to or f"{info.table}_NEW"
@@ -311,9 +310,7 @@ class _Job:
         return f"{quoted(WORK_COLUMN)} IS NOT NULL AND {self._vector} IS NULL"
 
     def _numbers(self, sql: str) -> list[int]:
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql)
-            return [int(value or 0) for value in cursor.fetchone()]
+        return [int(value or 0) for value in only_row(self.connection, sql)]
 
     # --- the work ---
 

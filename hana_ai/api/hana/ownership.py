@@ -20,7 +20,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hana_ai.api.errors import TogetherAIInputError
-from hana_ai.api.hana.connections import transaction
+from hana_ai.api.hana.connections import (
+    Connection,
+    Context,
+    Cursor,
+    all_rows,
+    connection_of,
+    execute,
+    only_row,
+    transaction,
+)
 from hana_ai.api.hana.vector_column import VectorColumn, read_vector_column, record, recorded_name
 from hana_ai.api.process import RenewableLock
 from hana_ai.api.storage.quoting import literal, quoted
@@ -67,7 +76,7 @@ class Ownership:
         """The owner, where the database user may not stamp the table."""
 
     @classmethod
-    def of_copy(cls, connection: Any, column: VectorColumn, text_column: str, model: str) -> Ownership:
+    def of_copy(cls, connection: Connection, column: VectorColumn, text_column: str, model: str) -> Ownership:
         """That of a table just filled with vectors of `model`, which is stamped.
 
         A local temporary table is not, since its columns have no comments.
@@ -87,7 +96,7 @@ class Ownership:
     def _is_temporary(self) -> bool:
         return self._place[1].startswith("#")
 
-    def find(self, connection: Any, model: str = "") -> VectorColumn:
+    def find(self, connection: Connection, model: str = "") -> VectorColumn:
         """Decide whose the table is, which must exist; its column's `model` is the owner, None if it is empty.
 
         Parameters
@@ -106,12 +115,12 @@ class Ownership:
                 _owners[column.table_name] = column.model
         return column
 
-    def recorded(self, connection: Any) -> VectorColumn:
+    def recorded(self, connection: Connection) -> VectorColumn:
         """The column with the owner that is recorded or that generates it; its vectors are not asked."""
         self._column = column = self._read(connection)
         return column
 
-    def open(self, connection: Any, model: str) -> VectorColumn:
+    def open(self, connection: Connection, model: str) -> VectorColumn:
         """Decide whose the table is, as `find` does, and refuse any other model.
 
         Raises
@@ -123,7 +132,7 @@ class Ownership:
         _check(column, model)
         return column
 
-    def check(self, connection: Any, model: str, width: int | None = None) -> None:
+    def check(self, connection: Connection, model: str, width: int | None = None) -> None:
         """Refuse a model, or vectors of a width, before anything is searched for or embedded.
 
         Raises
@@ -138,14 +147,14 @@ class Ownership:
         if width is not None:
             self.column.check_width(width, model)
 
-    def check_writable(self, connection: Any, model: str) -> None:
+    def check_writable(self, connection: Connection, model: str) -> None:
         """Refuse as `check` does, and a column that the database writes itself."""
         self.check(connection, model)
         check_not_generated(self.column)
 
     @contextmanager
     def writing(
-        self, connection: Any, model: str, width: int | None = None, *, stamp: bool = True
+        self, connection: Connection, model: str, width: int | None = None, *, stamp: bool = True
     ) -> Iterator[Any]:
         """A transaction's cursor to write vectors of `model`; the table is stamped after the first that commits.
 
@@ -174,7 +183,7 @@ class Ownership:
             self._column = self._stamp(connection, column, model)
 
     @staticmethod
-    def _is_first(connection: Any, cursor: Any, column: VectorColumn) -> bool:
+    def _is_first(connection: Connection, cursor: Cursor, column: VectorColumn) -> bool:
         """Whether an empty table is still empty, now that nobody else can write to it."""
         from hdbcli import dbapi  # type: ignore[import-untyped]
 
@@ -186,14 +195,14 @@ class Ownership:
             logger.debug("%s cannot be locked for its first rows: %s", column.name, exc)
         return not count_vectors(connection, column)[0]
 
-    def _writable(self, connection: Any, model: str, width: int | None) -> VectorColumn:
+    def _writable(self, connection: Connection, model: str, width: int | None) -> VectorColumn:
         column = self.open(connection, model)
         check_not_generated(column)
         if width is not None:
             column.check_width(width, model)
         return column
 
-    def _decide(self, connection: Any, model: str) -> VectorColumn:
+    def _decide(self, connection: Connection, model: str) -> VectorColumn:
         if self._is_temporary:
             return self.column
         column = self._read(connection)
@@ -217,13 +226,13 @@ class Ownership:
         logger.info("%s holds vectors of %s, which makes the same of its texts.", column.name, found.owner)
         return self._stamp(connection, column, found.owner)
 
-    def _read(self, connection: Any) -> VectorColumn:
+    def _read(self, connection: Connection) -> VectorColumn:
         column = read_vector_column(connection, *self._place)
         if column is None:
             raise no_column(*self._place)
         return column
 
-    def _wait_for_stamp(self, connection: Any) -> VectorColumn | None:
+    def _wait_for_stamp(self, connection: Connection) -> VectorColumn | None:
         # The table was empty a moment ago, so its first rows were committed just now, and their stamp follows.
         end = time.monotonic() + _WAIT_FOR_STAMP
         while time.monotonic() < end:
@@ -233,7 +242,7 @@ class Ownership:
             time.sleep(_PAUSE)
         return None
 
-    def _stamp(self, connection: Any, column: VectorColumn, model: str) -> VectorColumn:
+    def _stamp(self, connection: Connection, column: VectorColumn, model: str) -> VectorColumn:
         from hdbcli import dbapi
 
         stamped = _stamped(column, model)
@@ -252,7 +261,7 @@ class Ownership:
 
 
 def stamp_table(
-    connection: Any,
+    connection: Connection | Context,
     table: str,
     model: str,
     schema: str | None = None,
@@ -291,7 +300,7 @@ def stamp_table(
     >>> from hana_ai.api.hana import stamp_table
     >>> stamp_table(connection, "MANUALS", "intfloat/multilingual-e5-large-instruct")
     """
-    connection = getattr(connection, "connection", connection)
+    connection = connection_of(connection)
     if not isinstance(model, str) or not model.strip():
         raise TogetherAIInputError(f"model is {model!r}; it must be the name of an embedding model.")
     column = read_vector_column(connection, schema or "", table, vector_column)
@@ -311,9 +320,8 @@ def _stamped(column: VectorColumn, model: str) -> VectorColumn:
     return replace(column, comment=record(model, column.comment))
 
 
-def _write_comment(connection: Any, column: VectorColumn) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"COMMENT ON COLUMN {column.name} IS {literal(column.comment)}")
+def _write_comment(connection: Connection, column: VectorColumn) -> None:
+    execute(connection, f"COMMENT ON COLUMN {column.name} IS {literal(column.comment)}")
 
 
 def no_column(schema: str, table: str, column: str) -> TogetherAIInputError:
@@ -347,15 +355,14 @@ def check_not_generated(column: VectorColumn) -> None:
         )
 
 
-def count_vectors(connection: Any, column: VectorColumn) -> tuple[int, int, int]:
+def count_vectors(connection: Connection, column: VectorColumn) -> tuple[int, int, int]:
     """How many vectors there are, and the smallest and the largest width."""
     width = f"CARDINALITY({quoted(column.column)})"
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT COUNT({width}), MIN({width}), MAX({width}) FROM {column.table_name} "
-            f"WHERE {quoted(column.column)} IS NOT NULL"
-        )
-        count, least, most = cursor.fetchone()
+    count, least, most = only_row(
+        connection,
+        f"SELECT COUNT({width}), MIN({width}), MAX({width}) FROM {column.table_name} "
+        f"WHERE {quoted(column.column)} IS NOT NULL",
+    )
     return int(count), int(least or 0), int(most or 0)
 
 
@@ -368,7 +375,7 @@ class Answer:
     """What each model answered that is not the owner."""
 
 
-def ask(connection: Any, column: VectorColumn, text_column: str, model: str) -> Answer:
+def ask(connection: Connection, column: VectorColumn, text_column: str, model: str) -> Answer:
     """Ask the models of the database which of them made the vectors; the one at the door first, if it is SAP's."""
     from hdbcli import dbapi
 
@@ -388,20 +395,19 @@ def ask(connection: Any, column: VectorColumn, text_column: str, model: str) -> 
     return Answer(None, tuple(others))
 
 
-def _compare(connection: Any, column: VectorColumn, text_column: str, model: str) -> list[bool]:
+def _compare(connection: Connection, column: VectorColumn, text_column: str, model: str) -> list[bool]:
     """Of a few rows, whether each holds what the model makes of its text."""
     first, farthest = samples(column, text_column, _SAMPLE)
     made = [f"VECTOR_EMBEDDING(\"TEXT\", '{purpose}', {literal(model)})" for purpose in _PURPOSES]
     cosines = ", ".join(f'COSINE_SIMILARITY("VECTOR", TO_{column.type}({vector}))' for vector in made)
     same: list[bool] = []
-    with connection.cursor() as cursor:
-        # HANA compares no vectors of two widths, so the widths come first.
-        cursor.execute(f'SELECT CARDINALITY("VECTOR"), CARDINALITY({made[0]}) FROM ({first})')
-        if any(stored != new for stored, new in cursor.fetchall()):
-            return []
-        for rows in (first, farthest):
-            cursor.execute(f"SELECT {cosines} FROM ({rows})")
-            same += [max(value or 0.0 for value in row) > SAME for row in cursor.fetchall()]
+    # HANA compares no vectors of two widths, so the widths come first.
+    widths = all_rows(connection, f'SELECT CARDINALITY("VECTOR"), CARDINALITY({made[0]}) FROM ({first})')
+    if any(stored != new for stored, new in widths):
+        return []
+    for rows in (first, farthest):
+        found = all_rows(connection, f"SELECT {cosines} FROM ({rows})")
+        same += [max(value or 0.0 for value in row) > SAME for row in found]
     return same
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -22,14 +22,14 @@ class Row:
 
     id: str
     text: str
-    metadata: dict[str, Any]
+    metadata: dict[str, object]
     vector: Sequence[float] | None
     """None until it is embedded."""
 
 
 def read_rows(
     texts: Iterable[str],
-    metadatas: Iterable[dict[str, Any] | None] | None,
+    metadatas: Iterable[Mapping[str, object] | None] | None,
     embeddings: Iterable[Sequence[float]] | None,
     ids: Iterable[str | None] | None,
 ) -> Iterator[Row]:
@@ -43,7 +43,7 @@ def read_rows(
     if isinstance(texts, str):
         raise TogetherAIInputError("texts is a string; it must be a list or another iterable of strings.")
     given = {"texts": texts, "metadatas": metadatas, "embeddings": embeddings, "ids": ids}
-    named = {name: values for name, values in given.items() if values is not None}
+    named: dict[str, Iterable[Any]] = {name: values for name, values in given.items() if values is not None}
     for position, values in enumerate(zip_longest(*named.values(), fillvalue=_END)):
         short = [name for name, value in zip(named, values, strict=True) if value is _END]
         if short:

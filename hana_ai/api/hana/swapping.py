@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any
 
 from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.hana.connections import Connection, Context, all_rows, connection_of, execute, only_row
 from hana_ai.api.hana.table_copy import table_comment
 from hana_ai.api.hana.tables import current_schema
 from hana_ai.api.storage.quoting import literal, quoted
@@ -41,7 +41,7 @@ class Mark:
         return f'{_MARK.sub("", comment)} [migration of "{self.table}" with {self.model}{kept}]'.strip()
 
 
-def swap(connection: Any, schema: str, table: str, to: str, kept: str) -> None:
+def swap(connection: Connection, schema: str, table: str, to: str, kept: str) -> None:
     """Rename the table to `kept`, and the new one `to` to the table's name.
 
     Raises
@@ -58,7 +58,7 @@ def swap(connection: Any, schema: str, table: str, to: str, kept: str) -> None:
     complete_swap(connection, schema, table, to)
 
 
-def complete_swap(connection: Any, schema: str, table: str, to: str) -> None:
+def complete_swap(connection: Connection, schema: str, table: str, to: str) -> None:
     """Do what is missing of a swap that was begun; nothing, if none was.
 
     Raises
@@ -89,7 +89,7 @@ def complete_swap(connection: Any, schema: str, table: str, to: str) -> None:
     _comment(connection, schema, table, _MARK.sub("", comment))
 
 
-def is_being_swapped(connection: Any, schema: str, table: str, to: str) -> bool:
+def is_being_swapped(connection: Connection, schema: str, table: str, to: str) -> bool:
     """Whether a swap was broken off between the two names, so that there is no table of the old name."""
     if table_comment(connection, schema, table) is not None:
         return False
@@ -97,7 +97,7 @@ def is_being_swapped(connection: Any, schema: str, table: str, to: str) -> bool:
     return mark is not None and mark.table == table and mark.kept is not None
 
 
-def check_free(connection: Any, schema: str, name: str) -> None:
+def check_free(connection: Connection, schema: str, name: str) -> None:
     """Refuse a name for the old table that is taken.
 
     Raises
@@ -113,19 +113,16 @@ def check_free(connection: Any, schema: str, name: str) -> None:
         )
 
 
-def replaced_tables(connection: Any, table: str, schema: str) -> list[str]:
+def replaced_tables(connection: Connection, table: str, schema: str) -> list[str]:
     """The names of the tables that migrations of a table have left."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT TABLE_NAME, COMMENTS FROM SYS.TABLES WHERE SCHEMA_NAME = ? AND COMMENTS IS NOT NULL", (schema,)
-        )
-        rows = cursor.fetchall()
+    commented = "SELECT TABLE_NAME, COMMENTS FROM SYS.TABLES WHERE SCHEMA_NAME = ? AND COMMENTS IS NOT NULL"
+    rows = all_rows(connection, commented, (schema,))
     return sorted(
         name for name, comment in rows if (found := _REPLACED.search(comment)) is not None and found[1] == table
     )
 
 
-def drop_replaced(connection: Any, table: str, schema: str | None = None) -> list[str]:
+def drop_replaced(connection: Connection | Context, table: str, schema: str | None = None) -> list[str]:
     """Drop the tables that were kept when `table` was migrated.
 
     Parameters
@@ -146,7 +143,7 @@ def drop_replaced(connection: Any, table: str, schema: str | None = None) -> lis
     hdbcli.dbapi.Error
         The database refuses.
     """
-    connection = getattr(connection, "connection", connection)
+    connection = connection_of(connection)
     schema = schema or current_schema(connection)
     names = replaced_tables(connection, table, schema)
     for name in names:
@@ -154,7 +151,7 @@ def drop_replaced(connection: Any, table: str, schema: str | None = None) -> lis
     return names
 
 
-def left_behind(connection: Any, schema: str, table: str) -> tuple[str, ...]:
+def left_behind(connection: Connection, schema: str, table: str) -> tuple[str, ...]:
     """What belongs to a table, but does not go along with a swap."""
     notes = []
     own = "SCHEMA_NAME = ? AND TABLE_NAME = ?"
@@ -172,26 +169,19 @@ def left_behind(connection: Any, schema: str, table: str) -> tuple[str, ...]:
             "SELECT TRIGGER_NAME FROM SYS.TRIGGERS WHERE SUBJECT_TABLE_SCHEMA = ? AND SUBJECT_TABLE_NAME = ?",
         ),
     ):
-        if names := sorted({str(name) for (name,) in _rows(connection, sql, schema, table)}):
+        if names := sorted({str(name) for (name,) in all_rows(connection, sql, (schema, table))}):
             notes.append(f"{what} stay with the old table; create them for the new one: {', '.join(names)}.")
-    grants = _rows(
+    grants = all_rows(
         connection,
         "SELECT PRIVILEGE, GRANTEE FROM SYS.GRANTED_PRIVILEGES WHERE SCHEMA_NAME = ? AND OBJECT_NAME = ? "
         "AND GRANTEE <> CURRENT_USER",
-        schema,
-        table,
+        (schema, table),
     )
     if grants:
         name = f"{quoted(schema)}.{quoted(table)}"
         said = sorted({f"GRANT {privilege} ON {name} TO {quoted(grantee)}" for privilege, grantee in grants})
         notes.append(f"Privileges stay with the old table; grant them again: {'; '.join(said)}.")
     return tuple(notes)
-
-
-def _rows(connection: Any, sql: str, *parameters: str) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        return [tuple(row) for row in cursor.fetchall()]
 
 
 def part_in_migration(comment: str) -> str:
@@ -202,21 +192,13 @@ def part_in_migration(comment: str) -> str:
     return f"kept from before {found[1]} was migrated" if found is not None else ""
 
 
-def execute(connection: Any, sql: str) -> None:
-    """Run one statement."""
-    with connection.cursor() as cursor:
-        cursor.execute(sql)
-
-
-def _rename(connection: Any, schema: str, table: str, to: str) -> None:
+def _rename(connection: Connection, schema: str, table: str, to: str) -> None:
     execute(connection, f"RENAME TABLE {quoted(schema)}.{quoted(table)} TO {quoted(to)}")
 
 
-def _comment(connection: Any, schema: str, table: str, text: str) -> None:
+def _comment(connection: Connection, schema: str, table: str, text: str) -> None:
     execute(connection, f"COMMENT ON TABLE {quoted(schema)}.{quoted(table)} IS {literal(text)}")
 
 
-def _count(connection: Any, schema: str, table: str) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT COUNT(*) FROM {quoted(schema)}.{quoted(table)}")
-        return int(cursor.fetchone()[0])
+def _count(connection: Connection, schema: str, table: str) -> int:
+    return int(only_row(connection, f"SELECT COUNT(*) FROM {quoted(schema)}.{quoted(table)}")[0])

@@ -9,9 +9,9 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.hana.connections import Connection, all_rows, first_row
 from hana_ai.api.hana.keys import primary_key
 from hana_ai.api.hana.vector_column import in_schema, record
 from hana_ai.api.storage.quoting import literal, quoted
@@ -147,44 +147,41 @@ def _stamp(comment: str, model: str) -> str:
     return record(model, re.sub(r"\s*\[embedding model: [^\[\]]+\]", "", comment))
 
 
-def read_layout(connection: Any, schema: str, table: str) -> TableLayout | None:
+def read_layout(connection: Connection, schema: str, table: str) -> TableLayout | None:
     """Read a table's structure; None if there is no such table."""
     condition, parameters = in_schema(schema)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT COMMENTS, TABLE_TYPE FROM SYS.TABLES WHERE {condition} AND TABLE_NAME = ?",
-            (*parameters, table),
-        )
-        found = cursor.fetchone()
-        if found is None:
-            return None
-        cursor.execute(
-            "SELECT COLUMN_NAME, DATA_TYPE_NAME, LENGTH, SCALE, IS_NULLABLE, DEFAULT_VALUE, COMMENTS, "
-            f"GENERATION_TYPE, GENERATED_ALWAYS_AS FROM SYS.TABLE_COLUMNS WHERE {condition} AND TABLE_NAME = ? "
-            "ORDER BY POSITION",
-            (*parameters, table),
-        )
-        columns = tuple(
-            ColumnLayout(name, kind, int(length or 0), scale, nullable == "TRUE", default, comment or "",
-                         generation or "", generated or "")
-            for name, kind, length, scale, nullable, default, comment, generation, generated in cursor.fetchall()
-        )  # fmt: skip
+    found = first_row(
+        connection,
+        f"SELECT COMMENTS, TABLE_TYPE FROM SYS.TABLES WHERE {condition} AND TABLE_NAME = ?",
+        (*parameters, table),
+    )
+    if found is None:
+        return None
+    rows = all_rows(
+        connection,
+        "SELECT COLUMN_NAME, DATA_TYPE_NAME, LENGTH, SCALE, IS_NULLABLE, DEFAULT_VALUE, COMMENTS, "
+        f"GENERATION_TYPE, GENERATED_ALWAYS_AS FROM SYS.TABLE_COLUMNS WHERE {condition} AND TABLE_NAME = ? "
+        "ORDER BY POSITION",
+        (*parameters, table),
+    )
+    columns = tuple(
+        ColumnLayout(name, kind, int(length or 0), scale, nullable == "TRUE", default, comment or "",
+                     generation or "", generated or "")
+        for name, kind, length, scale, nullable, default, comment, generation, generated in rows
+    )  # fmt: skip
     key = primary_key(connection, schema, table)
     return TableLayout(schema, table, found[0] or "", "ROW" if found[1] == "ROW" else "COLUMN", columns, key)
 
 
-def table_comment(connection: Any, schema: str, table: str) -> str | None:
+def table_comment(connection: Connection, schema: str, table: str) -> str | None:
     """A table's comment, empty if it has none; None if there is no such table."""
     condition, parameters = in_schema(schema)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT COMMENTS FROM SYS.TABLES WHERE {condition} AND TABLE_NAME = ?", (*parameters, table)
-        )
-        row = cursor.fetchone()
+    comment = f"SELECT COMMENTS FROM SYS.TABLES WHERE {condition} AND TABLE_NAME = ?"
+    row = first_row(connection, comment, (*parameters, table))
     return None if row is None else str(row[0] or "")
 
 
-def fingerprint(connection: Any, table_name: str, columns: list[str]) -> tuple[int, int]:
+def fingerprint(connection: Connection, table_name: str, columns: list[str]) -> tuple[int, int]:
     """How many rows a table has, and a number that tells whether another one has the same, in whatever order."""
     count = total = 0
     for row in rows_of(connection, f"SELECT {', '.join(map(quoted, columns))} FROM {table_name}"):
@@ -198,7 +195,7 @@ def digest(row: tuple[object, ...]) -> int:
     return int.from_bytes(hashlib.blake2b(repr(row).encode("utf-8", "surrogatepass"), digest_size=16).digest())
 
 
-def rows_of(connection: Any, sql: str) -> Iterator[tuple[object, ...]]:
+def rows_of(connection: Connection, sql: str) -> Iterator[tuple[object, ...]]:
     """A query's rows, read some at a time; large objects as their values."""
     with connection.cursor() as cursor:
         cursor.execute(sql)

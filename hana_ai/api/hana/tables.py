@@ -6,13 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Literal
 
 from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.hana.connections import Connection, Context, all_rows, connection_of, only_row
 from hana_ai.api.hana.ownership import count_vectors, no_column
 from hana_ai.api.hana.vector_column import VectorColumn
 from hana_ai.api.storage.quoting import quoted
-from hana_ai.api.wire.html import table as html_table
+from hana_ai.api.wire.html import Listing
 
 Known = Literal["stamp", "generated", "unknown", "mixed", "empty"]
 
@@ -65,22 +66,22 @@ class VectorTableInfo:
         return VectorTableList([self])._repr_html_()
 
 
-class VectorTableList(list[VectorTableInfo]):
-    """Vector tables: a list that notebooks show as a table."""
+class VectorTableList(Listing[VectorTableInfo]):
+    """Vector tables, with their models in notebooks."""
 
-    def _repr_html_(self) -> str:
-        headings = ("table", "column", "rows", "vectors", "numbers in each", "model", "known by", "index")
-        return html_table(headings, [_cells(info) for info in self])
+    headings = ("table", "column", "rows", "vectors", "numbers in each", "model", "known by", "index")
 
-
-def _cells(info: VectorTableInfo) -> list[str]:
-    counts = ("-" if count is None else f"{count:,}" for count in (info.rows, info.vectors))
-    narrowest, widest = info.widths
-    width = f"{narrowest:,}" if narrowest == widest else f"{narrowest:,} to {widest:,}"
-    return [info.name, info.vector_column, *counts, width, info.model or "-", info.known, info.index or "-"]
+    @staticmethod
+    def cells(item: VectorTableInfo) -> list[str]:
+        counts = ("-" if count is None else f"{count:,}" for count in (item.rows, item.vectors))
+        narrowest, widest = item.widths
+        width = f"{narrowest:,}" if narrowest == widest else f"{narrowest:,} to {widest:,}"
+        return [item.name, item.vector_column, *counts, width, item.model or "-", item.known, item.index or "-"]
 
 
-def list_tables(connection: Any, schema: str | None = None, pattern: str = "*") -> list[VectorTableInfo]:
+def list_tables(
+    connection: Connection | Context, schema: str | None = None, pattern: str = "*"
+) -> list[VectorTableInfo]:
     """Describe the vector tables of a schema; a table with two vector columns comes twice.
 
     Nothing is embedded, and nothing leaves the database. Rows are counted, so this takes a while for large tables.
@@ -109,7 +110,7 @@ def list_tables(connection: Any, schema: str | None = None, pattern: str = "*") 
     >>> for table in list_tables(connection):
     ...     print(table.name, table.rows, table.width, table.model or table.known)
     """
-    connection = getattr(connection, "connection", connection)
+    connection = connection_of(connection)
     schema = schema or current_schema(connection)
     indexes = {(table, column): index for table, column, index in _indexes(connection, schema)}
     columns = _columns(connection, schema)
@@ -125,7 +126,7 @@ def list_tables(connection: Any, schema: str | None = None, pattern: str = "*") 
 
 
 def find_table(
-    connection: Any,
+    connection: Connection,
     table: str,
     schema: str | None = None,
     vector_column: str | None = None,
@@ -177,11 +178,9 @@ def vector_column_of(info: VectorTableInfo, generated: str = "") -> VectorColumn
     return VectorColumn(info.schema, info.table, info.vector_column, info.type, info.width, generated=generated)
 
 
-def current_schema(connection: Any) -> str:
+def current_schema(connection: Connection) -> str:
     """The connection's schema."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT CURRENT_SCHEMA FROM DUMMY")
-        return str(cursor.fetchone()[0])
+    return str(only_row(connection, "SELECT CURRENT_SCHEMA FROM DUMMY")[0])
 
 
 @dataclass
@@ -195,35 +194,32 @@ class _Table:
         return self.columns[0].table_name
 
 
-def _columns(connection: Any, schema: str, table: str | None = None) -> dict[str, _Table]:
+def _columns(connection: Connection, schema: str, table: str | None = None) -> dict[str, _Table]:
     named, parameters = ("", (schema,)) if table is None else (" AND C.TABLE_NAME = ?", (schema, table))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT C.TABLE_NAME, C.COLUMN_NAME, C.DATA_TYPE_NAME, C.LENGTH, C.COMMENTS, C.GENERATED_ALWAYS_AS, "
-            "T.COMMENTS FROM SYS.TABLE_COLUMNS AS C JOIN SYS.TABLES AS T "
-            "ON C.SCHEMA_NAME = T.SCHEMA_NAME AND C.TABLE_NAME = T.TABLE_NAME "
-            f"WHERE C.SCHEMA_NAME = ?{named} AND T.IS_TEMPORARY = 'FALSE' ORDER BY C.TABLE_NAME, C.POSITION",
-            parameters,
+    rows = all_rows(
+        connection,
+        "SELECT C.TABLE_NAME, C.COLUMN_NAME, C.DATA_TYPE_NAME, C.LENGTH, C.COMMENTS, C.GENERATED_ALWAYS_AS, "
+        "T.COMMENTS FROM SYS.TABLE_COLUMNS AS C JOIN SYS.TABLES AS T "
+        "ON C.SCHEMA_NAME = T.SCHEMA_NAME AND C.TABLE_NAME = T.TABLE_NAME "
+        f"WHERE C.SCHEMA_NAME = ?{named} AND T.IS_TEMPORARY = 'FALSE' ORDER BY C.TABLE_NAME, C.POSITION",
+        parameters,
+    )
+    found: dict[str, _Table] = {}
+    for name, column, kind, length, comment, generated, of_table in rows:
+        own = found.setdefault(name, _Table(of_table or "", []))
+        own.columns.append(
+            VectorColumn(schema, name, column, kind, max(length or 0, 0), comment or "", generated or "")
         )
-        found: dict[str, _Table] = {}
-        for name, column, kind, length, comment, generated, of_table in cursor.fetchall():
-            own = found.setdefault(name, _Table(of_table or "", []))
-            own.columns.append(
-                VectorColumn(schema, name, column, kind, max(length or 0, 0), comment or "", generated or "")
-            )
     return found
 
 
-def _indexes(connection: Any, schema: str) -> list[tuple[str, str, str]]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT TABLE_NAME, COLUMN_NAME, INDEX_NAME FROM SYS.INDEX_COLUMNS WHERE SCHEMA_NAME = ?", (schema,)
-        )
-        return [tuple(row) for row in cursor.fetchall()]
+def _indexes(connection: Connection, schema: str) -> list[tuple[str, str, str]]:
+    indexed = "SELECT TABLE_NAME, COLUMN_NAME, INDEX_NAME FROM SYS.INDEX_COLUMNS WHERE SCHEMA_NAME = ?"
+    return [tuple(row) for row in all_rows(connection, indexed, (schema,))]
 
 
 def _described(
-    connection: Any, column: VectorColumn, own: _Table, index: str | None, text_column: str | None = None
+    connection: Connection, column: VectorColumn, own: _Table, index: str | None, text_column: str | None = None
 ) -> VectorTableInfo:
     from hdbcli import dbapi  # type: ignore[import-untyped]
 
@@ -231,9 +227,7 @@ def _described(
     vectors: int | None = None
     widths = (column.width, column.width)
     try:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SELECT COUNT(*) FROM {column.table_name}")
-            rows = int(cursor.fetchone()[0])
+        rows = int(only_row(connection, f"SELECT COUNT(*) FROM {column.table_name}")[0])
         vectors, least, most = count_vectors(connection, column)
         widths = (least, most) if vectors else widths
     except dbapi.Error as exc:

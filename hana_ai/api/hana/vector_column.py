@@ -11,9 +11,9 @@ import shlex
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.hana.connections import Connection, first_row, only_row
 from hana_ai.api.storage.quoting import quoted
 
 _RECORD = re.compile(r"\[embedding model: ([^\[\]]+)\]")
@@ -107,7 +107,7 @@ class VectorColumn:
         return shlex.join(words)
 
 
-def read_vector_column(connection: Any, schema: str, table: str, column: str) -> VectorColumn | None:
+def read_vector_column(connection: Connection, schema: str, table: str, column: str) -> VectorColumn | None:
     """Read a vector column's description; None if there is no column of this name.
 
     Raises
@@ -131,27 +131,32 @@ def read_vector_column(connection: Any, schema: str, table: str, column: str) ->
     return found
 
 
-def _width_in_use(connection: Any, column: VectorColumn) -> int:
+def _width_in_use(connection: Connection, column: VectorColumn) -> int:
     name = quoted(column.column)
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT TOP 1 CARDINALITY({name}) FROM {column.table_name} WHERE {name} IS NOT NULL")
-        row = cursor.fetchone()
+    width = f"SELECT TOP 1 CARDINALITY({name}) FROM {column.table_name} WHERE {name} IS NOT NULL"
+    row = first_row(connection, width)
     return int(row[0]) if row else 0
 
 
 def read_column(
-    connection: Any, schema: str, table: str, column: str
+    connection: Connection, schema: str, table: str, column: str
 ) -> tuple[str, int, str | None, str | None] | None:
     """Type, length, comment and generating expression of a column; None if there is none of this name."""
     condition, parameters = in_schema(schema)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT DATA_TYPE_NAME, LENGTH, COMMENTS, GENERATED_ALWAYS_AS FROM SYS.TABLE_COLUMNS "
-            f"WHERE {condition} AND TABLE_NAME = ? AND COLUMN_NAME = ?",
-            (*parameters, table, column),
-        )
-        row = cursor.fetchone()
+    row = first_row(
+        connection,
+        "SELECT DATA_TYPE_NAME, LENGTH, COMMENTS, GENERATED_ALWAYS_AS FROM SYS.TABLE_COLUMNS "
+        f"WHERE {condition} AND TABLE_NAME = ? AND COLUMN_NAME = ?",
+        (*parameters, table, column),
+    )
     return None if row is None else (str(row[0]), int(row[1] or 0), row[2], row[3])
+
+
+def has_table(connection: Connection, schema: str, table: str) -> bool:
+    """Whether there is a table of this name."""
+    condition, parameters = in_schema(schema)
+    counted = f"SELECT COUNT(*) FROM SYS.TABLES WHERE {condition} AND TABLE_NAME = ?"
+    return bool(only_row(connection, counted, (*parameters, table))[0])
 
 
 def in_schema(schema: str) -> tuple[str, tuple[str, ...]]:

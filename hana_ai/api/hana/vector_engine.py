@@ -11,7 +11,7 @@ from hana_ai.vectorstore.code_templates import get_code_templates  # type: ignor
 from hana_ai.vectorstore.hana_vector_engine import HANAMLinVectorEngine  # type: ignore[import-untyped]
 from langchain_hana import HanaInternalEmbeddings
 
-from hana_ai.api.hana.connections import transaction
+from hana_ai.api.hana.connections import Connection, transaction
 from hana_ai.api.hana.embedding import embedding_from, model_name, width_of, width_of_model
 from hana_ai.api.hana.knowledge import COLUMNS, Entry, KnowledgeTable, read_knowledge, take_last
 from hana_ai.api.hana.ownership import Ownership
@@ -121,7 +121,7 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
         """Write the toolkit's own code templates for ``"python"`` or ``"sql"``."""
         self.upsert_knowledge(get_code_templates(option=option))
 
-    def upsert_knowledge(self, knowledge: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> None:
+    def upsert_knowledge(self, knowledge: Mapping[str, object] | Iterable[Mapping[str, object]]) -> None:
         """Write entries, replacing those with an existing id.
 
         Parameters
@@ -148,7 +148,7 @@ class TogetherVectorEngine(HANAMLinVectorEngine):  # type: ignore[misc]
                 rows = [(*entry, packed(vector, type)) for entry, vector in zip(batch, vectors, strict=True)]
                 self._table.write(cursor, rows, "?")
 
-    def _write_in_database(self, connection: Any, batch: list[Entry]) -> None:
+    def _write_in_database(self, connection: Connection, batch: list[Entry]) -> None:
         column = self._ownership.open(connection, self.model_version)
         if column.generated:
             with transaction(connection) as cursor:

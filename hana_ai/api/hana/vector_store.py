@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
@@ -14,16 +14,13 @@ from langchain_hana.vectorstores.hana_db import HANA_DISTANCE_FUNCTION, INTERMED
 from langchain_hana.vectorstores.utils import _sanitize_metadata_keys
 
 from hana_ai.api.errors import TogetherAIInputError
-from hana_ai.api.hana.connections import transaction
+from hana_ai.api.hana.connections import Connection, transaction
 from hana_ai.api.hana.embedding import width_of
 from hana_ai.api.hana.rows import LONGEST_ID, Row, read_rows
 from hana_ai.api.hana.vector_column import packed
 from hana_ai.api.hana.vector_table import VectorTable
 from hana_ai.api.langchain.arguments import check_names
 from hana_ai.api.storage.quoting import quoted
-
-if TYPE_CHECKING:
-    from hdbcli.dbapi import Connection  # type: ignore[import-untyped]
 
 _IDS_AT_ONCE = 500
 _OF_ADD_TEXTS = ("texts", "metadatas", "embeddings", "ids", "batch_size", "resume", "use_map_merge")
@@ -83,7 +80,7 @@ vector_column_type, specific_metadata_columns
     def add_texts(
         self,
         texts: Iterable[str],
-        metadatas: Iterable[dict[str, Any] | None] | None = None,
+        metadatas: Iterable[Mapping[str, object] | None] | None = None,
         embeddings: Iterable[Sequence[float]] | None = None,
         *,
         ids: Iterable[str | None] | None = None,
@@ -129,9 +126,8 @@ vector_column_type, specific_metadata_columns
             if self.id_column is not None:
                 raise TogetherAIInputError("use_map_merge writes no ids; open the table with id_column=None.")
             with self._connections.lease(), self._owned.writing(self.connection, self._model_name()):
-                return super().add_texts(
-                    list(texts), [metadata or {} for metadata in metadatas or ()] or None, use_map_merge=True
-                )
+                kept = [dict(metadata or {}) for metadata in metadatas or ()] or None
+                return super().add_texts(list(texts), kept, use_map_merge=True)
         if (ids is not None or resume) and self.id_column is None:
             raise self._has_no_ids()
         size = batch_size or self.batch_size
@@ -207,7 +203,7 @@ vector_column_type, specific_metadata_columns
             for row, vector in zip(missing, vectors, strict=True):
                 row.vector = vector
 
-    def _parameters(self, row: Row) -> tuple[Any, ...]:
+    def _parameters(self, row: Row) -> tuple[object, ...]:
         found: list[Any] = [] if self.id_column is None else [row.id]
         found += [row.text, json.dumps(row.metadata)]
         found += [row.metadata.get(name) for name in self.specific_metadata_columns]
@@ -338,7 +334,7 @@ vector_column_type, specific_metadata_columns
         cls,
         texts: Iterable[str],
         embedding: Embeddings | str | None = None,
-        metadatas: Iterable[dict[str, Any] | None] | None = None,
+        metadatas: Iterable[Mapping[str, object] | None] | None = None,
         connection: Connection | None = None,
         *,
         ids: Iterable[str | None] | None = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from langchain_core.embeddings import Embeddings
 from langchain_hana import HanaDB
@@ -11,15 +10,12 @@ from langchain_hana.utils import DistanceStrategy
 from langchain_hana.vectorstores.hana_db import HANA_DISTANCE_FUNCTION
 
 from hana_ai.api.errors import TogetherAIInputError
-from hana_ai.api.hana.connections import Connections, LeasingConnection
+from hana_ai.api.hana.connections import Connection, Connections, LeasingConnection, execute
 from hana_ai.api.hana.embedding import embedding_from, model_name, width_of_model
 from hana_ai.api.hana.ownership import Ownership
 from hana_ai.api.hana.rows import LONGEST_ID
-from hana_ai.api.hana.vector_column import VectorColumn, in_schema, read_column
+from hana_ai.api.hana.vector_column import VectorColumn, has_table, read_column
 from hana_ai.api.storage.quoting import quoted
-
-if TYPE_CHECKING:
-    from hdbcli.dbapi import Connection  # type: ignore[import-untyped]
 
 BATCH_SIZE = 1024
 """Rows that are embedded, written and committed together."""
@@ -142,20 +138,14 @@ class VectorTable(HanaDB):
         ]
         if self.id_column is not None:
             columns.insert(0, f'"{self.id_column}" NVARCHAR({LONGEST_ID}) PRIMARY KEY')
-        with self.connection.cursor() as cursor:
-            cursor.execute(f"CREATE TABLE {self._table_ref} ({', '.join(columns)})")
+        execute(self.connection, f"CREATE TABLE {self._table_ref} ({', '.join(columns)})")
 
     @property
     def _table_ref(self) -> str:
         return ".".join(quoted(name) for name in (self.schema_name, self.table_name) if name)
 
     def _table_exists(self, table_name: str) -> bool:
-        condition, parameters = in_schema(self.schema_name)
-        with self.connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT COUNT(*) FROM SYS.TABLES WHERE {condition} AND TABLE_NAME = ?", (*parameters, table_name)
-            )
-            return bool(cursor.fetchone()[0])
+        return has_table(self.connection, self.schema_name, table_name)
 
     def _column_type(self, name: str) -> tuple[str, int] | None:
         found = read_column(self.connection, self.schema_name, self.table_name, name)

@@ -11,13 +11,14 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import AliasChoices, BaseModel
 
 from hana_ai.api.addresses.spelling import SHORTEST, edits, question, similar
 from hana_ai.api.errors import TogetherAIInputError, TogetherAISettingsError
 from hana_ai.api.wire.encoding import encode
+from hana_ai.api.wire.schemas import JSONObject
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -84,7 +85,7 @@ def _aliases(field: FieldInfo) -> Iterable[str]:
                 yield choice
 
 
-def sort_out(kind: type[BaseModel], values: dict[str, Any]) -> None:
+def sort_out(kind: type[BaseModel], values: dict[str, object]) -> None:
     """Put the arguments of a new object that are no fields into its `model_kwargs`.
 
     Raises
@@ -95,7 +96,7 @@ def sort_out(kind: type[BaseModel], values: dict[str, Any]) -> None:
     """
     taken, given = taken_by(kind), values.get("model_kwargs")
     unknown = sorted(values.keys() - taken.fields)
-    further: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+    further: Mapping[str, object] = given if isinstance(given, Mapping) else {}
     if not unknown and not further:
         return
     wrong = list(_refused(kind.__name__, unknown, taken.known, _AS_IT_IS))
@@ -134,7 +135,7 @@ def _has_json(value: object) -> bool:
     return True
 
 
-def of_call(kind: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+def of_call(kind: type[BaseModel], given: Mapping[str, object]) -> JSONObject:
     """The arguments of a call, under the names that a request has for them; unknown ones are sent as they are.
 
     Raises

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
@@ -12,14 +12,14 @@ from pydantic import BaseModel
 
 from hana_ai.api.errors import TogetherAIResponseError
 from hana_ai.api.langchain.messages import dumped, reply_metadata, usage_from_wire
+from hana_ai.api.langchain.stream_reader import StreamReader
 from hana_ai.api.langchain.think import ThinkSplitter
-from hana_ai.api.wire.events import stream_error
-from hana_ai.api.wire.replies import CHUNK, check_reply, unreadable
+from hana_ai.api.wire.replies import CHUNK, check_reply
 from hana_ai.api.wire.schemas import Choice, GenerationReply, JSONObject, Message, ToolCall
-from hana_ai.api.wire.shapes import SHAPE_ERRORS, shown
+from hana_ai.api.wire.shapes import shown
 
 
-class ChunkReader:
+class ChunkReader(StreamReader[ChatGenerationChunk]):
     """Turn the chunks of one stream into LangChain's, in order.
 
     What describes the whole answer (finish reason, model, usage) is held back and given once, with the last
@@ -31,18 +31,15 @@ class ChunkReader:
         "_calls",
         "_metadata",
         "_pieces",
-        "_seen",
         "_splitter",
         "_text",
         "_thoughts",
         "_usage",
-        "request_id",
     )
 
     def __init__(self, request_id: str | None = None) -> None:
-        self.request_id = request_id
+        super().__init__(request_id)
         self._metadata: JSONObject = {}
-        self._seen = False
         self._usage: object = None
         self._splitter: ThinkSplitter | None = ThinkSplitter()
         self._calls = _ToolCalls()
@@ -51,25 +48,6 @@ class ChunkReader:
         self._text: list[str] = []
         self._thoughts: list[str] = []
         self._pieces: list[ToolCallChunk] = []
-
-    def read(self, wire: Mapping[str, object]) -> list[ChatGenerationChunk]:
-        """Take one decoded chunk of the wire; gives none, one or several chunks.
-
-        Raises
-        ------
-        TogetherAIResponseError
-            It does not fit; the message names the place.
-        TogetherAIStreamError
-            The same, after chunks that did.
-        """
-        begun = self._seen
-        try:
-            return self._read(cast("GenerationReply", wire))
-        except TogetherAIResponseError as exc:
-            raise (stream_error(exc) if begun else exc) from exc.__cause__
-        except SHAPE_ERRORS as exc:
-            error = unreadable(exc, CHUNK, wire, request_id=self.request_id)
-            raise (stream_error(error) if begun else error) from exc
 
     def _read(self, wire: GenerationReply) -> list[ChatGenerationChunk]:
         if wire.get("usage"):
@@ -126,13 +104,6 @@ class ChunkReader:
             out.append(_generation_chunk(response_metadata={"logprobs": _logprobs(logprobs, choice)}))
 
     def finish(self, fallback: Mapping[str, object] | None = None) -> list[ChatGenerationChunk]:
-        """Give what was held back, as the last chunk; `fallback` as for `chat_result`.
-
-        Raises
-        ------
-        TogetherAIResponseError
-            There was no answer in any chunk.
-        """
         if not self._seen:
             raise TogetherAIResponseError("the stream had no choices", request_id=self.request_id)
         out = self._split(self._splitter.finish()) if self._splitter is not None else []
@@ -261,7 +232,7 @@ def _text_chunk(content: str) -> ChatGenerationChunk:
     return _copy_generation({"message": _copy_message({"content": content}), "text": content})
 
 
-def _generation_chunk(**fields: Any) -> ChatGenerationChunk:
+def _generation_chunk(**fields: object) -> ChatGenerationChunk:
     return ChatGenerationChunk(message=AIMessageChunk(content="", **fields))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 from pydantic import (
     AliasChoices,
@@ -97,7 +97,7 @@ class ClientFields(Habits):
     _on_choice: Callable[[str], None] | None = PrivateAttr(default=None)
     """Told which model the catalogue recommended, once this object needs one."""
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, **values: object) -> None:
         hide(values, "api_key", "together_api_key")
         sort_out(type(self), values)
         try:

@@ -9,9 +9,9 @@ from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 
 from hana_ai.api.errors import TogetherAIResponseError
 from hana_ai.api.langchain.messages import choice_metadata, reply_metadata
-from hana_ai.api.wire.events import stream_error
-from hana_ai.api.wire.replies import CHUNK, COMPLETION, check_reply, unreadable
-from hana_ai.api.wire.shapes import SHAPE_ERRORS, shown
+from hana_ai.api.langchain.stream_reader import StreamReader
+from hana_ai.api.wire.replies import CHUNK, COMPLETION, check_reply
+from hana_ai.api.wire.shapes import shown
 from hana_ai.api.wire.token_counts import sum_token_counts
 
 if TYPE_CHECKING:
@@ -71,43 +71,23 @@ def llm_result(answers: Iterable[list[Generation]], *, model: str) -> LLMResult:
     return LLMResult(generations=[list(answer) for answer in answers], llm_output=output)
 
 
-class CompletionReader:
+class CompletionReader(StreamReader[GenerationChunk]):
     """Turn the chunks of one stream into LangChain's.
 
     What describes the whole answer (finish reason, model, usage) is held back and given once, by `finish`:
     LangChain joins strings and adds numbers when it merges chunks.
     """
 
-    __slots__ = ("_info", "_parts", "_seen", "_usage")
+    __slots__ = ("_info", "_parts", "_usage")
 
     def __init__(self) -> None:
+        super().__init__()
         self._info: JSONObject = {}
         self._parts: list[str] = []
-        self._seen = False
         self._usage: object = None
 
     def partial(self) -> str:
-        """What has been received so far."""
         return "".join(self._parts)
-
-    def read(self, wire: Mapping[str, object]) -> list[GenerationChunk]:
-        """Take one decoded chunk of the wire; gives none if it has no text.
-
-        Raises
-        ------
-        TogetherAIResponseError
-            It does not fit; the message names the place.
-        TogetherAIStreamError
-            The same, after chunks that did.
-        """
-        begun = self._seen
-        try:
-            return self._read(cast("GenerationReply", wire))
-        except TogetherAIResponseError as exc:
-            raise (stream_error(exc) if begun else exc) from exc.__cause__
-        except SHAPE_ERRORS as exc:
-            error = unreadable(exc, CHUNK, wire)
-            raise (stream_error(error) if begun else error) from exc
 
     def _read(self, wire: GenerationReply) -> list[GenerationChunk]:
         self._usage = wire.get("usage") or self._usage
@@ -132,13 +112,6 @@ class CompletionReader:
         return [GenerationChunk(text=text, generation_info={"logprobs": logprobs} if logprobs else None)]
 
     def finish(self, fallback: Mapping[str, object] | None = None) -> list[GenerationChunk]:
-        """Give what was held back, as the last chunk; `fallback` as for `generations_from_wire`.
-
-        Raises
-        ------
-        TogetherAIResponseError
-            There was no answer in any chunk.
-        """
         if not self._seen:
             raise TogetherAIResponseError("the stream had no choices")
         info = {name: value for name, value in self._info.items() if value is not None}

@@ -308,20 +308,23 @@ class EmbeddingJob:
         """
         begin, end = self._sent[position]
         try:
-            vectors = vectors_from_wire(
-                reply.data, end - begin, model=self.rules.model, request_id=reply.request_id
-            )
-            self._check_width(len(vectors[0]), reply)
+            kept = self._read(reply, begin, end)
         except TogetherAIResponseError as exc:
             self._locate(exc, begin, end)
             raise
+        self._tell_of_cut(begin)
+        self._count(reply, end - begin)
+        return kept
+
+    def _read(self, reply: Reply, begin: int, end: int) -> dict[str, list[float]]:
+        """Put the vectors of a reply in their places; gives them by text, for a cache to keep."""
+        vectors = vectors_from_wire(reply.data, end - begin, model=self.rules.model, request_id=reply.request_id)
+        self._check_width(len(vectors[0]), reply)
         kept: dict[str, list[float]] = {}
         if self._single:
             vectors = [_as_kept(vector) for vector in vectors]
             kept = dict(zip(self.inputs(begin, end), vectors, strict=True))
         self._vectors[begin:end] = vectors
-        self._tell_of_cut(begin)
-        self._count(reply, end - begin)
         return kept
 
     def recover(self, position: int, error: TogetherAIRequestError) -> bool:

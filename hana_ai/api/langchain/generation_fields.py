@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 
@@ -17,7 +17,7 @@ from hana_ai.api.errors import (
 from hana_ai.api.langchain.arguments import of_call
 from hana_ai.api.langchain.client_fields import ClientFields, Run, merged_body
 from hana_ai.api.langchain.ranges import RANGES, check_body, check_field
-from hana_ai.api.wire.schemas import PROVIDER
+from hana_ai.api.wire.schemas import PROVIDER, JSONObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,28 +27,15 @@ if TYPE_CHECKING:
     from langchain_core.language_models.base import LangSmithParams
     from langchain_core.messages import BaseMessage
 
+    from hana_ai.api.langchain.stream_reader import StreamReader
     from hana_ai.api.settings import TogetherAISettings
     from hana_ai.api.transport.call import Call
-    from hana_ai.api.wire.schemas import JSONObject
 
     Stop = list[str] | None
     SyncRun = CallbackManagerForLLMRun | None
     AsyncRun = AsyncCallbackManagerForLLMRun | None
 
 _Chunk = TypeVar("_Chunk")
-
-
-class StreamReader(Protocol[_Chunk]):
-    """Turns the chunks of one stream into LangChain's."""
-
-    def read(self, wire: Mapping[str, object]) -> list[_Chunk]:
-        """Take one decoded chunk of the wire."""
-
-    def finish(self, fallback: Mapping[str, object] | None = None) -> list[_Chunk]:
-        """Give what was held back until the end."""
-
-    def partial(self) -> object:
-        """What has been received so far, for `TogetherAIStreamError.partial`."""
 
 
 class GenerationFields(ClientFields):
@@ -110,9 +97,9 @@ class GenerationFields(ClientFields):
     """Name of a moderation model that watches the answer."""
     stream_usage: bool = True
     """Ask for token counts in streams."""
-    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    model_kwargs: JSONObject = Field(default_factory=dict)
     """Further fields of the request."""
-    extra_body: dict[str, Any] | None = None
+    extra_body: JSONObject | None = None
     """Further fields of the request that win over all others, and are sent as they are, without any check."""
 
     if TYPE_CHECKING:
@@ -198,7 +185,7 @@ class GenerationFields(ClientFields):
             found["stop"] = stop_list(self.stop)
         return found
 
-    def _merged(self, own: JSONObject, stop: Stop, kwargs: Mapping[str, Any], stream: bool) -> JSONObject:
+    def _merged(self, own: JSONObject, stop: Stop, kwargs: Mapping[str, object], stream: bool) -> JSONObject:
         """Put a body together from what the class itself sends, the fields, and the arguments of one call."""
         given = of_call(type(self), kwargs) if kwargs else {}
         extra = given.pop("extra_body", None)
@@ -249,7 +236,7 @@ class GenerationFields(ClientFields):
 
 
 @contextmanager
-def _told_of(call: Call, reader: StreamReader[Any]) -> Iterator[None]:
+def _told_of(call: Call, reader: StreamReader[_Chunk]) -> Iterator[None]:
     """Let the error of a stream name its request, and carry what was received if it breaks."""
     try:
         yield

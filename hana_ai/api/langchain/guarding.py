@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from langchain.agents.middleware.types import (
     AgentMiddleware,
@@ -155,7 +155,7 @@ class TogetherGuardMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, R
     # --- before the model ---
 
     @hook_config(can_jump_to=["end"])
-    def before_model(self, state: AgentState[ResponseT], runtime: Runtime[ContextT]) -> dict[str, Any] | None:
+    def before_model(self, state: AgentState[ResponseT], runtime: Runtime[ContextT]) -> dict[str, object] | None:
         """Judge the messages that came after the last answer."""
         for message, asked in self._new(state["messages"]):
             categories = self._judge(asked)
@@ -166,7 +166,7 @@ class TogetherGuardMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, R
     @hook_config(can_jump_to=["end"])
     async def abefore_model(
         self, state: AgentState[ResponseT], runtime: Runtime[ContextT]
-    ) -> dict[str, Any] | None:
+    ) -> dict[str, object] | None:
         """Judge them from a coroutine; raises the same errors as `before_model`."""
         for message, asked in self._new(state["messages"]):
             categories = await self._ajudge(asked)
@@ -181,7 +181,7 @@ class TogetherGuardMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, R
             if isinstance(message, self._judged) and message.content:
                 yield message, [HumanMessage(message.content)]
 
-    def _stop(self, message: AnyMessage, categories: Categories) -> dict[str, Any]:
+    def _stop(self, message: AnyMessage, categories: Categories) -> dict[str, object]:
         where = "tool result" if isinstance(message, ToolMessage) else "input"
         note = f"[Removed: {_described(categories)}.]"
         removed = message.model_copy(update={"content": note, "additional_kwargs": {}})
@@ -216,7 +216,7 @@ class TogetherGuardMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, R
         return response
 
     @hook_config(can_jump_to=["end"])
-    def after_model(self, state: AgentState[ResponseT], runtime: Runtime[ContextT]) -> dict[str, Any] | None:
+    def after_model(self, state: AgentState[ResponseT], runtime: Runtime[ContextT]) -> dict[str, object] | None:
         """End the run after a refusal; without this, an agent with a `response_format` asks its model again."""
         last = state["messages"][-1]
         return {"jump_to": "end"} if last.response_metadata.get("guard") else None
@@ -224,7 +224,7 @@ class TogetherGuardMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, R
     @hook_config(can_jump_to=["end"])
     async def aafter_model(
         self, state: AgentState[ResponseT], runtime: Runtime[ContextT]
-    ) -> dict[str, Any] | None:
+    ) -> dict[str, object] | None:
         """End it in a coroutine; see `after_model`."""
         return self.after_model(state, runtime)
 

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from hana_ai.api.addresses.spelling import question, similar
 from hana_ai.api.errors import TogetherAISettingsError
 from hana_ai.api.langchain.arguments import taken_by
+from hana_ai.api.langchain.closing import Closing
 
 
-class Habits(BaseModel):
+class Habits(Closing, BaseModel):
     """Goes without fields of its own; see `ClientFields`, which has them."""
 
     model_config = ConfigDict(defer_build=True)
@@ -134,15 +135,3 @@ class Habits(BaseModel):
 
         for transport in left_by(self):
             await transport.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hana_ai.api.errors import TogetherAIResponseError
 from hana_ai.api.langchain.embedding_job import BatchSize, EmbeddingJob, EmbeddingRules, OnUsage
 from hana_ai.api.langchain.embedding_replies import packed_from_wire
 
@@ -53,26 +52,11 @@ class PackedJob(EmbeddingJob):
         self._packed: list[bytes] = [b""] * len(self.texts)
         self._width = 0
 
-    def take(self, position: int, reply: Reply) -> dict[str, list[float]]:
-        """Take a reply; there is nothing for a cache.
-
-        Raises
-        ------
-        TogetherAIResponseError
-            It is not one vector a text, all of the known width.
-        """
-        begin, end = self._sent[position]
-        try:
-            packed, self._width = packed_from_wire(
-                reply.data, end - begin, self._pack, model=self.rules.model, request_id=reply.request_id
-            )
-            self._check_width(self._width, reply)
-        except TogetherAIResponseError as exc:
-            self._locate(exc, begin, end)
-            raise
-        self._packed[begin:end] = packed
-        self._tell_of_cut(begin)
-        self._count(reply, end - begin)
+    def _read(self, reply: Reply, begin: int, end: int) -> dict[str, list[float]]:
+        self._packed[begin:end], self._width = packed_from_wire(
+            reply.data, end - begin, self._pack, model=self.rules.model, request_id=reply.request_id
+        )
+        self._check_width(self._width, reply)
         return {}
 
     def packed(self) -> PackedVectors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.output_parsers import PydanticOutputParser
@@ -40,7 +40,7 @@ def as_wire(given: object, strict: object = None) -> object:
     return given
 
 
-def on_the_wire(kwargs: Mapping[str, Any]) -> tuple[type[BaseModel] | None, dict[str, Any]]:
+def on_the_wire(kwargs: Mapping[str, object]) -> tuple[type[BaseModel] | None, dict[str, object]]:
     """The Pydantic class that a call's `response_format` is, if so, and its arguments without it."""
     given = kwargs.get("response_format")
     if not isinstance(given, type):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from langchain_core.documents import Document
 
@@ -25,7 +25,7 @@ class RerankResult(TypedDict):
     """The document, where `return_documents` asked for it."""
 
 
-Rankable = str | Document | Mapping[str, Any]
+Rankable = str | Document | Mapping[str, object]
 """What can be ranked."""
 
 

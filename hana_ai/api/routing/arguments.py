@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hana_ai.api.routing.models import current_settings, model_map, say_once
 
@@ -64,11 +64,11 @@ def asked_model(args: Iterable[object], given: Mapping[str, object]) -> str | No
 def fields_of(
     kind: type[BaseModel],
     where: str,
-    given: Mapping[str, Any],
+    given: Mapping[str, object],
     *,
     renamed: Mapping[str, str] | None = None,
     without_meaning: frozenset[str] = WITHOUT_MEANING,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Turn arguments into fields of a class.
 
     Parameters

@@ -25,7 +25,7 @@ _INIT_MODEL = ["proxy_client", "model_type", "args", "kwargs", "init_func", "mod
 
 
 def init_llm(
-    *args: Any,
+    *args: object,
     proxy_client: Any = None,
     temperature: float = 0.0,
     max_tokens: int = 256,
@@ -33,7 +33,7 @@ def init_llm(
     top_p: float = 1.0,
     init_func: Callable[..., Any] | None = None,
     model_id: str | None = "",
-    **kwargs: Any,
+    **kwargs: object,
 ) -> BaseLanguageModel[Any]:
     """Make a chat model, like SAP's ``gen_ai_hub.proxy.langchain.init_llm`` but without SAP's SDK.
 
@@ -78,11 +78,11 @@ def init_llm(
 
 
 def init_embedding_model(
-    *args: Any,
+    *args: object,
     proxy_client: Any = None,
     init_func: Callable[..., Any] | None = None,
     model_id: str | None = "",
-    **kwargs: Any,
+    **kwargs: object,
 ) -> Embeddings:
     """Make embeddings, like SAP's ``init_embedding_model`` but without SAP's SDK; see `init_llm`.
 
@@ -109,20 +109,20 @@ def init_embedding_model(
     return found
 
 
-def _hide_the_key(given: dict[str, Any]) -> None:
+def _hide_the_key(given: dict[str, object]) -> None:
     from hana_ai.api.addresses.checks import hide
 
     hide(given, "api_key", "together_api_key")
 
 
-def _llm(args: Sequence[object], given: Mapping[str, Any]) -> BaseLanguageModel[Any]:
+def _llm(args: Sequence[object], given: Mapping[str, object]) -> BaseLanguageModel[Any]:
     from hana_ai.api.chat_models import ChatTogetherAI
 
     _check_one(args, "init_llm")
     return models.chat_model(asked_model(args, given), fields_of(ChatTogetherAI, "init_llm", given))
 
 
-def _embedding_fields(args: Sequence[object], given: Mapping[str, Any]) -> dict[str, Any]:
+def _embedding_fields(args: Sequence[object], given: Mapping[str, object]) -> dict[str, object]:
     from hana_ai.api.embeddings import TogetherAIEmbeddings
 
     _check_one(args, "init_embedding_model")
@@ -148,7 +148,7 @@ def _route(  # noqa: PLR0917 - the parameters of _init_model, in its order
     model_kwargs: Mapping[str, object] | None = None,
     **more: object,
 ) -> object:
-    given: dict[str, Any] = {**(model_kwargs or {}), **kwargs}
+    given: dict[str, object] = {**(model_kwargs or {}), **kwargs}
     own = names_a_deployment({**given, "proxy_client": proxy_client, "init_func": init_func})
     is_named = bool(args) or "model_name" in kwargs or mapped_deployment(given) is not None
     if is_named and not own and not scopes.is_staying():

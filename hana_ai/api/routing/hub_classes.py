@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from hana_ai.api.routing import models, scopes
 from hana_ai.api.routing.arguments import (
@@ -23,6 +23,7 @@ from hana_ai.api.routing.arguments import (
     names_a_deployment,
 )
 from hana_ai.api.routing.seams import Patcher, Seam, class_in
+from hana_ai.api.wire.schemas import JSONObject
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -80,7 +81,7 @@ _CLASSES: dict[str, tuple[_HubClass, ...]] = {
 }
 
 
-def _make(hub_class: _HubClass, *args: object, **given: Any) -> object | None:
+def _make(hub_class: _HubClass, *args: object, **given: object) -> object | None:
     """Together's object for a call of one of SAP's classes; None where SAP's own is to be made."""
     asked = asked_model(args, given)
     own = names_a_deployment(given) or any(is_given(given.get(name)) for name in _OF_ITS_OWN)
@@ -94,7 +95,7 @@ def _make(hub_class: _HubClass, *args: object, **given: Any) -> object | None:
     return make(asked, _fields(hub_class, given))
 
 
-def _fields(hub_class: _HubClass, given: Mapping[str, Any]) -> dict[str, Any]:
+def _fields(hub_class: _HubClass, asked: Mapping[str, object]) -> dict[str, object]:
     from hana_ai.api.chat_models import ChatTogetherAI
     from hana_ai.api.embeddings import TogetherAIEmbeddings
     from hana_ai.api.llms import TogetherAI
@@ -104,7 +105,7 @@ def _fields(hub_class: _HubClass, given: Mapping[str, Any]) -> dict[str, Any]:
         "text": TogetherAI,
         "embedding": TogetherAIEmbeddings,
     }
-    given = dict(given)
+    given: JSONObject = dict(asked)
     if hub_class.without_meaning is _AMAZON:
         # Where the legacy API of Bedrock has the parameters of a request.
         given = {**(given.pop("model_kwargs", None) or {}), **given}

@@ -28,7 +28,9 @@ def _names() -> set[str]:
 
 
 def _ours(model: str, provider: str | None) -> str | None:
-    """The model's name, if the provider is this package; None if it is another one."""
+    """The model's name, if the provider is this package and its model is to be made; else None."""
+    if scopes.is_staying():
+        return None
     if provider is None:
         provider, colon, model = (model or "").partition(":")
         if not colon:
@@ -39,19 +41,15 @@ def _ours(model: str, provider: str | None) -> str | None:
 def _init_chat_model(
     original: Callable[..., object], model: str, *, model_provider: str | None = None, **fields: object
 ) -> object:
-    name = None if scopes.is_staying() else _ours(model, model_provider)
-    if name is None:
-        return original(model, model_provider=model_provider, **fields)
-    return _chat(name, **fields)
+    name = _ours(model, model_provider)
+    return original(model, model_provider=model_provider, **fields) if name is None else _chat(name, **fields)
 
 
 def _init_embeddings(
     original: Callable[..., object], model: str, *, provider: str | None = None, **fields: object
 ) -> object:
-    name = None if scopes.is_staying() else _ours(model, provider)
-    if name is None:
-        return original(model, provider=provider, **fields)
-    return _embeddings(name, **fields)
+    name = _ours(model, provider)
+    return original(model, provider=provider, **fields) if name is None else _embeddings(name, **fields)
 
 
 def _chat(model: str, **fields: object) -> BaseChatModel:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from hana_ai.api.process import RenewableLock
 from hana_ai.api.routing import scopes
@@ -43,7 +43,7 @@ _said: set[str] = set()
 _embeddings: dict[tuple[TogetherAISettings, str], TogetherAIEmbeddings] = {}
 _rerankers: dict[TogetherAISettings, TogetherAIRerank] = {}
 _named: dict[tuple[TogetherAISettings, str], TogetherAIEmbeddings] = {}
-_FOR_THE_DATABASE: dict[str, Any] = {"on_empty": "blank", "on_too_long": "truncate"}
+_FOR_THE_DATABASE: dict[str, object] = {"on_empty": "blank", "on_too_long": "truncate"}
 """What the toolkit embeds in the database may be empty or long: SAP's functions take it."""
 _recommended: dict[str, str] = {}
 """The embedding model that the catalogue of an address recommended first."""
@@ -74,7 +74,7 @@ def current_settings(api_key: object = None, base_url: object = None) -> Togethe
     from hana_ai.api.settings import TogetherAISettings
 
     tenant = scopes.current().tenant
-    given: dict[str, Any] = {}
+    given: dict[str, object] = {}
     if api_key := api_key or (tenant and tenant.api_key):
         given["together_api_key"] = api_key if isinstance(api_key, SecretStr) else SecretStr(str(api_key))
     del api_key  # some tools print a traceback with its variables
@@ -137,21 +137,21 @@ def say_what_answers(asked: str, level: int, model: str) -> None:
     )
 
 
-def chat_model(asked: str | None, fields: Mapping[str, Any]) -> ChatTogetherAI:
+def chat_model(asked: str | None, fields: Mapping[str, object]) -> ChatTogetherAI:
     """The chat model that answers for a requested name."""
     from hana_ai.api.chat_models import ChatTogetherAI
 
     return _language_model(ChatTogetherAI, asked, fields)
 
 
-def text_model(asked: str | None, fields: Mapping[str, Any]) -> TogetherAI:
+def text_model(asked: str | None, fields: Mapping[str, object]) -> TogetherAI:
     """The model that answers for a requested one that continues a text."""
     from hana_ai.api.llms import TogetherAI
 
     return _language_model(TogetherAI, asked, fields)
 
 
-def _language_model(kind: type[_Model], asked: str | None, fields: Mapping[str, Any]) -> _Model:
+def _language_model(kind: type[_Model], asked: str | None, fields: Mapping[str, object]) -> _Model:
     settings = current_settings(fields.get("api_key"), fields.get("base_url"))
     # Whoever names a model should see that another one answers, unless the map says so on purpose.
     model = mapped(asked, settings, settings.together_default_model, logging.WARNING)
@@ -168,7 +168,7 @@ def _place(settings: TogetherAISettings) -> dict[str, object]:
 
 
 def embeddings(
-    asked: str | None, *, required: bool = False, fields: Mapping[str, Any] | None = None
+    asked: str | None, *, required: bool = False, fields: Mapping[str, object] | None = None
 ) -> TogetherAIEmbeddings | None:
     """The embeddings that answer for a requested name; None when Together offers none.
 
@@ -204,7 +204,7 @@ def embeddings(
 
 
 def _make_embeddings(
-    asked: str | None, settings: TogetherAISettings, fields: Mapping[str, Any], required: bool
+    asked: str | None, settings: TogetherAISettings, fields: Mapping[str, object], required: bool
 ) -> TogetherAIEmbeddings | None:
     from hana_ai.api.embeddings import TogetherAIEmbeddings
     from hana_ai.api.errors import TogetherAISettingsError

@@ -80,9 +80,9 @@ def _schema_of(store: _Store) -> str | None:
     """The schema of a store's table, as far as a pattern of TOGETHER_ROUTE_TABLES asks for one."""
     if store.schema_name or "." not in models.current_settings().together_route_tables:
         return store.schema_name or None
-    with store.connection.cursor() as cursor:
-        cursor.execute("SELECT CURRENT_SCHEMA FROM DUMMY")
-        return str(cursor.fetchone()[0])
+    from hana_ai.api.hana.tables import current_schema
+
+    return current_schema(store.connection)
 
 
 class _Guard:
@@ -248,7 +248,7 @@ def _guard_of(store: Any) -> _Guard | None:
     return guard
 
 
-def _make_store(original: Callable[..., None], self: Any, *args: Any, **kwargs: Any) -> None:
+def _make_store(original: Callable[..., None], self: Any, *args: object, **kwargs: object) -> None:
     original(self, *args, **kwargs)
     guard = _guard_of(self)
     if guard is not None:
@@ -277,7 +277,7 @@ def _add_texts(
     texts: Iterable[str],
     metadatas: Any = None,
     embeddings: Any = None,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> list[str]:
     texts = list(texts)
     guard = _guard_of(self)
@@ -288,7 +288,7 @@ def _add_texts(
     return insert(embeddings) if guard is None else guard.write(self, texts, embeddings, insert)
 
 
-def _search(original: Callable[..., object], self: Any, query: str, *args: Any, **kwargs: Any) -> object:
+def _search(original: Callable[..., object], self: Any, query: str, *args: object, **kwargs: object) -> object:
     guard = _guard_of(self)
     if guard is not None:
         guard.ready(self)

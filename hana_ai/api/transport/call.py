@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from hana_ai.api.wire.encoding import encode
+from hana_ai.api.wire.schemas import JSONObject
 
 if TYPE_CHECKING:
     from hana_ai.api.addresses.targets import FallbackTarget
@@ -42,9 +43,9 @@ class Call:
 
     path: str
     # No repr: prompts are not for logs.
-    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    body: Mapping[str, object] | None = field(default=None, repr=False)
     method: Literal["GET", "POST"] = "POST"
-    params: Mapping[str, Any] | None = None
+    params: Mapping[str, str | int] | None = None
     model: str | None = None
     """The model that is asked; with a fallback, the one that was asked last."""
     timeout: float = 60.0
@@ -72,7 +73,7 @@ class Call:
     """Whether the server that refused this call has answered another one since this one began."""
     request_id: str | None = field(init=False, default=None)
     """Of the stream that was opened."""
-    used: dict[str, Any] | None = field(init=False, default=None)
+    used: JSONObject | None = field(init=False, default=None)
     """The fallback that answered, for `response_metadata`; None when the first target did."""
 
     def begin(self) -> None:
@@ -98,5 +99,5 @@ class Reply:
     latency: float
     """Seconds from the first try to the last byte."""
     retries: int
-    fallback: dict[str, Any] | None = None
+    fallback: JSONObject | None = None
     """The target that answered in the first one's place, with `model`, `base_url` and `instead_of`."""

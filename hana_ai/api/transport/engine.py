@@ -24,11 +24,12 @@ from hana_ai.api.process import Stage, on_exit, on_fork
 from hana_ai.api.transport.native_threads import GreenletWaiter, allocate_lock, new_event_loop, start_thread
 from hana_ai.api.transport.waiters import Letterbox, LoopWaiter, ThreadWaiter, Waiter, blocking_waiter
 from hana_ai.api.wire.failures import forget_frames
+from hana_ai.api.wire.schemas import JSONObject
 
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_Chunk = dict[str, Any]
+_Chunk = JSONObject
 
 MOST_WAITING = 64
 """Batches of a stream that wait for its caller before no more is read from the network."""

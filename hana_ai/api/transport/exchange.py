@@ -26,6 +26,7 @@ from hana_ai.api.wire.encoding import decode
 from hana_ai.api.wire.events import EventReader
 from hana_ai.api.wire.failures import forget_frames, status_error, transport_error
 from hana_ai.api.wire.headers import request_id_of
+from hana_ai.api.wire.schemas import JSONObject
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class OpenedStream:
     idle_timeout: float
     """Seconds between two chunks; comments and halves of chunks count as silence."""
     reader: EventReader = field(init=False)
-    chunks: list[dict[str, Any]] = field(init=False, default_factory=list)
+    chunks: list[JSONObject] = field(init=False, default_factory=list)
     """The last that came."""
     _body: Body = field(init=False)
 
@@ -189,7 +190,7 @@ class OpenedStream:
         self.chunks = self.reader.feed(data)
         return True
 
-    async def batches(self) -> AsyncGenerator[list[dict[str, Any]], None]:
+    async def batches(self) -> AsyncGenerator[list[JSONObject], None]:
         """Yield the chunks of the stream, as many at a time as the network brings.
 
         The time between two chunks is bounded by the idle timeout; the time that the caller takes is not.

@@ -31,6 +31,7 @@ from hana_ai.api.transport.gathering import Gathering, Member, Recover
 from hana_ai.api.transport.waiters import LoopWaiter, Waiter, blocking_waiter
 from hana_ai.api.transport.watching import Adviser, Observers, Watched, Watcher
 from hana_ai.api.wire.headers import request_id_of
+from hana_ai.api.wire.schemas import JSONObject
 
 if TYPE_CHECKING:
     from weakref import ref
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from hana_ai.api.transport.limiter import Limiter
 
 _T = TypeVar("_T")
-_Chunk = dict[str, Any]
+_Chunk = JSONObject
 
 
 class _Answer(NamedTuple):

@@ -10,6 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from pydantic import SecretStr
 
@@ -29,53 +30,37 @@ _LEAST_SHARE = 0.1
 """Of the time to wait: what is left for the database where prices took it all."""
 
 
+@dataclass
 class Admission:
-    """Admits calls. Thread-safe.
+    """Admits calls. Thread-safe."""
 
-    Parameters
-    ----------
-    store : Store
-    book : Book
-    prices : Prices
-    budget : Budget, optional
-    outage : Outage
-        Of the store's database.
-    flush : callable
-        Writes what is pending within so many seconds.
-    strict : bool
-        Whether no call goes while the database can't be used.
-    limits : Limits
-    """
+    store: Store
+    book: Book
+    prices: Prices
+    budget: Budget | None
+    outage: Outage
+    """Of the store's database."""
+    flush: Callable[[float], None]
+    """Writes what is pending within so many seconds."""
+    strict: bool
+    """Whether no call goes while the database can't be used; one in memory always can be."""
+    limits: Limits
 
-    def __init__(
-        self,
-        store: Store,
-        book: Book,
-        prices: Prices,
-        budget: Budget | None,
-        *,
-        outage: Outage,
-        flush: Callable[[float], None],
-        strict: bool,
-        limits: Limits,
-    ) -> None:
-        self._store = store
-        self._book = book
-        self._prices = prices
-        self._budget = budget
-        self._outage = outage
-        self._flush = flush
-        self._strict = strict and store.shared
+    def __post_init__(self) -> None:
+        self.strict = self.strict and self.store.shared
         self._catalogs: deque[PriceList] = deque()
         self._readings = Turns(self._read_prices, "together-ai-prices", seconds=math.inf, punctual=False)
         self._exchanges = Turns(
-            self._exchange, "together-ai-budget", seconds=limits.exchange_seconds, punctual=store.punctual
+            self._exchange,
+            "together-ai-budget",
+            seconds=self.limits.exchange_seconds,
+            punctual=self.store.punctual,
         )
 
     @property
     def needed(self) -> bool:
         """Whether calls are to be admitted: there is a budget, or none goes without the database."""
-        return self._budget is not None or self._strict
+        return self.budget is not None or self.strict
 
     def admit(self, base_url: str, api_key: SecretStr, seconds: float = 30.0) -> None:
         """Refuse the next call to an address, if the budget is spent.
@@ -113,59 +98,59 @@ class Admission:
             self._exchanged(await self._exchanges.await_(left))
 
     def _check(self) -> None:
-        if self._budget is not None:
-            self._budget.check()
+        if self.budget is not None:
+            self.budget.check()
 
     def _needs_prices(self, base_url: str, api_key: SecretStr) -> bool:
         """Whether prices are to be read first, without which nothing could be counted."""
-        catalog = self._prices.catalog_at(base_url, api_key)
-        if self._budget is None or catalog is None or catalog.fresh:
+        catalog = self.prices.catalog_at(base_url, api_key)
+        if self.budget is None or catalog is None or catalog.fresh:
             return False
         self._catalogs.append(catalog)
         return True
 
     def _read_prices(self, seconds: float) -> None:
         while self._catalogs:
-            self._prices.read(self._catalogs.popleft())
+            self.prices.read(self._catalogs.popleft())
 
     def _needs_exchange(self) -> bool:
         """Whether the database is to be asked; not while it is away.
 
         Until it is back, this process goes by what it knows, or refuses.
         """
-        if self._outage.lasts:
+        if self.outage.lasts:
             self._go_on_without()
-        return self._store.shared and not self._outage.lasts
+        return self.store.shared and not self.outage.lasts
 
     def _exchange(self, seconds: float) -> None:
         """Tell the other processes what this one spent, and ask what they did, within some seconds."""
         deadline = time.monotonic() + seconds
-        self._flush(seconds)
-        if self._outage.lasts:
+        self.flush(seconds)
+        if self.outage.lasts:
             return
-        first_day = utc_day(now()) if self._budget is None else self._budget.first_day
+        first_day = utc_day(now()) if self.budget is None else self.budget.first_day
         try:
-            others, own = self._book.spent(first_day, seconds=max(0.0, deadline - time.monotonic()))
+            others, own = self.book.spent(first_day, seconds=max(0.0, deadline - time.monotonic()))
         except StoreError as exc:
-            self._outage.begin(exc, logger)
+            self.outage.begin(exc, logger)
             return
-        self._outage.end()
-        if self._budget is not None:
-            self._budget.set_others(others, first_day, own)
+        self.outage.end()
+        if self.budget is not None:
+            self.budget.set_others(others, first_day, own)
 
     def _exchanged(self, in_time: bool) -> None:
         """Go on after the database was asked."""
         if not in_time:
-            self._outage.begin(StoreError(f"The ledger {self._store.name} did not answer in time"), logger)
-        if self._outage.lasts:
+            self.outage.begin(StoreError(f"The ledger {self.store.name} did not answer in time"), logger)
+        if self.outage.lasts:
             self._go_on_without()
-        if self._budget is not None:
-            self._budget.warn()
+        if self.budget is not None:
+            self.budget.warn()
         self._check()
 
     def _go_on_without(self) -> None:
-        if self._strict:
+        if self.strict:
             raise StoreError(
-                f"{self._outage.error or 'The ledger is away.'} TOGETHER_USAGE_UNAVAILABLE=refuse, so the request "
+                f"{self.outage.error or 'The ledger is away.'} TOGETHER_USAGE_UNAVAILABLE=refuse, so the request "
                 "was not sent."
             )

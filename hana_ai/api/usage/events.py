@@ -48,8 +48,9 @@ class UsageBy(dict[str, UsageTotals]):
         return table(headings, [(name or "-", *_cells(sums)) for name, sums in self.items()])
 
 
-def _cells(sums: UsageTotals) -> list[str]:
-    counts = (
+def shown_counts(sums: UsageTotals) -> tuple[int, ...]:
+    """The counts that tables show, from all calls to completion tokens."""
+    return (
         sums["total_requests"],
         sums["failed_requests"],
         sums["cached_requests"],
@@ -57,8 +58,11 @@ def _cells(sums: UsageTotals) -> list[str]:
         sums["cached_tokens"],
         sums["completion_tokens"],
     )
+
+
+def _cells(sums: UsageTotals) -> list[str]:
     cost = sums["total_cost_usd"]
-    return [*(f"{count:,}" for count in counts), "unknown" if cost is None else f"${plain(cost)}"]
+    return [*(f"{count:,}" for count in shown_counts(sums)), "unknown" if cost is None else f"${plain(cost)}"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from hana_ai.api.catalog.money import EXACT, plain
 from hana_ai.api.storage.database import Database
@@ -259,7 +259,7 @@ class Store:
             f'SELECT {keys}, {_COUNTS} FROM {self._table} WHERE "SEQUENCE" <= ? GROUP BY {keys}', (sequence,)
         )
 
-    def rows(self, start: str, end: str) -> Iterator[Mapping[str, Any]]:
+    def rows(self, start: str, end: str) -> Iterator[Mapping[str, object]]:
         """The calls from `start` until before `end`, the oldest first."""
         columns = ", ".join(f'"{name}"' for name in COLUMNS)
         for row in self._database.read(

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
+from hana_ai.api.wire.schemas import JSONObject
 
 MAX_DEPTH = 200
 """Lists and objects in each other; a reply with more is refused."""
@@ -17,7 +18,7 @@ _MANY_BYTES = 64 * 1024
 _MANY_NUMBERS = 64
 
 
-def encode(body: Mapping[str, Any]) -> bytes:
+def encode(body: Mapping[str, object]) -> bytes:
     """Encode a request body.
 
     Raises
@@ -86,7 +87,7 @@ def _is_deep(value: Any) -> bool:
     return True
 
 
-def _children(item: dict[str, Any] | list[Any]) -> Iterable[Any]:
+def _children(item: JSONObject | list[Any]) -> Iterable[Any]:
     if isinstance(item, dict):
         return item.values()
     if len(item) > _MANY_NUMBERS:

@@ -14,6 +14,7 @@ from hana_ai.api.errors import (
 )
 from hana_ai.api.wire.encoding import loads
 from hana_ai.api.wire.error_bodies import error_from_body
+from hana_ai.api.wire.schemas import JSONObject
 from hana_ai.api.wire.sse import MAX_EVENT_BYTES, SSEDecoder
 
 
@@ -35,7 +36,7 @@ class EventReader:
     ) -> None:
         self._decoder = SSEDecoder(max_event_bytes)
         self._failure: TogetherAIRequestError | None = None
-        self._last: dict[str, Any] = {}
+        self._last: JSONObject = {}
         self.done = False
         self.model = model
         self.request_id = request_id
@@ -48,11 +49,11 @@ class EventReader:
         return self._last.get("model")
 
     @property
-    def last(self) -> Mapping[str, Any]:
+    def last(self) -> Mapping[str, object]:
         """The chunk that came last; empty before the first one."""
         return self._last
 
-    def feed(self, chunk: bytes) -> list[dict[str, Any]]:
+    def feed(self, chunk: bytes) -> list[JSONObject]:
         """Take bytes and return the decoded chunks that they complete.
 
         Raises
@@ -64,7 +65,7 @@ class EventReader:
         """
         if self._failure is not None:
             raise self._failure
-        out: list[dict[str, Any]] = []
+        out: list[JSONObject] = []
         try:
             events = self._decoder.feed(chunk)
         except ValueError as exc:
@@ -117,7 +118,7 @@ class EventReader:
             "the stream ended before the answer was complete", model=self.model, request_id=self.request_id
         )
 
-    def _error_event(self, decoded: dict[str, Any]) -> TogetherAIStatusError:
+    def _error_event(self, decoded: JSONObject) -> TogetherAIStatusError:
         inner = decoded["error"]
         code = str(inner.get("code")) if isinstance(inner, Mapping) else ""
         status = int(code) if code.isdigit() and 400 <= int(code) < 600 else 500

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import html
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, TypeVar
+
+_T = TypeVar("_T")
 
 _CONTROLS = {
     code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
@@ -27,6 +31,20 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
         for row in rows
     )
     return f'<div style="overflow-x:auto"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+class Listing(list[_T]):
+    """A list that notebooks show as a table."""
+
+    headings: ClassVar[tuple[str, ...]]
+
+    @staticmethod
+    @abstractmethod
+    def cells(item: _T) -> Sequence[object]:
+        """An entry's row."""
+
+    def _repr_html_(self) -> str:
+        return table(self.headings, map(self.cells, self))
 
 
 def answer(text: str, facts: Mapping[str, object]) -> str:

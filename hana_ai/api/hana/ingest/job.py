@@ -13,7 +13,7 @@ from langchain_core.embeddings import Embeddings
 
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import TogetherAIInputError
-from hana_ai.api.hana.connections import Connections, LeasingConnection
+from hana_ai.api.hana.connections import Connection, Connections, Context, LeasingConnection
 from hana_ai.api.hana.costs import context_length_of, cost_of, estimated_tokens
 from hana_ai.api.hana.embedding import embedding_from, model_name
 from hana_ai.api.hana.filling import is_internal
@@ -23,17 +23,17 @@ from hana_ai.api.hana.ingest.pipeline import Pipeline, Sizes
 from hana_ai.api.hana.ingest.progress import Counter, IngestProgress
 from hana_ai.api.hana.ingest.reading import Reader
 from hana_ai.api.hana.ingest.record_manager import TABLE as RECORDS
-from hana_ai.api.hana.ingest.record_manager import HanaRecordManager, has_table
+from hana_ai.api.hana.ingest.record_manager import HanaRecordManager
 from hana_ai.api.hana.ingest.sources import Asked, Source, source_from
 from hana_ai.api.hana.ingest.splitting import Splitter, splitter_for
 from hana_ai.api.hana.ingest.target import Target, namespace_of
 from hana_ai.api.hana.ingest.work import Batcher
 from hana_ai.api.hana.ingest.writing import Writer
 from hana_ai.api.hana.tables import current_schema, find_table
+from hana_ai.api.hana.vector_column import has_table
 from hana_ai.api.hana.vector_store import TogetherHanaDB
 
 if TYPE_CHECKING:
-    from hdbcli.dbapi import Connection  # type: ignore[import-untyped]
     from langchain_text_splitters import TextSplitter
 
 WINDOW = 2048
@@ -131,7 +131,7 @@ class IngestOptions:
 def ingest_documents(
     source: object,
     table: str,
-    connection: Connection | None = None,
+    connection: Connection | Context | None = None,
     *,
     embedding: Embeddings | None = None,
     connect: Callable[[], Connection] | None = None,
@@ -207,7 +207,7 @@ def ingest_documents(
     >>> done = ingest_documents("manuals/", "MANUALS", sync=True)
     >>> print(done.progress.rows, done.progress.cost_usd, done.problems)
     """
-    connections = Connections.of(getattr(connection, "connection", connection), connect)
+    connections = Connections.of(connection, connect)
     with closing(connections):
         job = _Job.of(source, table, connections, embedding, IngestOptions(**options))
         return job.run(sync=sync, hnsw=hnsw, on_progress=on_progress)
@@ -216,7 +216,7 @@ def ingest_documents(
 def estimate_ingest(
     source: object,
     table: str,
-    connection: Connection | None = None,
+    connection: Connection | Context | None = None,
     *,
     embedding: Embeddings | None = None,
     connect: Callable[[], Connection] | None = None,
@@ -232,7 +232,7 @@ def estimate_ingest(
     TogetherAIInputError
         As for `ingest_documents`.
     """
-    connections = Connections.of(getattr(connection, "connection", connection), connect)
+    connections = Connections.of(connection, connect)
     with closing(connections):
         return _Job.of(source, table, connections, embedding, IngestOptions(**options)).estimate()
 

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hana_ai.api.errors import TogetherAIInputError
-from hana_ai.api.hana.connections import Connections
+from hana_ai.api.hana.connections import Connections, all_rows, only_row
 from hana_ai.api.hana.keys import beyond
 from hana_ai.api.storage.quoting import quoted
 
 PAGE = 1000
 """Rows that are fetched together."""
 
-Row = dict[str, Any]
+Row = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class KeyedRows:
         hdbcli.dbapi.Error
             The database refuses.
         """
-        last: tuple[Any, ...] | None = None
+        last: tuple[object, ...] | None = None
         while rows := self._fetch(last):
             for row in rows:
                 key = tuple(row[name] for name in self.key)
@@ -66,11 +65,10 @@ class KeyedRows:
         return " AND ".join(f"{quoted(name)} IS NOT NULL" for name in self.key)
 
     def _count(self, condition: str) -> int:
-        with self.connections.lease() as connection, connection.cursor() as cursor:
-            cursor.execute(f"SELECT COUNT(*) FROM ({self.query}) AS Q WHERE {condition}")
-            return int(cursor.fetchone()[0])
+        with self.connections.lease() as connection:
+            return int(only_row(connection, f"SELECT COUNT(*) FROM ({self.query}) AS Q WHERE {condition}")[0])
 
-    def _fetch(self, last: tuple[Any, ...] | None) -> list[Row]:
+    def _fetch(self, last: tuple[object, ...] | None) -> list[Row]:
         key = [quoted(name) for name in self.key]
         condition = self._not_null
         parameters: list[object] = []
@@ -79,13 +77,14 @@ class KeyedRows:
             after, parameters = beyond(key, last, ">=")
             condition += f" AND {after}"
         names = ", ".join(quoted(name) for name in self.columns)
-        with self.connections.lease() as connection, connection.cursor() as cursor:
-            cursor.execute(
+        with self.connections.lease() as connection:
+            found = all_rows(
+                connection,
                 f"SELECT TOP {self.page + 1} {names} FROM ({self.query}) AS Q WHERE {condition} "
                 f"ORDER BY {', '.join(key)}",
-                tuple(parameters) or None,
+                parameters or None,
             )
-            rows = [dict(zip(self.columns, row, strict=True)) for row in cursor.fetchall()]
+            rows = [dict(zip(self.columns, row, strict=True)) for row in found]
         if last is not None and rows and tuple(rows[0][name] for name in self.key) == last:
             rows = rows[1:]
         return rows

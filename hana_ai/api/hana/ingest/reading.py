@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import PurePath
 from typing import Protocol
@@ -52,38 +54,22 @@ class Known(Protocol):
         """Place, source and reason of what cannot be read."""
 
 
+@dataclass(frozen=True)
 class Reader:
-    """Finds the documents of a source that are new or changed.
+    """Finds the documents of a source that are new or changed."""
 
-    Parameters
-    ----------
-    corpus : str
-        What tells the rows of several sources in a table apart.
-    model : str
-    splitter : Splitter
-    known : Known
-    counter : Counter
-    retry_failed : bool
-        Whether to try those again that could not be embedded.
-    """
+    corpus: str
+    """What tells the rows of several sources in a table apart."""
+    model: str
+    splitter: Splitter
+    known: Known
+    counter: Counter
+    retry_failed: bool = False
+    """Whether to try those again that could not be embedded."""
 
-    def __init__(
-        self,
-        corpus: str,
-        model: str,
-        splitter: Splitter,
-        known: Known,
-        counter: Counter,
-        *,
-        retry_failed: bool = False,
-    ) -> None:
-        self._corpus = corpus
-        self._model = model
-        self._splitter = splitter
-        self._known = known
-        self._counter = counter
-        self._retry_failed = retry_failed
-        self._recipe = f"{model} {splitter.recipe}"
+    @cached_property
+    def _recipe(self) -> str:
+        return f"{self.model} {self.splitter.recipe}"
 
     def documents(
         self, source: Iterable[SourceDocument | Unreadable], under_way: Callable[[str], bool] = lambda _: False
@@ -92,22 +78,22 @@ class Reader:
         given = iter(source)
         while group := list(islice(given, AT_ONCE)):
             found, unreadable = self._recognized(group, under_way)
-            states = self._known.states([*found, *(failure[0] for failure in unreadable)])
+            states = self.known.states([*found, *(failure[0] for failure in unreadable)])
             same, failed, new = [], [], []
             for key, (_, fingerprint, document) in found.items():
                 state, met = states.get(key, ("", 0.0))
-                if met >= self._known.started:
-                    self._counter.add(duplicates=1, documents=1)
+                if met >= self.known.started:
+                    self.counter.add(duplicates=1, documents=1)
                 elif state == fingerprint:
                     same.append(key)
-                elif state == f"!{fingerprint}" and not self._retry_failed:
+                elif state == f"!{fingerprint}" and not self.retry_failed:
                     failed.append(key)
-                    self._counter.problem(document.source, "could not be embedded in an earlier run")
+                    self.counter.problem(document.source, "could not be embedded in an earlier run")
                 else:
                     new.append((key, fingerprint, document))
             self._tell(same, failed, unreadable, states)
             for key, fingerprint, document in new:
-                old = self._known.ids_at(key) if key in states else set()
+                old = self.known.ids_at(key) if key in states else set()
                 yield OpenDocument(key, document.source, fingerprint, key in states, old), document
 
     def _recognized(
@@ -117,11 +103,11 @@ class Reader:
         unreadable: list[tuple[str, str, str]] = []
         for item in group:
             if isinstance(item, Unreadable):
-                unreadable.append((place(self._corpus, item.source), item.source, item.reason))
+                unreadable.append((place(self.corpus, item.source), item.source, item.reason))
                 continue
-            key = place_of(self._corpus, item)
+            key = place_of(self.corpus, item)
             if key in found or under_way(key):
-                self._counter.add(duplicates=1, documents=1)
+                self.counter.add(duplicates=1, documents=1)
                 continue
             try:
                 found[key] = (key, fingerprint_of(item, self._recipe), item)
@@ -136,9 +122,9 @@ class Reader:
         unreadable: list[tuple[str, str, str]],
         states: Mapping[str, object],
     ) -> None:
-        self._known.touch([*same, *failed])
-        self._known.touch_failed(failed)
-        self._counter.add(unchanged=len(same), failed=len(failed), documents=len(same) + len(failed))
+        self.known.touch([*same, *failed])
+        self.known.touch_failed(failed)
+        self.counter.add(unchanged=len(same), failed=len(failed), documents=len(same) + len(failed))
         for recorded in (True, False):
             part = [failure for failure in unreadable if (failure[0] in states) is recorded]
             self.unreadable(part, recorded=recorded)
@@ -147,11 +133,11 @@ class Reader:
         """Name and count what cannot be read: place, source and reason."""
         if recorded:
             # What cannot be read now is no reason to remove what was read before.
-            self._known.touch([failure[0] for failure in failures])
+            self.known.touch([failure[0] for failure in failures])
         for _, source, reason in failures:
-            self._counter.problem(source, reason)
-        self._counter.add(unreadable=len(failures), documents=len(failures))
-        self._known.unreadable(failures)
+            self.counter.problem(source, reason)
+        self.counter.add(unreadable=len(failures), documents=len(failures))
+        self.known.unreadable(failures)
 
     def chunks(self, document: OpenDocument, content: SourceDocument) -> Iterator[Chunk]:
         """Yield the chunks of a document that have no row yet; the others are remembered.
@@ -164,7 +150,7 @@ class Reader:
         markdown = PurePath(content.source).suffix.lower() in MARKDOWN
         metadata = dict(content.metadata)
         for text in content.texts():
-            for part in self._splitter.split(text, markdown=markdown):
+            for part in self.splitter.split(text, markdown=markdown):
                 chunk = self._chunk(document, part, metadata)
                 document.chunks += 1
                 if chunk.id in document.old:
@@ -176,4 +162,4 @@ class Reader:
     def _chunk(self, document: OpenDocument, text: str, metadata: dict[str, object]) -> Chunk:
         position = document.chunks
         own = json.dumps({**metadata, "chunk": position}, default=str)
-        return Chunk(document, chunk_id(document.place, position, text, self._model), text, own)
+        return Chunk(document, chunk_id(document.place, position, text, self.model), text, own)

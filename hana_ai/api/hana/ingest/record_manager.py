@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 from langchain_core.indexing import RecordManager
 
 from hana_ai.api.errors import TogetherAIInputError
-from hana_ai.api.hana.connections import Connections, transaction
-from hana_ai.api.hana.vector_column import in_schema
+from hana_ai.api.hana.connections import Connection, Connections, Context, Cursor, execute, only_row, transaction
+from hana_ai.api.hana.vector_column import has_table
 from hana_ai.api.storage.quoting import quoted
-
-if TYPE_CHECKING:
-    from hdbcli.dbapi import Connection  # type: ignore[import-untyped]
 
 TABLE = "HANA_AI_TOGETHER_RECORDS"
 LONGEST_KEY = 255
@@ -61,14 +58,14 @@ class HanaRecordManager(RecordManager):
     def __init__(
         self,
         namespace: str,
-        connection: Connection | None = None,
+        connection: Connection | Context | None = None,
         *,
         connect: Callable[[], Connection] | None = None,
         table_name: str = TABLE,
         schema_name: str = "",
     ) -> None:
         super().__init__(_checked(namespace, LONGEST_KEY, "namespace"))
-        self.connections = Connections.of(getattr(connection, "connection", connection), connect)
+        self.connections = Connections.of(connection, connect)
         self._place = (schema_name, table_name)
         self.table = ".".join(quoted(name) for name in self._place if name)
 
@@ -80,9 +77,8 @@ class HanaRecordManager(RecordManager):
 
     def get_time(self) -> float:
         """The database's time, in seconds since 1970."""
-        with self.connections.lease() as connection, connection.cursor() as cursor:
-            cursor.execute(f"SELECT {_NOW} FROM DUMMY")
-            return int(cursor.fetchone()[0]) / 1e7
+        with self.connections.lease() as connection:
+            return int(only_row(connection, f"SELECT {_NOW} FROM DUMMY")[0]) / 1e7
 
     def update(
         self,
@@ -228,7 +224,7 @@ class HanaRecordManager(RecordManager):
                 )
 
     def write(
-        self, cursor: Any, rows: Sequence[tuple[str, str, str]], moment: float, *, replace: bool = True
+        self, cursor: Cursor, rows: Sequence[tuple[str, str, str]], moment: float, *, replace: bool = True
     ) -> None:
         """Write key, group and state of records in somebody's transaction; without `replace` they must be new."""
         verb, end = ("UPSERT", " WITH PRIMARY KEY") if replace else ("INSERT INTO", "")
@@ -248,22 +244,11 @@ def make_table(connections: Connections, schema: str, table: str, columns: str) 
         if has_table(connection, schema, table):
             return
         try:
-            with connection.cursor() as cursor:
-                cursor.execute(f"CREATE COLUMN TABLE {name} ({columns})")
+            execute(connection, f"CREATE COLUMN TABLE {name} ({columns})")
         except dbapi.Error:
             # Somebody else may have been first.
             if not has_table(connection, schema, table):
                 raise
-
-
-def has_table(connection: Any, schema: str, table: str) -> bool:
-    """Whether there is a table of this name."""
-    condition, parameters = in_schema(schema)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT COUNT(*) FROM SYS.TABLES WHERE {condition} AND TABLE_NAME = ?", (*parameters, table)
-        )
-        return bool(cursor.fetchone()[0])
 
 
 def _checked(value: str, longest: int, what: str) -> str:

@@ -37,7 +37,7 @@ class RowSource:
 
     name: str
     columns: Columns
-    rows: Callable[[], Iterable[Mapping[str, Any]]]
+    rows: Callable[[], Iterable[Mapping[str, object]]]
     total: int | None = None
 
     def __iter__(self) -> Iterator[TextDocument]:
@@ -68,7 +68,7 @@ class HanaSource:
         return self.rows.count()
 
 
-def row_document(name: str, columns: Columns, row: Mapping[str, Any]) -> TextDocument:
+def row_document(name: str, columns: Columns, row: Mapping[str, object]) -> TextDocument:
     """A row as a document."""
     values = [(column, row[column]) for column in columns.text]
     if len(values) == 1:
@@ -107,19 +107,19 @@ def _plain(value: object) -> object:
 # --- the libraries ---
 
 
-def pandas_rows(frame: Any, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+def pandas_rows(frame: Any, columns: Sequence[str]) -> Iterator[Mapping[str, object]]:
     """The rows of a DataFrame of pandas."""
     for begin in range(0, len(frame), _ROWS):
         yield from frame[list(columns)].iloc[begin : begin + _ROWS].to_dict("records")
 
 
-def polars_rows(frame: Any, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+def polars_rows(frame: Any, columns: Sequence[str]) -> Iterator[Mapping[str, object]]:
     """The rows of a DataFrame of Polars."""
     for part in frame.select(list(columns)).iter_slices(_ROWS):
         yield from part.to_dicts()
 
 
-def arrow_rows(table: Any, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+def arrow_rows(table: Any, columns: Sequence[str]) -> Iterator[Mapping[str, object]]:
     """The rows of a Table or a RecordBatchReader of pyarrow."""
     batches = table.to_batches(max_chunksize=_ROWS) if hasattr(table, "to_batches") else table
     for batch in batches:
@@ -127,7 +127,7 @@ def arrow_rows(table: Any, columns: Sequence[str]) -> Iterator[Mapping[str, Any]
             yield from batch.select(list(columns)).slice(begin, _ROWS).to_pylist()
 
 
-def parquet_rows(path: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+def parquet_rows(path: str, columns: Sequence[str]) -> Iterator[Mapping[str, object]]:
     """The rows of a Parquet file, of which one group is in memory."""
     from pyarrow import parquet
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any
 
-from hana_ai.api.hana.connections import transaction
+from hana_ai.api.hana.connections import Cursor, all_rows, only_row, transaction
 from hana_ai.api.hana.embedding import model_name
 from hana_ai.api.hana.ingest.documents import rows_of
 from hana_ai.api.hana.ingest.record_manager import (
     LONGEST_GROUP,
     LONGEST_KEY,
     HanaRecordManager,
-    has_table,
     make_table,
 )
-from hana_ai.api.hana.ingest.record_manager import TABLE as RECORDS
 from hana_ai.api.hana.ingest.work import Chunk, OpenDocument
 from hana_ai.api.hana.tables import current_schema
 from hana_ai.api.hana.vector_store import TogetherHanaDB
@@ -77,26 +74,18 @@ class Target:
                     f'DELETE FROM {self.records.table} WHERE "NAMESPACE" = ?', (self.records.namespace,)
                 )
 
-    def is_prepared(self) -> bool:
-        """Whether there are records to be asked."""
-        with self.connections.lease() as connection:
-            return has_table(connection, self._schema, RECORDS)
-
     # --- reading ---
 
     def rows(self) -> int:
         """How many rows the table has."""
-        with self.connections.lease() as connection, connection.cursor() as cursor:
-            cursor.execute(f"SELECT COUNT(*) FROM {self.table}")
-            return int(cursor.fetchone()[0])
+        with self.connections.lease() as connection:
+            return int(only_row(connection, f"SELECT COUNT(*) FROM {self.table}")[0])
 
     def ids_at(self, place: str) -> set[str]:
         """The ids of a document's rows."""
-        with self.connections.lease() as connection, connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT {self._id} FROM {self.table} WHERE {self._id} >= ? AND {self._id} < ?", rows_of(place)
-            )
-            return {row[0] for row in cursor.fetchall()}
+        there = f"SELECT {self._id} FROM {self.table} WHERE {self._id} >= ? AND {self._id} < ?"
+        with self.connections.lease() as connection:
+            return {row[0] for row in all_rows(connection, there, rows_of(place))}
 
     # --- what the reader knows and tells ---
 
@@ -126,7 +115,7 @@ class Target:
 
     # --- in a transaction ---
 
-    def insert(self, cursor: Any, chunks: Sequence[Chunk], *, replace: bool) -> None:
+    def insert(self, cursor: Cursor, chunks: Sequence[Chunk], *, replace: bool) -> None:
         """Write rows; without `replace` they must be new."""
         verb, end = ("UPSERT", " WITH PRIMARY KEY") if replace else ("INSERT INTO", "")
         cursor.executemany(
@@ -134,11 +123,11 @@ class Target:
             [(chunk.id, chunk.text, chunk.metadata, chunk.vector) for chunk in chunks],
         )
 
-    def open(self, cursor: Any, documents: Sequence[OpenDocument], *, replace: bool) -> None:
+    def open(self, cursor: Cursor, documents: Sequence[OpenDocument], *, replace: bool) -> None:
         """Record that rows of these may be there."""
         self._record(cursor, [(document, OPEN) for document in documents], replace=replace)
 
-    def finish(self, cursor: Any, documents: Sequence[OpenDocument], *, replace: bool) -> None:
+    def finish(self, cursor: Cursor, documents: Sequence[OpenDocument], *, replace: bool) -> None:
         """Record that these are complete; rows of earlier versions go."""
         stale = [(id,) for document in documents for id in document.old]
         if stale:
@@ -148,7 +137,7 @@ class Target:
             cursor.executemany(f"UPDATE {self.table} SET {self._metadata} = ? WHERE {self._id} = ?", kept)
         self._record(cursor, [(document, document.fingerprint) for document in documents], replace=replace)
 
-    def _record(self, cursor: Any, states: Sequence[tuple[OpenDocument, str]], *, replace: bool) -> None:
+    def _record(self, cursor: Cursor, states: Sequence[tuple[OpenDocument, str]], *, replace: bool) -> None:
         for recorded in (False, True):
             rows = [
                 (document.place, document.source, state)
@@ -158,7 +147,7 @@ class Target:
             if rows:
                 self.records.write(cursor, rows, self.started, replace=replace or recorded)
 
-    def fail(self, cursor: Any, documents: Sequence[OpenDocument]) -> None:
+    def fail(self, cursor: Cursor, documents: Sequence[OpenDocument]) -> None:
         """Take the rows of these away, and keep why they could not be embedded."""
         if not documents:
             return
@@ -172,7 +161,7 @@ class Target:
         self.records.write(cursor, rows, self.started)
         self.explain(cursor, [(document.place, document.source, document.problem or "") for document in documents])
 
-    def explain(self, cursor: Any, failures: Sequence[tuple[str, str, str]]) -> None:
+    def explain(self, cursor: Cursor, failures: Sequence[tuple[str, str, str]]) -> None:
         """Write place, source and reason into the table of errors."""
         if failures:
             cursor.executemany(
@@ -184,7 +173,7 @@ class Target:
                 ],
             )
 
-    def _delete(self, cursor: Any, place: str) -> None:
+    def _delete(self, cursor: Cursor, place: str) -> None:
         cursor.execute(f"DELETE FROM {self.table} WHERE {self._id} >= ? AND {self._id} < ?", rows_of(place))
 
     # --- at the end ---

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from hana_ai.api.batches.records import Batch
 from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.errors import TogetherAIError, TogetherAIInputError
+from hana_ai.api.hana.connections import connection_of
 from hana_ai.api.hana.costs import estimated_tokens
 from hana_ai.api.hana.mapping.batched import BatchedRun, StoppedError
 from hana_ai.api.hana.mapping.online import OnlineRun
@@ -98,7 +99,7 @@ class MapOptions:
     system: str | None = None
     shape: ShapeLike = None
     key: str | Sequence[str] | None = None
-    connection: Any = None
+    connection: object = None
     schema: str | None = None
     model: str | None = None
     mode: Mode = "online"
@@ -107,10 +108,10 @@ class MapOptions:
     max_cost_usd: Decimal | None = None
     settings: TogetherAISettings | None = None
     on_progress: OnProgress | None = None
-    parameters: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, object] = field(default_factory=dict)
 
 
-def estimate_map(source: object, result: str, **options: Any) -> MapEstimate:
+def estimate_map(source: object, result: str, **options: object) -> MapEstimate:
     """Tell what `map_table` with the same arguments would do; nothing is written, and no row is sent.
 
     Raises
@@ -121,7 +122,7 @@ def estimate_map(source: object, result: str, **options: Any) -> MapEstimate:
     return _Job.of(source, result, _options(options)).estimate()
 
 
-def map_table(source: object, result: str, **options: Any) -> MapResult:
+def map_table(source: object, result: str, **options: object) -> MapResult:
     """Ask a model about every row of a table or query, and write its answers into a result table.
 
     Run it again with the same arguments if it was broken off: rows that are in the result are not asked again.
@@ -191,7 +192,7 @@ def map_table(source: object, result: str, **options: Any) -> MapResult:
     return _Job.of(source, result, _options(options)).run()
 
 
-async def amap_table(source: object, result: str, **options: Any) -> MapResult:
+async def amap_table(source: object, result: str, **options: object) -> MapResult:
     """Map from a coroutine; see `map_table`. The work is done in a thread, as hdbcli blocks.
 
     When it is cancelled, no further row is asked, and what is under way is committed before this returns.
@@ -237,12 +238,12 @@ class _Job:
     @classmethod
     def of(cls, source: object, result: str, options: MapOptions, stop: Event | None = None) -> _Job:
         """Check all that can be checked before anything is done."""
-        connection = options.connection
-        if connection is None:
-            connection = getattr(source, "connection_context", None)
-        if connection is None:
+        given: Any = options.connection
+        if given is None:
+            given = getattr(source, "connection_context", None)
+        if given is None:
             raise TogetherAIInputError("There is no connection: pass connection=..., or a DataFrame of hana-ml.")
-        connection = getattr(connection, "connection", connection)
+        connection = connection_of(given)
         prompt, shape = Prompt(options.prompt, options.system), Shape.of(options.shape)
         columns = prompt.columns()
         rows = Source.of(connection, source, options.key, options.schema)

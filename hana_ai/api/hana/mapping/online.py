@@ -10,12 +10,7 @@ from threading import Event
 
 from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.errors import (
-    TogetherAIAuthenticationError,
-    TogetherAIConnectionError,
-    TogetherAIModelNotFoundError,
-    TogetherAIPaymentRequiredError,
-    TogetherAIPermissionDeniedError,
-    TogetherAIRateLimitError,
+    NOT_OF_ONE_REQUEST,
     TogetherAIRequestError,
     TogetherAIServerError,
     TogetherAITimeoutError,
@@ -24,15 +19,6 @@ from hana_ai.api.hana.mapping.result_table import ResultTable, Spent
 from hana_ai.api.hana.mapping.stages import Answer, Key
 from hana_ai.api.transport.call import Call
 
-_OF_ALL = (
-    TogetherAIAuthenticationError,
-    TogetherAIConnectionError,
-    TogetherAIModelNotFoundError,
-    TogetherAIPaymentRequiredError,
-    TogetherAIPermissionDeniedError,
-    TogetherAIRateLimitError,
-)
-"""What is wrong with every row alike: the run ends."""
 _MAYBE_OF_ALL = (TogetherAIServerError, TogetherAITimeoutError)
 """What is the row's fault only if others are answered."""
 _MOST_SUSPECTS = 20
@@ -104,7 +90,7 @@ class OnlineRun:
             yield self._chat._call(task.request(row))
 
     def _recovers(self, position: int, error: TogetherAIRequestError) -> bool:
-        if isinstance(error, _OF_ALL):
+        if isinstance(error, NOT_OF_ONE_REQUEST):
             return False
         failed = (self._under_way.pop(position), self._result.task.failed(str(error)))
         if not isinstance(error, _MAYBE_OF_ALL):

@@ -6,10 +6,9 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hana_ai.api.errors import TogetherAIInputError
-from hana_ai.api.hana.connections import transaction
+from hana_ai.api.hana.connections import Connection, all_rows, execute, only_row, transaction
 from hana_ai.api.hana.mapping.source import Source
 from hana_ai.api.hana.mapping.stages import LONGEST_ERROR, Answer, Key, RowTask
 from hana_ai.api.hana.table_copy import read_layout, table_comment
@@ -29,7 +28,7 @@ _MARK = re.compile(r"\[mapped by ([^\[\]]+), task ([0-9a-f]+)\]$")
 class ResultTable:
     """A table of keys, answers, errors and tokens."""
 
-    connection: Any
+    connection: Connection
     schema: str
     table: str
     source: Source
@@ -87,11 +86,11 @@ class ResultTable:
         ]
         key = ", ".join(map(quoted, self.source.key))
         comment = f"[mapped by {self.task.model}, task {self.task.digest}]"
-        with self.connection.cursor() as cursor:
-            cursor.execute(
-                f"CREATE COLUMN TABLE {self.name} ({', '.join(columns)}, PRIMARY KEY ({key})) "
-                f"COMMENT {literal(comment)}"
-            )
+        execute(
+            self.connection,
+            f"CREATE COLUMN TABLE {self.name} ({', '.join(columns)}, PRIMARY KEY ({key})) "
+            f"COMMENT {literal(comment)}",
+        )
 
     def write(self, answers: Sequence[tuple[Key, Answer]]) -> None:
         """Add rows, and commit them together."""
@@ -114,9 +113,7 @@ class ResultTable:
 
     def counts(self) -> tuple[int, int]:
         """How many rows there are, and how many of them failed."""
-        with self.connection.cursor() as cursor:
-            cursor.execute(f"SELECT COUNT(*), COUNT({quoted(ERROR)}) FROM {self.name}")
-            rows, failed = cursor.fetchone()
+        rows, failed = only_row(self.connection, f"SELECT COUNT(*), COUNT({quoted(ERROR)}) FROM {self.name}")
         return int(rows), int(failed)
 
 
@@ -178,20 +175,19 @@ class PartTable:
 
     def create(self) -> None:
         """Make the table."""
-        with self._connection.cursor() as cursor:
-            cursor.execute(
-                f'CREATE COLUMN TABLE {self.name} ("NUMBER" INTEGER PRIMARY KEY, "FIRST_KEY" NCLOB, '
-                '"LAST_KEY" NCLOB, "LINES" INTEGER, "BATCHES" NCLOB, "DONE" BOOLEAN)'
-            )
+        execute(
+            self._connection,
+            f'CREATE COLUMN TABLE {self.name} ("NUMBER" INTEGER PRIMARY KEY, "FIRST_KEY" NCLOB, '
+            '"LAST_KEY" NCLOB, "LINES" INTEGER, "BATCHES" NCLOB, "DONE" BOOLEAN)',
+        )
 
     def parts(self) -> list[tuple[Part, bool]]:
         """All parts, and whether their results have been read."""
-        with self._connection.cursor() as cursor:
-            cursor.execute(
-                f'SELECT "NUMBER", "FIRST_KEY", "LAST_KEY", "LINES", "BATCHES", "DONE" FROM {self.name} '
-                'ORDER BY "NUMBER"'
-            )
-            rows = cursor.fetchall()
+        rows = all_rows(
+            self._connection,
+            f'SELECT "NUMBER", "FIRST_KEY", "LAST_KEY", "LINES", "BATCHES", "DONE" FROM {self.name} '
+            'ORDER BY "NUMBER"',
+        )
         return [
             (
                 Part(int(row[0]), _loaded(row[1]), _loaded(row[2]), int(row[3]), tuple(json.loads(str(row[4])))),
@@ -222,8 +218,7 @@ class PartTable:
 
     def drop(self) -> None:
         """Forget all parts."""
-        with self._connection.cursor() as cursor:
-            cursor.execute(f"DROP TABLE {self.name}")
+        execute(self._connection, f"DROP TABLE {self.name}")
 
 
 def _dumped(key: Key) -> str:

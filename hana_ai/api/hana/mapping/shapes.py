@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
 from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.langchain.structured_output import response_format
+from hana_ai.api.wire.schemas import JSONObject
 
 TEXT_COLUMN, LABEL_COLUMN = "ANSWER", "LABEL"
 LONGEST_TEXT = 5000
 """Characters of an NVARCHAR column; longer texts need an NCLOB."""
 
-ShapeLike = type[BaseModel] | Mapping[str, object] | Sequence[str] | None
+ShapeLike = type[BaseModel] | JSONObject | Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Shape:
     """What an answer has to be, and the columns that it fills. Can be pickled."""
 
     columns: tuple[OutputColumn, ...]
-    response_format: Mapping[str, Any] | None = None
+    response_format: JSONObject | None = None
     """What is asked for; None for plain text."""
     model: type[BaseModel] | None = field(default=None)
     """Checks answers further."""
@@ -153,7 +153,7 @@ def _bare(text: str) -> str:
     return text
 
 
-def _columns(schema: Mapping[str, Any]) -> tuple[OutputColumn, ...]:
+def _columns(schema: JSONObject) -> tuple[OutputColumn, ...]:
     required = schema.get("required", ())
     defined = schema.get("$defs", {})
     return tuple(
@@ -161,7 +161,7 @@ def _columns(schema: Mapping[str, Any]) -> tuple[OutputColumn, ...]:
     )
 
 
-def _resolved(part: Mapping[str, Any], defined: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolved(part: JSONObject, defined: JSONObject) -> JSONObject:
     """A property without references; nullable ones say so."""
     if isinstance(reference := part.get("$ref"), str):
         return {**defined.get(reference.rpartition("/")[2], {}), "nullable": part.get("nullable", False)}
@@ -173,7 +173,7 @@ def _resolved(part: Mapping[str, Any], defined: Mapping[str, Any]) -> Mapping[st
     return part
 
 
-def _column(name: str, part: Mapping[str, Any], required: bool) -> OutputColumn:
+def _column(name: str, part: JSONObject, required: bool) -> OutputColumn:
     kind, allowed = part.get("type"), part.get("enum", (part["const"],) if "const" in part else ())
     nullable = bool(part.get("nullable")) or not required
     if isinstance(kind, list):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.hana.connections import Connection, all_rows, first_row, only_row
 from hana_ai.api.hana.keys import beyond
 from hana_ai.api.hana.mapping.stages import Key, check_columns
 from hana_ai.api.hana.table_copy import read_layout
@@ -30,7 +31,7 @@ _OF_A_NUMBER = 8
 class Source:
     """Rows with a key."""
 
-    connection: Any
+    connection: Connection
     query: str
     columns: tuple[str, ...]
     key: tuple[str, ...]
@@ -40,7 +41,9 @@ class Source:
     name: str
 
     @classmethod
-    def of(cls, connection: Any, given: object, key: str | Sequence[str] | None, schema: str | None) -> Source:
+    def of(
+        cls, connection: Connection, given: object, key: str | Sequence[str] | None, schema: str | None
+    ) -> Source:
         """Look at a source; no row is read.
 
         Raises
@@ -80,11 +83,8 @@ class Source:
                     "query, or name another key."
                 )
         columns = ", ".join(map(_of, self.key))
-        with self.connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT TOP 1 {columns}, COUNT(*) FROM {self._rows} GROUP BY {columns} HAVING COUNT(*) > 1"
-            )
-            twice = cursor.fetchone()
+        repeated = f"SELECT TOP 1 {columns}, COUNT(*) FROM {self._rows} GROUP BY {columns} HAVING COUNT(*) > 1"
+        twice = first_row(self.connection, repeated)
         if twice is not None:
             value = ", ".join(str(part) for part in twice[:-1])
             raise TogetherAIInputError(
@@ -105,11 +105,10 @@ class Source:
             f"COALESCE(LENGTH({_of(column)}), 0)" if column in self.texts else str(_OF_A_NUMBER)
             for column in columns
         ]
-        with self.connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT COUNT(*), SUM({' + '.join(lengths)}) FROM {self._rows} WHERE {self._missing(result)}"
-            )
-            count, characters = cursor.fetchone()
+        count, characters = only_row(
+            self.connection,
+            f"SELECT COUNT(*), SUM({' + '.join(lengths)}) FROM {self._rows} WHERE {self._missing(result)}",
+        )
         return int(count or 0), int(characters or 0)
 
     def rows(
@@ -137,13 +136,9 @@ class Source:
                     sql, values = beyond([_of(column) for column in self.key], bound, operator)
                     conditions.append(sql)
                     parameters += values
-            with self.connection.cursor() as cursor:
-                cursor.execute(
-                    f"SELECT TOP {page} {selected} FROM {self._rows} WHERE {' AND '.join(conditions)} "
-                    f"ORDER BY {order}",
-                    parameters or None,
-                )
-                found = cursor.fetchall()
+            condition = " AND ".join(conditions)
+            wanted = f"SELECT TOP {page} {selected} FROM {self._rows} WHERE {condition} ORDER BY {order}"
+            found = all_rows(self.connection, wanted, parameters or None)
             for row in found:
                 yield tuple(row[:width]), dict(zip(columns, row[width:], strict=True))
             if len(found) < page:
@@ -161,16 +156,14 @@ class Source:
         return f'NOT EXISTS (SELECT 1 FROM {result} AS "R" WHERE {same})'
 
     def _number(self, sql: str) -> int:
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql)
-            return int(cursor.fetchone()[0] or 0)
+        return int(only_row(self.connection, sql)[0] or 0)
 
 
 def _of(column: str) -> str:
     return f'"S".{quoted(column)}'
 
 
-def _query_of(connection: Any, given: object, schema: str | None) -> tuple[str, str, tuple[str, ...]]:
+def _query_of(connection: Connection, given: object, schema: str | None) -> tuple[str, str, tuple[str, ...]]:
     """A source's query, its name for people, and its own key."""
     statement = getattr(given, "select_statement", None)
     if isinstance(statement, str):

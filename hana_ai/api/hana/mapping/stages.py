@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from string import Formatter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -90,7 +90,7 @@ class RowTask:
 
     prompt: Prompt
     shape: Shape
-    body: Mapping[str, Any]
+    body: Mapping[str, object]
     """A request's fields but for its messages; the model among them."""
 
     @property
