@@ -1,8 +1,26 @@
 """Packages are listed one by one: hana_ai itself belongs to SAP's toolkit and has no __init__.py here."""
 
+from pathlib import Path
+
 from setuptools import setup
+from setuptools.command.build_py import build_py
+
+
+class BuildWithDocuments(build_py):
+    """Packs the documents that `hana-ai-together demo` reads; an editable install reads those of the checkout."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        folder = Path(self.build_lib, "hana_ai", "api", "cli", "documents")
+        self.mkpath(str(folder))
+        for page in (Path("README.md"), *sorted(Path("docs").glob("*.md"))):
+            self.copy_file(str(page), str(folder / page.name))
+
 
 setup(
+    cmdclass={"build_py": BuildWithDocuments},
     packages=[
         "hana_ai.api",
         "hana_ai.api.addresses",

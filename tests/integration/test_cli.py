@@ -19,6 +19,7 @@ from hana_ai.api.cli.demo import run_demo
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
 from tests.conftest import ScriptedTogether, export
+from tests.words import embed_by_words
 
 SECRET = "tgp_v1_watched-key-that-must-not-be-shown"
 
@@ -198,6 +199,13 @@ def test_doctor_reports_a_database_that_does_not_answer(doctor: Doctor) -> None:
 
 
 @pytest.fixture
+def near_by_words(together_environment: ScriptedTogether) -> ScriptedTogether:
+    """The scripted server, with vectors that follow the words of a text."""
+    together_environment.engine.on("/v1/embeddings", embed_by_words)
+    return together_environment
+
+
+@pytest.fixture
 def pumps(tmp_path: Path) -> Path:
     folder = tmp_path / "pumps"
     (folder / ".hidden").mkdir(parents=True)
@@ -206,12 +214,12 @@ def pumps(tmp_path: Path) -> Path:
         "# Care\n\n## Filter\n\nThe filter is cleaned every month.\n\n```\ncode\n```\n"
     )
     (folder / "empty.md").write_text(" \n")
-    (folder / "picture.png").write_bytes(b"\x89PNG")
+    (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
     return folder
 
 
 def test_the_demo_asks_for_a_question_where_there_is_a_terminal(
-    together_environment: ScriptedTogether,
+    near_by_words: ScriptedTogether,
     pumps: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -219,16 +227,16 @@ def test_the_demo_asks_for_a_question_where_there_is_a_terminal(
     monkeypatch.setattr(sys, "stdin", io.StringIO("How often is the [filter] cleaned?\n"))
     assert run_demo(pumps, questions=["What is cleaned?"], interactive=True) == 0
     text = said(capsys)
-    assert "Read 1 files, split them into 1 passages" in text
+    assert "Read 1 file, split them into 1 passage" in text
     assert "1 What is cleaned?" in text
-    assert "Your own question (Enter to skip): 2 How often is the [filter] cleaned?" in text
+    assert "Your own question (Enter to end): 2 How often is the [filter] cleaned?" in text
     assert text.count("from care.md > Filter") == 2
     assert "tokens, $0, found in" in text
 
 
 @pytest.mark.parametrize("typed", ["\n", ""])
 def test_no_question_is_an_answer_too(
-    together_environment: ScriptedTogether,
+    near_by_words: ScriptedTogether,
     pumps: Path,
     typed: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -236,15 +244,15 @@ def test_no_question_is_an_answer_too(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
     assert run_demo(pumps, questions=["What is cleaned?"], interactive=True) == 0
-    assert "2 " not in said(capsys).partition("Enter to skip")[2]
+    assert "2 " not in said(capsys).partition("Enter to end")[2]
 
 
 def test_the_demo_says_when_tokens_and_cost_are_unknown(
-    together_environment: ScriptedTogether, pumps: Path, capsys: pytest.CaptureFixture[str]
+    near_by_words: ScriptedTogether, pumps: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = {"role": "assistant", "content": ""}
-    together_environment.check_answers = False
-    together_environment.engine.on(
+    near_by_words.check_answers = False
+    near_by_words.engine.on(
         "/v1/chat/completions",
         Reply(body={"id": "x", "choices": [{"index": 0, "finish_reason": "stop", "message": message}]}),
     )
@@ -265,7 +273,8 @@ def test_the_demo_runs_with_the_real_small_models(pumps: Path, capsys: pytest.Ca
 def test_an_installed_package_without_documents_asks_for_a_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("hana_ai.api.cli.demo.__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
+    monkeypatch.setattr("hana_ai.api.cli.demo_documents.__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
+    monkeypatch.setattr("hana_ai.api.cli.demo_documents._PACKED", tmp_path)
     assert run(["demo"]) == 1
     assert "name a folder: hana-ai-together demo FOLDER" in capsys.readouterr().err
 
@@ -274,7 +283,7 @@ def test_the_demo_says_what_to_install_when_the_weights_are_missing(
     pumps: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TOGETHER_LOCAL_GGUF", str(pumps / "none.gguf"))
-    assert run(["demo", str(pumps)]) == 1
+    assert run(["demo", str(pumps), "--question", "What is cleaned?"]) == 1
     assert "TOGETHER_LOCAL_GGUF names" in capsys.readouterr().err
 
 
@@ -289,7 +298,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
         monkeypatch.setenv("HANA_ADDRESS", "127.0.0.1")
     if missing == "langchain_hana":
         monkeypatch.setattr("hana_ai.api.cli.vector_stores.hana_connection", nullcontext)
-    assert run(["demo", str(pumps), "--no-input"]) == 1
+    assert run(["demo", str(pumps), "--question", "What is cleaned?"]) == 1
     error = capsys.readouterr().err
     assert "pip install 'hana-ai-together[" in error
 
@@ -315,7 +324,7 @@ def test_doctor_names_the_version_of_the_database(doctor: Doctor) -> None:
 
 
 def test_the_demo_keeps_its_vectors_in_the_database_that_is_set_anew_each_time(
-    together_environment: ScriptedTogether,
+    near_by_words: ScriptedTogether,
     hana_environment: LocalHana,
     pumps: Path,
     capsys: pytest.CaptureFixture[str],
@@ -334,7 +343,7 @@ def test_the_demo_keeps_its_vectors_in_the_database_that_is_set_anew_each_time(
 
 
 def test_without_the_packages_of_the_loopback_database_the_demo_keeps_its_vectors_in_memory(
-    together_environment: ScriptedTogether,
+    near_by_words: ScriptedTogether,
     pumps: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

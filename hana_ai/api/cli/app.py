@@ -48,7 +48,7 @@ app.command(map_rows, name="map")
 
 @app.command
 def demo(
-    folder: Path | None = None,
+    source: Path | None = None,
     /,
     *,
     question: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
@@ -61,16 +61,17 @@ def demo(
 
     Parameters
     ----------
-    folder
-        A folder with Markdown and text files; default: this project's own documents.
+    source
+        A file or a folder: PDF, HTML, Word, PowerPoint, Excel, CSV, text of any encoding; default: this project's
+        own documents, with questions about them.
     question
-        Ask this instead of the demo's own questions; may be repeated.
+        Ask this; may be repeated.
     no_input
-        Do not prompt for a question at the end.
+        Do not prompt for questions at the end.
     """
     from .demo import run_demo
 
-    return run_demo(folder, questions=question, interactive=not no_input and sys.stdin.isatty())
+    return run_demo(source, questions=question, interactive=not no_input and sys.stdin.isatty())
 
 
 @app.command

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from decimal import Decimal
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -118,6 +120,22 @@ def program_of(command: Sequence[str], path: str | None = None) -> str:
         hint = f" To run a Python file: python {name}" if name.endswith(".py") else ""
         raise Problem(f"There is no program {name!r}.{hint}")
     return program
+
+
+def this_command() -> str:
+    """How this command is started here, for people who repeat it: by its name where the path has it."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        return f"{shlex.quote(_shown(Path(sys.executable)))} -m hana_ai.api.cli"
+    found = shutil.which("hana-ai-together")
+    if started.stem != "hana-ai-together" or (found is not None and Path(found).resolve() == started.resolve()):
+        return "hana-ai-together"
+    return shlex.quote(_shown(started.absolute()))
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def counted(number: int, what: str) -> str:

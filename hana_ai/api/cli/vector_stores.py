@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,6 +14,7 @@ from hana_ai.api.settings import TogetherAISettings
 from .console import Problem
 
 if TYPE_CHECKING:
+    from langchain_core.documents import Document
     from langchain_core.embeddings import Embeddings
     from langchain_core.vectorstores import VectorStore
 
@@ -31,6 +32,16 @@ class OpenedStore:
     """For people."""
     stand_in: bool
     """Whether it stands in for SAP HANA Cloud."""
+
+    def nearest(self, vector: Sequence[float], count: int) -> list[tuple[Document, float]]:
+        """The passages that are most similar to a vector, and how similar: 1 at most."""
+        from langchain_core.vectorstores import InMemoryVectorStore
+
+        if isinstance(self.store, InMemoryVectorStore):
+            return self.store.similarity_search_with_score_by_vector(list(vector), k=count)
+        store: Any = self.store
+        found = store.similarity_search_with_score_and_vector_by_vector(list(vector), k=count)
+        return [(document, score) for document, score, _ in found]
 
 
 def hana_is_configured(settings: TogetherAISettings) -> bool:
