@@ -212,16 +212,23 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(ipython: object) -> None:
-    """Route the toolkit to Together AI, for ``%load_ext hana_ai.api``, and print what happened; see `activate`."""
+    """Route the toolkit to Together AI, for ``%load_ext hana_ai.api``, and print what happened; see `activate`.
+
+    Adds the magics ``%together`` and ``%%together``, too.
+    """
     from hana_ai.api.routing import activate
+    from hana_ai.api.routing.magic import register
     from hana_ai.api.routing.report import what_happened
 
+    register(ipython)
     print(what_happened(activate()))  # noqa: T201 - for whoever loads it in a notebook
 
 
 def unload_ipython_extension(ipython: object) -> None:
     """Restore the toolkit, for ``%unload_ext hana_ai.api``."""
     from hana_ai.api.routing import deactivate
+    from hana_ai.api.routing.magic import unregister
 
+    unregister(ipython)
     deactivate()
     print("The toolkit is not routed to Together AI any more.")  # noqa: T201

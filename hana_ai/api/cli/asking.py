@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hana_ai.api.hana.searching import searcher, source_lines, with_passages
 from hana_ai.api.settings import TogetherAISettings
 
 from .console import Problem, console, dollars, print_json
@@ -18,13 +19,8 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage, BaseMessage
 
-    from hana_ai.api.hana.tables import VectorTableInfo
     from hana_ai.api.together_ai import TogetherAIClient
 
-_PASSAGES = """Answer from the passages below alone, and name the numbers of those that you used, such as [1].
-If the answer is not in them, say so.
-
-{passages}"""
 _SHOWN = 160
 """Characters of a passage under an answer."""
 _END = ("exit", "quit")
@@ -107,7 +103,7 @@ def _answering(
             yield lambda history, message: _use_tools(talk, agent, history, message)
     elif knowledge is not None:
         with database() as connection:
-            search = _search(connection, knowledge)
+            search = searcher(connection, knowledge.table, knowledge.schema, knowledge.k)
             yield lambda history, message: _stream(talk, history, message, search(message))
     else:
         yield lambda history, message: _stream(talk, history, message, [])
@@ -121,7 +117,7 @@ def _stream(
     question = HumanMessage(message)
     whole: AIMessageChunk | None = None
     try:
-        for chunk in talk.model.stream([*_with_passages(history, found), question]):
+        for chunk in talk.model.stream([*with_passages(history, found), question]):
             if not talk.asking.as_json:
                 sys.stdout.write(chunk.text)
                 sys.stdout.flush()
@@ -133,15 +129,6 @@ def _stream(
     answer = AIMessage("") if whole is None else whole
     _tell(talk, answer, found)
     return [question, AIMessage(answer.text)]
-
-
-def _with_passages(history: Sequence[BaseMessage], found: Sequence[tuple[Document, float]]) -> list[BaseMessage]:
-    from langchain_core.messages import SystemMessage
-
-    if not found:
-        return list(history)
-    passages = "\n\n".join(f"[{rank}] {passage.page_content}" for rank, (passage, _) in enumerate(found, 1))
-    return [*history, SystemMessage(_PASSAGES.format(passages=passages))]
 
 
 def _tell(talk: _Talk, answer: AIMessage, found: Sequence[tuple[Document, float]]) -> None:
@@ -159,10 +146,8 @@ def _tell(talk: _Talk, answer: AIMessage, found: Sequence[tuple[Document, float]
         print_json(said)
         return
     out = console()
-    for rank, (passage, score) in enumerate(found, 1):
-        source = passage.metadata.get("source") or passage.id or ""
-        text = " ".join(passage.page_content.split())[:_SHOWN]
-        out.print(f"[{rank}] {source} ({score:.2f}) {text}", style="dim", markup=False)
+    for line in source_lines(found, _SHOWN):
+        out.print(line, style="dim", markup=False)
     ended = "; cut off at the limit of tokens: --max-tokens" if reason == "length" else ""
     tokens = f"{usage['input_tokens']:,} + {usage['output_tokens']:,} tokens" if usage else "tokens unknown"
     out.print(f"{name}, {tokens}, {dollars(cost)}{ended}", style="dim", markup=False)
@@ -180,29 +165,6 @@ def _cost(client: TogetherAIClient, name: str | None, usage: dict[str, Any]) -> 
         return None
     cached = (usage.get("input_token_details") or {}).get("cache_read")
     return info.cost_of(Tokens(usage["input_tokens"], usage["output_tokens"], cached))
-
-
-def _search(connection: Any, knowledge: Knowledge) -> Callable[[str], list[tuple[Document, float]]]:
-    """Searches a vector table by the model that made it."""
-    from hana_ai.api.hana.embedding import embedding_named
-    from hana_ai.api.hana.tables import find_table, text_column_of
-    from hana_ai.api.hana.vector_store import TogetherHanaDB
-
-    info: VectorTableInfo = find_table(connection, knowledge.table, knowledge.schema, None)
-    if info.model is None:
-        raise Problem(
-            f"It is not recorded which model made the vectors of {info.name}. "
-            f"Find out: hana-ai-together tables check {info.table}"
-        )
-    store = TogetherHanaDB(
-        connection,
-        embedding_named(info.model),
-        table_name=info.table,
-        schema_name=info.schema,
-        content_column=text_column_of(info),
-        vector_column=info.vector_column,
-    )
-    return lambda question: store.similarity_search_with_score(question, k=knowledge.k)
 
 
 def _agent(model: BaseChatModel) -> Any:
