@@ -31,8 +31,11 @@ any LangChain provider catches them.
 
 from __future__ import annotations
 
+import sysconfig
+import traceback
 from collections.abc import Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from langchain_core.exceptions import (
@@ -52,6 +55,29 @@ from langchain_core.exceptions import (
 
 class TogetherAIError(RuntimeError):
     """Base of every error of this package."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython and Jupyter show: the lines of the caller's own code, and the error.
+
+        The fifty lines of packages between the two hide both; `traceback.print_exception` has them.
+        """
+        own = [
+            frame for frame in traceback.extract_tb(self.__traceback__) if not frame.filename.startswith(_PACKAGES)
+        ]
+        return [*map(_line, own), f"{type(self).__name__}: {self}"]
+
+
+def _line(frame: traceback.FrameSummary) -> str:
+    is_cell = "ipykernel_" in frame.filename or frame.filename.startswith("<")
+    return f"{'' if is_cell else frame.filename + ', '}line {frame.lineno}: {frame.line}"
+
+
+_PACKAGES = (
+    sysconfig.get_path("purelib"),
+    sysconfig.get_path("platlib"),
+    sysconfig.get_path("stdlib"),
+    str(Path(__file__).parent),
+)
 
 
 class TogetherAISettingsError(TogetherAIError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import subprocess
 import sys
@@ -145,6 +146,31 @@ def test_the_transcripts_are_what_the_commands_print() -> None:
     script = [sys.executable, str(ROOT / ".ci" / "transcripts.py"), "--check"]
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_the_examples_import_is_installed_by_an_extra_that_their_page_names() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    extras = {
+        extra: {re.split(r"[^\w-]", line)[0] for line in wanted.splitlines() if line}
+        for extra, wanted in config["options.extras_require"].items()
+        if extra not in ("test", "docs")
+    }
+    always = {re.split(r"[^\w-]", line)[0] for line in config["options"]["install_requires"].splitlines()}
+    distributions = metadata.packages_distributions()
+    missing = []
+    for page in (page for page in PAGES if blocks(page, "python")):
+        text = page.read_text()
+        imported = re.findall(r"^\s*(?:from|import) (\w+)", "\n".join(blocks(page, "python")), re.MULTILINE)
+        for name in sorted(set(imported) - sys.stdlib_module_names - {"hana_ai", "plugins"}):
+            offered = {dist.lower().replace("_", "-") for dist in distributions.get(name, ())}
+            # Comes with it.
+            offered |= {"hana-ml"} if name == "pandas" else set()
+            by = [extra for extra, wanted in extras.items() if offered & wanted]
+            named = any(f"[{extra}]" in text or f",{extra}]" in text for extra in by)
+            if not (offered & always or named or any(f"pip install {dist}" in text for dist in offered)):
+                missing.append(f"{page.name}: {name} ({', '.join(by) or 'in no extra'})")
+    assert missing == []
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:

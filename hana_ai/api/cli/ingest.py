@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from hana_ai.api.hana.connections import reason_of
 from hana_ai.api.settings import TogetherAISettings
 
 from .console import Problem, console, counted, dollars
@@ -85,7 +86,7 @@ def _database(settings: TogetherAISettings) -> Iterator[Any]:
         try:
             yield connection
         except dbapi.Error as exc:
-            raise Problem(f"SAP HANA refused: {exc.errortext}") from exc
+            raise Problem(f"SAP HANA refused: {reason_of(exc)}") from exc
 
 
 # --- progress ---

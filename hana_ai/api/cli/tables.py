@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from hana_ai.api.hana.connections import reason_of
 from hana_ai.api.settings import TogetherAISettings
 
 from .console import Problem, agreed, console, counted, dollars, print_json
@@ -287,4 +288,4 @@ def database() -> Iterator[Any]:
         try:
             yield connection
         except dbapi.Error as exc:
-            raise Problem(f"SAP HANA refused: {exc.errortext}") from exc
+            raise Problem(f"SAP HANA refused: {reason_of(exc)}") from exc

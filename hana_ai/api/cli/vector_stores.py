@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from hana_ai.api.hana.connections import connect
+from hana_ai.api.hana.connections import connect, reason_of
 from hana_ai.api.settings import TogetherAISettings
 
 from .console import Problem
@@ -95,7 +95,7 @@ def hana_connection(settings: TogetherAISettings) -> Iterator[Any]:
         connection = connect(settings, connectTimeout=10_000)
     except dbapi.Error as exc:
         raise Problem(
-            f"SAP HANA refused the connection: {exc.errortext} "
+            f"SAP HANA refused the connection: {reason_of(exc)} "
             "Check HANA_ADDRESS, HANA_PORT, HANA_USER, HANA_PASSWORD and HANA_ENCRYPT."
         ) from exc
     try:

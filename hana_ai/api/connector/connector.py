@@ -392,7 +392,7 @@ class TogetherAIConnector(Figures):
             return await uploads.attach(await uploads.ensure(adapter_path, metadata, on_progress), wanted)
         # The plan is made for the base, whose configs the adapter takes, so that the price is known first.
         plan = await make_plan(self._account, base, wanted)
-        plan.require_dedicated("deployment_config")
+        plan.require_dedicated("deployment_config", adapter=adapter_name)
         model_id = await uploads.ensure(adapter_path, metadata, on_progress)
         plan = plan.with_adapter(self._account.project_id, model_id, adapter_name)
         name = wanted.endpoint_name or adapter_name

@@ -142,8 +142,16 @@ class Plan:
         span = f"{low:.2f}" if least == most else f"{low:.2f} to {high:.2f}"
         return f"{span} USD per hour on {self.hardware}"
 
-    def require_dedicated(self, key: str) -> None:
+    def require_dedicated(self, key: str, *, adapter: str | None = None) -> None:
         """Refuse to start hardware that is billed by the hour without permission.
+
+        Parameters
+        ----------
+        key : str
+            The argument to set.
+        adapter : str, optional
+            The name of the adapter that is to be merged into the model, which needs hardware of its own even where
+            the model is served serverless.
 
         Raises
         ------
@@ -151,10 +159,15 @@ class Plan:
             The configuration does not say ``"type": "dedicated"``; the message has the price, and `key` to set.
         """
         if self.wanted.type != "dedicated":
+            why = (
+                f"{self.model.name} is not served serverless: it needs a dedicated deployment"
+                if adapter is None
+                else f"{adapter} merged into {self.model.name} needs a dedicated deployment"
+            )
+            instead = "" if adapter is None else ' To use a deployment that runs already, pass "attach_to".'
             raise TogetherAIInputError(
-                f"{self.model.name} is not served serverless: it needs a dedicated deployment, which costs "
-                f'{self.price} as long as it runs. To create it, pass {key}={{"type": "dedicated"}}; '
-                '"inactive_timeout" stops it by itself.'
+                f"{why}, which costs {self.price} as long as it runs. To create it, pass "
+                f'{key}={{"type": "dedicated"}}; "inactive_timeout" stops it by itself.{instead}'
             )
 
     def with_adapter(self, project: str, model_id: str, name: str) -> Plan:

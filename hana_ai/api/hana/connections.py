@@ -5,6 +5,7 @@ hdbcli has threadsafety 1: threads may share the module, but not a connection.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -72,10 +73,22 @@ def connect(settings: TogetherAISettings | None = None, **properties: object) ->
     """
     from hdbcli import dbapi  # type: ignore[import-untyped, unused-ignore]
 
-    connection: Connection = dbapi.connect(
-        **{**connection_properties(settings or TogetherAISettings()), **properties}
-    )
+    wanted = {**connection_properties(settings or TogetherAISettings()), **properties}
+    try:
+        connection: Connection = dbapi.connect(**wanted)
+    except dbapi.Error as exc:
+        exc.add_note(f"SAP HANA refused the connection: {reason_of(exc)} {CHECK}")
+        raise
     return connection
+
+
+CHECK = "Check HANA_ADDRESS, HANA_PORT, HANA_USER, HANA_PASSWORD and HANA_ENCRYPT, or run: hana-ai-together doctor"
+
+
+def reason_of(error: Any) -> str:
+    """What hdbcli says, as a sentence with each address once."""
+    text = re.sub(r"\{([^{}]*)\} \(\1\)", r"\1", str(error.errortext)).strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def connection_properties(settings: TogetherAISettings) -> dict[str, object]:

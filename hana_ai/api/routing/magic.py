@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 import sys
 import time
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from hana_ai.api.together_ai import TogetherAIClient
 
 NAME = "together"
+_HANA_ML = "hana_ml.dataframe"
 _BETWEEN_FLUSHES = 0.1
 """Seconds: each flush is a message of its own from the kernel to the page."""
 _WORD = re.compile(r"""\s*(?:(--?[\w-]+)(?:=|\s+|$))""")
@@ -89,12 +91,19 @@ def register(shell: Any) -> None:
 
     together.__doc__ = _HELP
     shell.register_magic_function(together, "line_cell", NAME)
+    logging.getLogger(_HANA_ML).addFilter(_without_jwcrypto)
 
 
 def unregister(shell: Any) -> None:
     """Take the magics away again."""
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop(NAME, None)
+    logging.getLogger(_HANA_ML).removeFilter(_without_jwcrypto)
+
+
+def _without_jwcrypto(record: logging.LogRecord) -> bool:
+    """Whether a line of hana-ml's log is shown: one that opens every notebook's output is about nothing in it."""
+    return not str(record.msg).startswith("jwcrypto is not installed")
 
 
 def _run(shell: Any, line: str, cell: str | None) -> None:
@@ -178,7 +187,7 @@ def _searching(asked: _Asked) -> Iterator[Callable[[str], Found]]:
         return
     from hdbcli import dbapi  # type: ignore[import-untyped]
 
-    from hana_ai.api.hana.connections import connect
+    from hana_ai.api.hana.connections import connect, reason_of
     from hana_ai.api.settings import TogetherAISettings
 
     try:
@@ -188,7 +197,7 @@ def _searching(asked: _Asked) -> Iterator[Callable[[str], Found]]:
         finally:
             connection.close()
     except dbapi.Error as exc:
-        raise MagicError(f"SAP HANA refused: {exc.errortext} Check: hana-ai-together doctor") from exc
+        raise MagicError(f"SAP HANA refused: {reason_of(exc)} To check: hana-ai-together doctor") from exc
 
 
 def _messages(asked: _Asked, found: Found) -> list[BaseMessage]:

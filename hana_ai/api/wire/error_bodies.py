@@ -100,9 +100,16 @@ def error_from_body(
         param=fields["param"],
         request_id=request_id,
         model=model,
-        hint=_HINTS.get(cls),
+        hint=_hint(cls, message),
         retry_after=retry_after,
     )
+
+
+def _hint(cls: type[TogetherAIStatusError], message: str) -> str | None:
+    """What to do; an address that the server has named is not named again."""
+    if cls is TogetherAIAuthenticationError and "api.together.ai/settings/api-keys" in message:
+        return "Check TOGETHER_API_KEY."
+    return _HINTS.get(cls)
 
 
 def read_error(body: object) -> dict[str, str | None]:

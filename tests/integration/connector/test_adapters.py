@@ -374,6 +374,8 @@ async def test_without_permission_nothing_is_uploaded(
 ) -> None:
     with pytest.raises(ValueError, match=r'5\.49 USD per hour .*deployment_config=\{"type": "dedicated"\}'):
         await connector.deploy_adapter(adapter, DEDICATED, "tuned")
+    with pytest.raises(ValueError, match=r"^tuned merged into \S+ needs a dedicated .* \"attach_to\"\.$"):
+        await connector.deploy_adapter(adapter, DEDICATED, "tuned")
     assert server.management.models == {}
 
 
