@@ -9,6 +9,7 @@ import sys
 from decimal import Decimal
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -36,7 +37,9 @@ def names(pages: list[Path]) -> list[str]:
 
 # Their examples are run by tests/integration/hana/test_docs_with_hana.py.
 WITH_A_DATABASE = ("ingest.md", "map.md", "tables.md", "toolkit.md", "vector-stores.md")
-WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page.name not in WITH_A_DATABASE]
+# Run by test_guides.py, with a model that plays its part.
+GUIDES = ("agents.md", "deployment.md")
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page.name not in (*WITH_A_DATABASE, *GUIDES)]
 
 
 @pytest.fixture
@@ -168,7 +171,9 @@ def test_what_the_examples_import_is_installed_by_an_extra_that_their_page_names
             offered |= {"hana-ml"} if name == "pandas" else set()
             by = [extra for extra, wanted in extras.items() if offered & wanted]
             named = any(f"[{extra}]" in text or f",{extra}]" in text for extra in by)
-            if not (offered & always or named or any(f"pip install {dist}" in text for dist in offered)):
+            if not (
+                offered & always or named or any(re.search(rf"pip install .*\b{dist}\b", text) for dist in offered)
+            ):
                 missing.append(f"{page.name}: {name} ({', '.join(by) or 'in no extra'})")
     assert missing == []
 
@@ -181,10 +186,23 @@ def test_links_between_the_documents_lead_somewhere() -> None:
 
 
 def test_every_page_is_in_the_navigation() -> None:
-    listed = {
-        page for entry in yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"] for page in entry.values()
-    }
-    assert listed == {page.name for page in PAGES[1:]}
+    listed: list[str] = []
+
+    def walk(entries: list[dict[str, Any]]) -> None:
+        for entry in entries:
+            for page in entry.values():
+                walk(page) if isinstance(page, list) else listed.append(page)
+
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    walk(nav)
+    assert [name for entry in nav for name in entry][1:] == [
+        "Tutorials",
+        "How-to guides",
+        "Reference",
+        "Explanation",
+    ]
+    notebooks = [f"notebooks/{path.name}" for path in (ROOT / "docs" / "notebooks").glob("*.ipynb")]
+    assert sorted(listed) == sorted([*(page.name for page in PAGES[1:]), *notebooks])
 
 
 def test_the_first_429_of_the_troubleshooting_page_is_waited_out(
