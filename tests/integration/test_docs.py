@@ -205,6 +205,17 @@ def test_every_page_is_in_the_navigation() -> None:
     assert sorted(listed) == sorted([*(page.name for page in PAGES[1:]), *notebooks])
 
 
+def test_the_site_checks_its_links_and_follows_the_systems_light() -> None:
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    assert {level for part in site["validation"].values() for level in part.values()} == {"warn"}
+    assert {"not_found", "anchors"} <= set(site["validation"]["links"])
+    schemes = {part.get("scheme"): part["media"] for part in site["theme"]["palette"]}
+    assert schemes["slate"] == "(prefers-color-scheme: dark)"
+    assert schemes["default"] == "(prefers-color-scheme: light)"
+    for sheet in site["extra_css"]:
+        assert (ROOT / "docs" / sheet).is_file()
+
+
 def test_the_first_429_of_the_troubleshooting_page_is_waited_out(
     together: ScriptedTogether, engine: ScriptedEngine
 ) -> None:
