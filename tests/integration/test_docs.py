@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import shlex
 import subprocess
 import sys
 from decimal import Decimal
@@ -90,7 +91,8 @@ def test_every_command_in_the_documents_exists() -> None:
             assert target in targets, f"{page.name}: make {target}"
         for block in blocks(page, "bash"):
             for line in re.findall(r"^hana-ai-together (.*)$", block, re.MULTILINE):
-                app.parse_args(line.split(" > ")[0].split(), exit_on_error=False, print_error=False)
+                words = shlex.split(line.split(" > ")[0], comments=True)
+                app.parse_args(words, exit_on_error=False, print_error=False)
                 seen.add(line.split()[0])
     assert {"doctor", "models", "serve"} <= seen
 

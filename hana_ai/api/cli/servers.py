@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ def local_together() -> LocalTogether:
         from hana_ai.api.local.together.engines.llama import LlamaCppEngine
         from hana_ai.api.local.together.engines.wordllama_engine import WordLlamaEngine
 
+        # The model is loaded when it is first asked; a missing package is told before anything is embedded.
+        import_module("xllamacpp")
         return LocalTogether(LlamaCppEngine(), WordLlamaEngine())
     except ModuleNotFoundError as exc:
         raise missing_package(exc) from exc
