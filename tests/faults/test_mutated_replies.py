@@ -290,8 +290,10 @@ def _difference(usual: object, found: object, mutation: Mutation, place: str = "
     if found in (None, "", [], {}) and unknown:
         return ""
     last = mutation.place[-1] if mutation.place else None
-    if found in (0, "stopped") and unknown and (last in _LISTS or isinstance(last, int)):
+    if found in (0, "stopped") and unknown and (last is None or last in _LISTS or isinstance(last, int)):
         return ""
+    if found is None and mutation.kind == '"x"' and place.endswith("price_per_hour_usd"):
+        return ""  # of hardware that is not in the list
     if mutation.route.startswith(_NAME_OF_A_MODEL) and str(found).startswith("projects/"):
         return ""  # a model without a readable name is named by its reference
     if mutation.route == _CATALOGUE and usual is None and found == 0:
@@ -328,8 +330,10 @@ def _shows(found: object, mutation: Mutation) -> bool:
 
 
 def _names(said: str, deployment: Deployment) -> bool:
-    """Whether an error names a deployment, by its id or by its name beside that of its endpoint."""
-    return deployment.id in said or (f"deployment {deployment.name!r}" in said and deployment.endpoint_id in said)
+    """Whether an error names a deployment, by its id or its name, or the endpoint that is to be deleted again."""
+    again = f"endpoint {deployment.endpoint_id}. It may still cost money. Call delete_endpoint("
+    named = f"deployment {deployment.name!r}" in said and deployment.endpoint_id in said
+    return deployment.id in said or named or again in said
 
 
 def _everything(exc: BaseException | None) -> str:
