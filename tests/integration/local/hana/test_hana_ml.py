@@ -66,7 +66,7 @@ def test_types_are_those_of_the_table(people: DataFrame) -> None:
     structure = people.get_table_structure()
     assert structure["ID"] == "INT"
     assert structure["SCORE"] == "DOUBLE"
-    assert structure["Team"] == "VARCHAR(5000)"
+    assert structure["Team"] == "NVARCHAR(5000)"
 
 
 def test_select_filter_sort(people: DataFrame) -> None:
