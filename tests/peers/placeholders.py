@@ -302,7 +302,7 @@ class _World:
                 fields[name] = 1
         for tool in fields.get("tools", ()):
             tool["type"] = "function"
-        if fields.get("tool_choice") == "tool_choice":
+        if fields.get("tool_choice") == "tool_name":
             fields["tool_choice"] = "auto"
         if path.endswith("/deployments"):
             fields |= {"model": "", "config": ""}
