@@ -76,6 +76,12 @@ class Module:
         return rest.partition(".")[0] or None
 
 
+@cache
+def _nodes(tree: ast.Module) -> tuple[ast.AST, ...]:
+    """Every node of a module, which each rule reads."""
+    return tuple(ast.walk(tree))
+
+
 def read_modules(root: Path) -> dict[str, Module]:
     """Read every module of the package, and resolve its imports."""
     modules = {}
@@ -94,7 +100,7 @@ def read_modules(root: Path) -> dict[str, Module]:
 def _imports(module: Module, modules: Mapping[str, Module]) -> Iterator[tuple[str, int]]:
     """The modules that a module imports, with the line."""
     packages: dict[str, str] = {}
-    for node in ast.walk(module.tree):
+    for node in _nodes(module.tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if (target := _closest(alias.name, modules)) is not None:
@@ -110,7 +116,7 @@ def _imports(module: Module, modules: Mapping[str, Module]) -> Iterator[tuple[st
                 yield target, node.lineno
         elif isinstance(node, ast.Call) and (target := _imported_by_call(node, modules)) is not None:
             yield target, node.lineno
-    for node in ast.walk(module.tree):
+    for node in _nodes(module.tree):
         # `from hana_ai.api import routing; routing.activate()` depends on what defines `activate`.
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in packages:
             target = _defining(packages[node.value.id], node.attr, modules)
@@ -140,7 +146,7 @@ def _defining(base: str, name: str, modules: Mapping[str, Module]) -> str | None
     if found is None:
         return None
     if found.is_lazy:
-        for node in ast.walk(found.tree):
+        for node in _nodes(found.tree):
             if isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     target = _absolute(node, found)
@@ -241,7 +247,7 @@ def _shortest_way_back(start: str, modules: Mapping[str, Module]) -> list[str]:
 def shadowed_names(modules: Mapping[str, Module]) -> Iterator[str]:
     """Public names of lazy packages that a module of the package takes over as soon as it is imported."""
     for package in modules.values():
-        for node in ast.walk(package.tree) if package.is_lazy else ():
+        for node in _nodes(package.tree) if package.is_lazy else ():
             if not isinstance(node, ast.ImportFrom) or node.module == package.name:
                 continue
             for alias in node.names:
@@ -261,7 +267,7 @@ def too_large(root: Path, modules: Mapping[str, Module]) -> Iterator[str]:
     for module in modules.values():
         if module.lines > MOST_LINES:
             yield f"{module.path} has {module.lines} lines, more than {MOST_LINES}. Split it by what it is about."
-        for node in ast.walk(module.tree):
+        for node in _nodes(module.tree):
             if isinstance(node, ast.ClassDef):
                 methods = {inner.name for inner in node.body if isinstance(inner, _FUNCTIONS)}
                 if len(methods) > MOST_METHODS:
@@ -331,7 +337,7 @@ def _private_names_of_libraries() -> frozenset[str]:
 
 def _defined(tree: ast.Module) -> Iterator[str]:
     """The names that a module defines: functions, classes, variables, fields and attributes of `self`."""
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
             yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -346,7 +352,7 @@ def _defined(tree: ast.Module) -> Iterator[str]:
 
 
 def _private_names_used(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.Attribute) and _is_private(node.attr):
             yield node.lineno, node.attr
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in _BY_NAME and len(node.args) > 1:
@@ -356,7 +362,7 @@ def _private_names_used(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def _imported_libraries(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             base = f"{node.module}." if isinstance(node, ast.ImportFrom) and not node.level else ""
             for name in (base + alias.name for alias in node.names):
