@@ -15,6 +15,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 FAST := tests/unit tests/integration/test_together_ai.py tests/integration/hana/test_memory.py \
 	tests/integration/local/hana/test_hdbcli.py tests/integration/test_cli.py \
 	"tests/faults/test_matrix.py::test_every_way_to_ask_bears[gzip, in good form]"
+RAY_TESTS := tests/integration/hana/ray
 
 .PHONY: demo test test-fast test-all live coverage test-newest test-oldest peers lint bench docs dist wheels lock clean \
 	FORCE
@@ -29,8 +30,10 @@ test: $(STAMP)
 test-fast: $(STAMP)
 	$(PYTEST) $(FAST) $(PYTEST_ARGS)
 
-test-all: $(STAMP)
-	$(PYTEST) -m "not live" $(PYTEST_ARGS)
+# A cluster has processes of its own, so its tests run one after the other.
+test-all: $(VENV)/.ray
+	$(PYTEST) -m "not live and not ray" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 0 -m ray $(RAY_TESTS) $(PYTEST_ARGS)
 
 # The loopback servers beside the real services that the environment names; docs/live.md says how, and what it costs.
 live: $(STAMP)
@@ -118,6 +121,7 @@ lock: $(VENV)/.uv
 	$(COMPILE) setup.cfg --extra test -o $(LOCKS)/test.txt
 	$(COMPILE) $(LOCKS)/build.in -c $(LOCKS)/test.txt -o $(LOCKS)/build.txt
 	$(COMPILE) setup.cfg --extra docs -c $(LOCKS)/test.txt -o $(LOCKS)/docs.txt
+	$(COMPILE) setup.cfg --extra ray -c $(LOCKS)/test.txt -o $(LOCKS)/ray.txt
 	$(COMPILE) $(LOCKS)/bench.in -c $(LOCKS)/test.txt -o $(LOCKS)/bench.txt
 	$(COMPILE) setup.cfg --extra test --resolution lowest-direct -o $(LOCKS)/oldest.txt
 	$(MAKE) --no-print-directory $(STAMP)

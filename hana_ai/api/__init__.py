@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hana_ai.api.errors import (
         TogetherAIAuthenticationError,
         TogetherAIBudgetExceededError,
+        TogetherAIClusterError,
         TogetherAIConflictError,
         TogetherAIConnectionError,
         TogetherAIContextOverflowError,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
         "TogetherAIBudgetExceededError",
         "TogetherAICache",
         "TogetherAIClient",
+        "TogetherAIClusterError",
         "TogetherAIConflictError",
         "TogetherAIConnectionError",
         "TogetherAIConnector",
@@ -114,6 +116,7 @@ _MODULES = {
     "TogetherAIBudgetExceededError": "errors",
     "TogetherAICache": "cache",
     "TogetherAIClient": "together_ai",
+    "TogetherAIClusterError": "errors",
     "TogetherAIConflictError": "errors",
     "TogetherAIConnectionError": "errors",
     "TogetherAIConnector": "connector",

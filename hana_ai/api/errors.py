@@ -8,6 +8,7 @@
     ├── TogetherAIInputError (ValueError)          refused before anything was sent
     ├── TogetherAIBudgetExceededError              TOGETHER_BUDGET_USD is spent; nothing was sent
     ├── TogetherAIUnsafeContentError               a guard model refused a text
+    ├── TogetherAIClusterError                     a run on several machines cannot go on
     ├── TogetherAIRequestError                     a request to Together failed
     │   ├── TogetherAIStatusError                  Together answered with an error status
     │   │   ├── TogetherAIInvalidRequestError      400, 413, 422     ModelInvalidRequestError
@@ -118,6 +119,10 @@ def _rebuild_budget(
     cls: type[TogetherAIBudgetExceededError], message: str, spent: Decimal, budget: Decimal, period: str
 ) -> TogetherAIBudgetExceededError:
     return cls(message, spent_usd=spent, budget_usd=budget, period=period)
+
+
+class TogetherAIClusterError(TogetherAIError):
+    """A run on several machines cannot go on: its coordinator is away, or its workers cannot work."""
 
 
 class TogetherAIUnsafeContentError(TogetherAIError):

@@ -13,6 +13,7 @@ from hana_ai.api.hana.connections import reason_of
 from hana_ai.api.settings import TogetherAISettings
 
 from .console import Problem, console, counted, dollars
+from .engine import chosen_engine
 from .vector_stores import hana_connection
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ def ingest_source(source: str, table: str, arguments: IngestArguments) -> int:
     from hana_ai.api.hana.ingest.job import WINDOW, IngestInterrupted, estimate_ingest, ingest_documents
 
     settings = TogetherAISettings()
+    engine = chosen_engine(arguments.engine, arguments.workers)
     embedding = TogetherAIEmbeddings(model=arguments.model)
     wanted: dict[str, Any] = {
         "embedding": embedding,
-        "connect": lambda: connect(settings),
         "schema": arguments.schema or "",
         "name": arguments.name,
         "text_columns": arguments.text,
@@ -56,6 +57,9 @@ def ingest_source(source: str, table: str, arguments: IngestArguments) -> int:
         "window": WINDOW if arguments.window is None else arguments.window,
         "retry_failed": arguments.retry_failed,
     }
+    if arguments.engine == "local":
+        # Workers elsewhere have settings of their own.
+        wanted["connect"] = lambda: connect(settings)
     with _database(settings) as connection:
         if arguments.dry_run:
             return _tell_estimate(estimate_ingest(source, table, connection, **wanted))
@@ -67,6 +71,7 @@ def ingest_source(source: str, table: str, arguments: IngestArguments) -> int:
                     connection,
                     sync=arguments.sync,
                     hnsw=arguments.hnsw,
+                    engine=engine,
                     on_progress=show,
                     **wanted,
                 )

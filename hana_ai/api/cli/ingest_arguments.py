@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -45,3 +45,7 @@ class IngestArguments:
     """Most texts that are sent, but not written yet; default: 2048."""
     schema: str | None = None
     """Default: HANA_SCHEMA, else the user's own."""
+    engine: Literal["local", "ray"] = "local"
+    """Where it is done: in this process, or by workers of a Ray cluster."""
+    workers: int | None = None
+    """Workers of the Ray cluster; default: one for each CPU."""

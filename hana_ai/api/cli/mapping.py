@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from hana_ai.api.errors import TogetherAIError
 
 from .console import Problem, agreed, console, dollars, print_json
+from .engine import chosen_engine
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def map_rows(
     temperature: float | None = None,
     batch_size: int = 256,
     retry_errors: Annotated[bool, Parameter(negative=())] = False,
+    engine: Literal["local", "ray"] = "local",
+    workers: int | None = None,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     yes: Annotated[bool, Parameter(negative=(), help="Do not ask.")] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")] = False,
@@ -73,6 +76,10 @@ def map_rows(
         Rows that are committed together.
     retry_errors
         Ask rows again that failed before.
+    engine
+        Where rows are asked about: in this process, or by workers of a Ray cluster.
+    workers
+        Workers of the Ray cluster. Default: one for each CPU.
     dry_run
         Estimate tokens and cost, and ask nothing.
     """
@@ -81,6 +88,8 @@ def map_rows(
         "model": model, "mode": mode, "batch_size": batch_size, "retry_errors": retry_errors,
     }  # fmt: skip
     given = {"max_tokens": max_tokens, "temperature": temperature}
+    if engine != "local" or workers is not None:
+        options["engine"] = chosen_engine(engine, workers)
     options |= {name: value for name, value in given.items() if value is not None}
     return _run(source, result, options, dry_run=dry_run, yes=yes, as_json=as_json)
 

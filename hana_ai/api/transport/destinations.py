@@ -25,6 +25,7 @@ from hana_ai.api.transport.body import ACCEPTED
 from hana_ai.api.transport.breaker import BreakerPolicy, CircuitBreaker
 from hana_ai.api.transport.limiter import Limiter, Rate
 from hana_ai.api.transport.native_threads import handshake_seconds
+from hana_ai.api.transport.shared_limiter import Authority, authority, limiter_at
 from hana_ai.api.transport.tls import look_up, ssl_context
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Destination:
         self._session: aiohttp.ClientSession | None = None
         self._proxy: Proxy | None = None
         self._rates: dict[str | None, Rate] = {}
-        self._limiters: dict[tuple[str | None, int], Limiter] = {}
+        self._limiters: dict[tuple[str | None, int, Authority | None], Limiter] = {}
         self._breakers: dict[str | None, CircuitBreaker] = {}
         self._sdk: AsyncTogether | None = None
         self.users: WeakSet[object] = WeakSet()
@@ -70,10 +71,12 @@ class Destination:
 
     def limiter(self, model: str | None, ceiling: int) -> Limiter:
         """The limiter of one model; what it learns about the rate is shared by those with another ceiling."""
-        limiter = self._limiters.get((model, ceiling))
+        key = (model, ceiling, authority())
+        limiter = self._limiters.get(key)
         if limiter is None:
             rate = self._rates.setdefault(model, Rate())
-            limiter = self._limiters.setdefault((model, ceiling), Limiter(ceiling, rate))
+            made = limiter_at(self.base_url, self.api_key, model, ceiling, rate)
+            limiter = self._limiters.setdefault(key, made)
         return limiter
 
     def breaker(self, model: str | None) -> CircuitBreaker:

@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal
@@ -52,6 +52,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 By = Literal["day", "model", "operation", "tag"]
+OnCost = Callable[[Decimal, float], None]
+"""Gets USD, and when the call began, in seconds since 1970."""
 
 
 class Ledger:
@@ -78,6 +80,7 @@ class Ledger:
         )
         self._pending: deque[tuple[UsageRecord, Decimal | None]] = deque()
         self._newest: UsageRecord | None = None
+        self._on_cost: tuple[OnCost, ...] = ()
         self._writing = threading.Lock()
         self._writer = Writer(self._keep_up, limits.flush_seconds)
         self._outage = Outage(
@@ -109,7 +112,7 @@ class Ledger:
         self._pending.append((record, cost))
         if self._budget is not None and (cost is not None or record.may_cost):
             # Counted at once: the next call is admitted by it.
-            self._budget.add(cost, record.called_at)
+            self._spend(self._budget, cost, record.called_at)
         pending = len(self._pending)
         if self._writer.closed:
             # After the end there is nobody else who would write.
@@ -129,6 +132,11 @@ class Ledger:
     def budget_usd(self) -> Decimal | None:
         """The budget of each period; None when there is none."""
         return self._budget.limit if self._budget is not None else None
+
+    @property
+    def budget_period(self) -> Literal["day", "month"] | None:
+        """How long a budget lasts; None when there is none."""
+        return self._budget.period if self._budget is not None else None
 
     @property
     def spent_usd(self) -> Decimal:
@@ -156,7 +164,25 @@ class Ledger:
         if self._budget is not None:
             for call in calls:
                 if call.cost is not None:
-                    self._budget.add(call.cost, call.record.called_at)
+                    self._spend(self._budget, call.cost, call.record.called_at)
+
+    def _spend(self, budget: Budget, cost: Decimal | None, called_at: float) -> None:
+        budget.add(cost, called_at)
+        if cost is not None:
+            for callback in self._on_cost:
+                callback(cost, called_at)
+
+    def on_cost(self, callback: OnCost) -> None:
+        """Call a function with the cost of each call, once that is known; where there is a budget only."""
+        self._on_cost += (callback,)
+
+    def count_elsewhere(self, cost: Decimal, called_at: float) -> None:
+        """Count against the budget what a process has spent whose calls are in another ledger.
+
+        Nothing is counted where all share a database.
+        """
+        if self._budget is not None and not self._store.shared:
+            self._budget.add(cost, called_at)
 
     # --- questions ---
 

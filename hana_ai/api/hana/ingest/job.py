@@ -7,28 +7,28 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.embeddings import Embeddings
 
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import TogetherAIInputError
+from hana_ai.api.hana.cluster.engines import engine_from
+from hana_ai.api.hana.cluster.work import Engine
 from hana_ai.api.hana.connections import Connection, Connections, Context, LeasingConnection
 from hana_ai.api.hana.costs import context_length_of, cost_of, estimated_tokens
 from hana_ai.api.hana.embedding import embedding_from, model_name
 from hana_ai.api.hana.filling import is_internal
 from hana_ai.api.hana.ingest.documents import UnreadableError
-from hana_ai.api.hana.ingest.embedding import Embedder
-from hana_ai.api.hana.ingest.pipeline import Pipeline, Sizes
+from hana_ai.api.hana.ingest.plan import Plan
 from hana_ai.api.hana.ingest.progress import Counter, IngestProgress
-from hana_ai.api.hana.ingest.reading import Reader
 from hana_ai.api.hana.ingest.record_manager import TABLE as RECORDS
 from hana_ai.api.hana.ingest.record_manager import HanaRecordManager
 from hana_ai.api.hana.ingest.sources import Asked, Source, source_from
 from hana_ai.api.hana.ingest.splitting import Splitter, splitter_for
+from hana_ai.api.hana.ingest.spread import IngestWork
 from hana_ai.api.hana.ingest.target import Target, namespace_of
 from hana_ai.api.hana.ingest.work import Batcher
-from hana_ai.api.hana.ingest.writing import Writer
 from hana_ai.api.hana.tables import current_schema, find_table
 from hana_ai.api.hana.vector_column import has_table
 from hana_ai.api.hana.vector_store import TogetherHanaDB
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 WINDOW = 2048
 """Texts between being sent and being committed."""
-_REQUESTS = 16
 
 OnProgress = Callable[[IngestProgress], None]
 
@@ -114,6 +113,7 @@ class IngestOptions:
     window: int = WINDOW
     writers: int = 1
     retry_failed: bool = False
+    part_size: int | None = None
 
     def check(self) -> None:
         """Refuse sizes that make no sense.
@@ -123,8 +123,9 @@ class IngestOptions:
         TogetherAIInputError
             One is below 1.
         """
-        for what, size in (("window", self.window), ("writers", self.writers)):
-            if size < 1:
+        sizes = (("window", self.window), ("writers", self.writers), ("part_size", self.part_size))
+        for what, size in sizes:
+            if size is not None and size < 1:
                 raise TogetherAIInputError(f"{what} is {size}; it must be 1 or more.")
 
 
@@ -137,6 +138,7 @@ def ingest_documents(
     connect: Callable[[], Connection] | None = None,
     sync: bool = False,
     hnsw: bool = False,
+    engine: Engine | Literal["local", "ray"] = "local",
     on_progress: OnProgress | None = None,
     **options: Any,
 ) -> IngestResult:
@@ -163,6 +165,10 @@ def ingest_documents(
         Remove the rows of documents that the source has no more, if it could be read to its end.
     hnsw : bool
         Make a vector index at the end, unless there is one.
+    engine : {"local", "ray"} or Engine
+        Where the work is done: in this process, or by workers of a Ray cluster; see
+        `hana_ai.api.hana.cluster.ray_engine.RayEngine`. Workers open connections with `connect`, which is pickled,
+        else from their own settings.
     on_progress : callable, optional
         Called in this thread a few times a second, with an `IngestProgress`.
     schema : str
@@ -185,6 +191,8 @@ def ingest_documents(
         Connections that write at the same time.
     retry_failed : bool
         Try documents again that could not be embedded in an earlier run.
+    part_size : int, optional
+        Documents that a worker of a cluster takes at a time. Default: 64 files, or 1,024 others.
 
     Returns
     -------
@@ -209,8 +217,9 @@ def ingest_documents(
     """
     connections = Connections.of(connection, connect)
     with closing(connections):
-        job = _Job.of(source, table, connections, embedding, IngestOptions(**options))
-        return job.run(sync=sync, hnsw=hnsw, on_progress=on_progress)
+        chosen = engine_from(engine)
+        job = _Job.of(source, table, connections, embedding, IngestOptions(**options), connect=connect)
+        return job.run(chosen, sync=sync, hnsw=hnsw, on_progress=on_progress)
 
 
 def estimate_ingest(
@@ -247,6 +256,8 @@ class _Job:
     model: str
     splitter: Splitter
     options: IngestOptions
+    connect: Callable[[], Connection] | None = None
+    """Opens further connections, in workers as well."""
 
     @classmethod
     def of(
@@ -256,6 +267,8 @@ class _Job:
         connections: Connections,
         embedding: Embeddings | None,
         options: IngestOptions,
+        *,
+        connect: Callable[[], Connection] | None = None,
     ) -> _Job:
         options.check()
         asked = Asked(options.text_columns, options.key_columns, options.metadata_columns)
@@ -270,28 +283,24 @@ class _Job:
         if isinstance(made, TogetherAIEmbeddings):
             context = made.context_length or context_length_of(made)
         splitter = splitter_for(model, context, options.chunk_tokens, options.overlap_tokens, options.splitter)
-        return cls(found, table, options.name or found.name, connections, made, model, splitter, options)
+        return cls(found, table, options.name or found.name, connections, made, model, splitter, options, connect)
 
     # --- doing it ---
 
-    def run(self, *, sync: bool, hnsw: bool, on_progress: OnProgress | None) -> IngestResult:
+    def run(self, engine: Engine, *, sync: bool, hnsw: bool, on_progress: OnProgress | None) -> IngestResult:
         """See `ingest_documents`."""
-        target = Target(self._store(), self.corpus)
+        plan = self._plan()
+        target = Target(plan.store(self.connections), self.corpus)
         target.prepare()
         counter = Counter(self.source.count(), lambda tokens: cost_of(self.embedding, tokens))
-        pipeline = Pipeline(
-            self._reader(target, counter),
-            Embedder(self.embedding, target.store.vector_column_type),
-            Writer(target, counter),
-            self._sizes(),
-        )
 
         def tell() -> None:
             if on_progress is not None:
                 on_progress(counter.snapshot())
 
         try:
-            pipeline.run(self.source, tell)
+            size = self.options.part_size
+            engine.run(IngestWork(plan, self.source, target, counter, tell=tell, part_size=size))
         except KeyboardInterrupt as exc:
             raise IngestInterrupted(self._result(counter)) from exc
         removed = target.clean(sync=sync)
@@ -299,17 +308,24 @@ class _Job:
         made = hnsw and self._index(target.store)
         return replace(self._result(counter), removed=removed, index=made)
 
-    def _store(self) -> TogetherHanaDB:
-        return TogetherHanaDB(
-            self._leasing(),
+    def _plan(self) -> Plan:
+        options = self.options
+        with self.connections.lease() as connection:
+            # Workers may have another one.
+            schema = options.schema or current_schema(connection)
+        return Plan(
+            self.corpus,
+            self.model,
             self.embedding,
-            table_name=self.table,
-            schema_name=self.options.schema,
-            vector_column_type=self._vector_type(),
+            self.splitter,
+            schema,
+            self.table,
+            self._vector_type(),
+            options.window,
+            options.writers,
+            options.retry_failed,
+            self.connect,
         )
-
-    def _leasing(self) -> Any:
-        return LeasingConnection(self.connections)
 
     def _vector_type(self) -> str:
         """That of the table, where there is one."""
@@ -317,18 +333,6 @@ class _Job:
             if not has_table(connection, self.options.schema, self.table):
                 return self.options.vector_type
             return find_table(connection, self.table, self.options.schema or None).type
-
-    def _reader(self, known: Any, counter: Counter) -> Reader:
-        return Reader(
-            self.corpus, self.model, self.splitter, known, counter, retry_failed=self.options.retry_failed
-        )
-
-    def _sizes(self) -> Sizes:
-        together = isinstance(self.embedding, TogetherAIEmbeddings)
-        texts = min((getattr(self.embedding, "batch_size", None) or 128) if together else 128, self.options.window)
-        most = (getattr(self.embedding, "max_concurrency", None) or 1) if together else 1
-        requests = max(1, min(_REQUESTS, most, self.options.window // texts))
-        return Sizes(texts, self.options.window, requests, self.options.writers)
 
     def _result(self, counter: Counter) -> IngestResult:
         return IngestResult(
@@ -346,9 +350,10 @@ class _Job:
 
     def estimate(self) -> IngestEstimate:
         """See `estimate_ingest`."""
-        known = self._known()
+        plan = self._plan()
+        known = self._known(plan)
         counter = Counter(None, lambda _: None)
-        reader, sizes = self._reader(known, counter), self._sizes()
+        reader, sizes = plan.reader(known, counter), plan.sizes()
         batcher, began = Batcher(sizes.request_texts), time.monotonic()
         documents = chunks = letters = requests = 0
         for document, content in reader.documents(self.source):
@@ -379,7 +384,7 @@ class _Job:
             tuple(counter.problems),
         )
 
-    def _known(self) -> _OnlyLooking:
+    def _known(self, plan: Plan) -> _OnlyLooking:
         schema = self.options.schema
         with self.connections.lease() as connection:
             if not has_table(connection, schema, self.table):
@@ -388,10 +393,14 @@ class _Job:
             recorded = has_table(connection, schema, RECORDS)
             name = namespace_of(schema or current_schema(connection), self.table, self.corpus)
         # Opening it tells whether it is another model's.
-        target = Target(self._store(), self.corpus)
+        target = Target(plan.store(self.connections), self.corpus)
         if not recorded or not target.rows():
             return _OnlyLooking(None)
-        return _OnlyLooking(target, HanaRecordManager(name, self._leasing(), schema_name=schema))
+        return _OnlyLooking(target, HanaRecordManager(name, _leasing(self.connections), schema_name=schema))
+
+
+def _leasing(connections: Connections) -> Any:
+    return LeasingConnection(connections)
 
 
 class _OnlyLooking:

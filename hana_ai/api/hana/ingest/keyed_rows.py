@@ -29,6 +29,10 @@ class KeyedRows:
     columns: tuple[str, ...]
     """Those that are fetched, the key's among them."""
     page: int = PAGE
+    after: tuple[Any, ...] | None = None
+    """A key: only the rows behind it."""
+    until: tuple[Any, ...] | None = None
+    """A key: only the rows up to it, and its own."""
 
     def __iter__(self) -> Iterator[Row]:
         """Yield the rows.
@@ -76,6 +80,13 @@ class KeyedRows:
             # From the last row on, which comes again: a second one of its key would otherwise be left out.
             after, parameters = beyond(key, last, ">=")
             condition += f" AND {after}"
+        elif self.after is not None:
+            after, parameters = beyond(key, self.after, ">")
+            condition += f" AND {after}"
+        if self.until is not None:
+            until, more = beyond(key, self.until, "<=")
+            condition += f" AND {until}"
+            parameters = [*parameters, *more]
         names = ", ".join(quoted(name) for name in self.columns)
         with self.connections.lease() as connection:
             found = all_rows(

@@ -22,7 +22,7 @@ from hana_ai.api.hana.ingest.documents import (
 from hana_ai.api.hana.ingest.files import MARKDOWN
 from hana_ai.api.hana.ingest.progress import Counter
 from hana_ai.api.hana.ingest.splitting import Splitter
-from hana_ai.api.hana.ingest.work import Chunk, OpenDocument
+from hana_ai.api.hana.ingest.work import OPEN, Chunk, OpenDocument
 
 AT_ONCE = 256
 """Documents that are looked up together."""
@@ -66,6 +66,8 @@ class Reader:
     counter: Counter
     retry_failed: bool = False
     """Whether to try those again that could not be embedded."""
+    takes_over: bool = False
+    """Whether to finish what this same run has left half done, since a worker of it was lost."""
 
     @cached_property
     def _recipe(self) -> str:
@@ -82,7 +84,7 @@ class Reader:
             same, failed, new = [], [], []
             for key, (_, fingerprint, document) in found.items():
                 state, met = states.get(key, ("", 0.0))
-                if met >= self.known.started:
+                if met >= self.known.started and not (self.takes_over and state == OPEN):
                     self.counter.add(duplicates=1, documents=1)
                 elif state == fingerprint:
                     same.append(key)

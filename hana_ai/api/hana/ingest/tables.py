@@ -57,11 +57,17 @@ class HanaSource:
     rows: KeyedRows
 
     def __iter__(self) -> Iterator[TextDocument | Unreadable]:
-        if missing := self.rows.without_key():
-            keys = ", ".join(self.columns.key)
-            yield Unreadable(self.name, f"{missing:,} rows without a value in {keys}")
+        if (unreadable := self.without_key()) is not None:
+            yield unreadable
         for row in self.rows:
             yield row_document(self.name, self.columns, row)
+
+    def without_key(self) -> Unreadable | None:
+        """The rows that have no key, if there are any."""
+        missing = self.rows.without_key()
+        if not missing:
+            return None
+        return Unreadable(self.name, f"{missing:,} rows without a value in {', '.join(self.columns.key)}")
 
     def count(self) -> int | None:
         """How many rows there are."""

@@ -14,14 +14,12 @@ from hana_ai.api.hana.ingest.record_manager import (
     HanaRecordManager,
     make_table,
 )
-from hana_ai.api.hana.ingest.work import Chunk, OpenDocument
+from hana_ai.api.hana.ingest.work import OPEN, Chunk, OpenDocument
 from hana_ai.api.hana.tables import current_schema
 from hana_ai.api.hana.vector_store import TogetherHanaDB
 from hana_ai.api.storage.quoting import quoted
 
 ERRORS = "HANA_AI_TOGETHER_INGEST_ERRORS"
-OPEN = ""
-"""The state of a document of which some rows may be there."""
 FAILED = "!"
 """What the state of a document begins with that could not be embedded; then comes its fingerprint."""
 

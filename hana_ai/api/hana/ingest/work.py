@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from hana_ai.api.hana.costs import estimated_tokens
 
+OPEN = ""
+"""The state of a document of which some rows may be there."""
 MOST_TOKENS = 64_000
 """Tokens in a request of embeddings, about."""
 MOST_BYTES = 1_000_000

@@ -17,13 +17,15 @@ from typing import Any, Literal
 from hana_ai.api.batches.records import Batch
 from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.errors import TogetherAIError, TogetherAIInputError
-from hana_ai.api.hana.connections import connection_of
+from hana_ai.api.hana.cluster.engines import engine_from
+from hana_ai.api.hana.cluster.work import Engine
+from hana_ai.api.hana.connections import Connection, connection_of
 from hana_ai.api.hana.costs import estimated_tokens
 from hana_ai.api.hana.mapping.batched import BatchedRun, StoppedError
-from hana_ai.api.hana.mapping.online import OnlineRun
 from hana_ai.api.hana.mapping.result_table import PartTable, ResultTable, Spent
 from hana_ai.api.hana.mapping.shapes import Shape, ShapeLike
 from hana_ai.api.hana.mapping.source import Source
+from hana_ai.api.hana.mapping.spread import MapWork
 from hana_ai.api.hana.mapping.stages import Prompt, RowTask, check_columns
 from hana_ai.api.hana.tables import current_schema
 from hana_ai.api.langchain.token_estimates import OF_A_MESSAGE, estimated
@@ -107,6 +109,8 @@ class MapOptions:
     retry_errors: bool = False
     max_cost_usd: Decimal | None = None
     settings: TogetherAISettings | None = None
+    engine: Engine | Literal["local", "ray"] = "local"
+    connect: Callable[[], Connection] | None = None
     on_progress: OnProgress | None = None
     parameters: dict[str, object] = field(default_factory=dict)
 
@@ -159,6 +163,11 @@ def map_table(source: object, result: str, **options: object) -> MapResult:
         Refuse to begin what may cost more, as estimated.
     settings : TogetherAISettings, optional
         Default: read from the environment and `.env`.
+    engine : {"local", "ray"} or Engine
+        Where rows are asked about: in this process, or by workers of a Ray cluster; see
+        `hana_ai.api.hana.cluster.ray_engine.RayEngine`. Not for batches, which Together works on.
+    connect : callable, optional
+        Opens the workers' connections, and is pickled. Default: from their own settings.
     on_progress : callable, optional
         Called with a `MapProgress` after each commit.
     **parameters
@@ -215,6 +224,8 @@ def _options(given: dict[str, Any]) -> MapOptions:
     options = MapOptions(**own, parameters=given)
     if options.mode not in ("online", "batch"):
         raise TogetherAIInputError(f"mode is {options.mode!r}; it must be 'online' or 'batch'.")
+    if options.mode == "batch" and options.engine != "local":
+        raise TogetherAIInputError("mode='batch' is Together's work, so it needs no engine but 'local'.")
     if options.batch_size < 1:
         raise TogetherAIInputError(f"batch_size is {options.batch_size}; it must be 1 or more.")
     return options
@@ -323,17 +334,8 @@ class _Job:
                 self.options.on_progress(MapProgress(done, max(total, done), spent.total, cost, tuple(batches)))
 
         told(Spent())
-        size = self.options.batch_size
-        run: OnlineRun | BatchedRun
-        if self.options.mode == "online":
-            run = OnlineRun(self.result, self.chat, size, told, self.stop)
-        else:
-            run = BatchedRun(self.result, self.client.batches, size, told, self.stop)
-        # Once it is stopped, nobody waits for the result any more.
-        with suppress(StoppedError):
-            run.run()
+        spent = self._spend(told)
         rows, failed = self.result.counts()
-        spent = run.spent
         return MapResult(
             result=self.result.table,
             model=self.result.task.model,
@@ -343,6 +345,18 @@ class _Job:
             tokens=spent.total,
             cost_usd=self._cost(spent.tokens),
         )
+
+    def _spend(self, told: Callable[..., None]) -> Spent:
+        size = self.options.batch_size
+        if self.options.mode == "online":
+            work = MapWork(self.result, self.chat, size, told, self.stop, connect=self.options.connect)
+            engine_from(self.options.engine).run(work)
+            return work.spent
+        run = BatchedRun(self.result, self.client.batches, size, told, self.stop)
+        # Once it is stopped, nobody waits for the result any more.
+        with suppress(StoppedError):
+            run.run()
+        return run.spent
 
     def _check_cost(self) -> None:
         most = self.options.max_cost_usd

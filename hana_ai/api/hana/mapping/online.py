@@ -38,6 +38,8 @@ class OnlineRun:
         Called after each commit.
     stop : threading.Event
         Once it is set, no further row is asked.
+    between : tuple
+        Keys: only the rows behind the first one, up to and with the second one.
     """
 
     def __init__(
@@ -47,8 +49,11 @@ class OnlineRun:
         batch_size: int,
         told: Callable[[Spent], None],
         stop: Event,
+        *,
+        between: tuple[Key | None, Key | None] = (None, None),
     ) -> None:
         self._result, self._chat, self._size, self._told, self._stop = result, chat, batch_size, told, stop
+        self._between = between
         self.spent = Spent()
         self._under_way: dict[int, Key] = {}
         self._finished: list[tuple[Key, Answer]] = []
@@ -80,7 +85,7 @@ class OnlineRun:
 
     def _calls(self) -> Iterator[Call]:
         task, columns = self._result.task, self._result.task.prompt.columns()
-        rows = self._result.source.rows(self._result.name, columns, self._size)
+        rows = self._result.source.rows(self._result.name, columns, self._size, *self._between)
         for position, (key, row) in enumerate(rows):
             if self._stop.is_set():
                 return

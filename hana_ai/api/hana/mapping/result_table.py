@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.hana.connections import Connection, all_rows, execute, only_row, transaction
@@ -43,6 +44,11 @@ class ResultTable:
     def _columns(self) -> dict[str, str]:
         keys = dict(zip(self.source.key, self.source.key_types, strict=True))
         return {**keys, **{column.name: column.declared for column in self.task.shape.columns}, **_OWN}
+
+    def over(self, connection: Connection | None) -> ResultTable:
+        """The same one over another connection; None for one that is pickled."""
+        given = cast("Connection", connection)
+        return replace(self, connection=given, source=replace(self.source, connection=given))
 
     def check(self) -> bool:
         """Whether the table is there; refuses one that this task can't fill.
