@@ -1,0 +1,296 @@
+"""Workers of a Ray cluster give the table of one process, whoever of them is lost."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hdbcli import dbapi
+from langchain_core.documents import Document
+
+from hana_ai.api.embeddings import TogetherAIEmbeddings
+from hana_ai.api.errors import (
+    TogetherAIAuthenticationError,
+    TogetherAIBudgetExceededError,
+    TogetherAIClusterError,
+)
+from hana_ai.api.hana import IngestProgress, IngestResult, ingest_documents, map_table
+from hana_ai.api.hana.cluster.ray_engine import RayEngine
+from hana_ai.api.local.hana import LocalHana
+from hana_ai.api.local.together import LocalModel, Received, Reply, ScriptedEngine
+from tests.conftest import ScriptedTogether, export
+from tests.integration.hana.conftest import rows
+from tests.integration.hana.ingest.corpus import content, embedded, text_of, write_files
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed (make .venv/.ray)"),
+]
+
+Ingest = Callable[..., IngestResult]
+WORKERS = 2
+
+
+@pytest.fixture
+def settings(
+    together_environment: ScriptedTogether, local_hana: LocalHana, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """What workers find in their environment."""
+    export(monkeypatch, local_hana.environment())
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    return {**together_environment.environment(), **local_hana.environment()}
+
+
+@pytest.fixture
+def cluster(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster on this machine, of as many CPUs as workers."""
+    import ray
+
+    ray.init(
+        num_cpus=WORKERS,
+        include_dashboard=False,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+        object_store_memory=100_000_000,
+        runtime_env={"env_vars": settings},
+    )
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture
+def ingest(connection: dbapi.Connection, embeddings: TogetherAIEmbeddings, local_hana: LocalHana) -> Ingest:
+    def run(source: object, table: str = "T", **options: Any) -> IngestResult:
+        own = {} if "engine" in options else {"connect": local_hana.connect}
+        return ingest_documents(source, table, connection, **{"embedding": embeddings, **own, **options})
+
+    return run
+
+
+def on_ray(**options: Any) -> RayEngine:
+    return RayEngine(WORKERS, **options)
+
+
+def workers_of_the_cluster() -> list[int]:
+    """The processes of workers that have begun a task."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                command, parents = (folder / "cmdline").read_bytes(), _ancestors(int(folder.name))
+            except OSError:
+                continue
+            if b"ray::" in command and b"Seat" in command and os.getpid() in parents:
+                found.append(int(folder.name))
+    return found
+
+
+def _ancestors(pid: int) -> set[int]:
+    found: set[int] = set()
+    while pid > 1 and pid not in found:
+        found.add(pid)
+        pid = int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+    return found
+
+
+class Killer:
+    """Kills a worker once, when so many rows are written."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self.killed: list[int] = []
+
+    def __call__(self, now: Any) -> None:
+        done = now.rows if isinstance(now, IngestProgress) else now.done
+        if done >= self._rows and not self.killed and (pids := workers_of_the_cluster()):
+            os.kill(pids[0], signal.SIGKILL)
+            self.killed.append(pids[0])
+
+
+# --- ingest ---
+
+
+def test_a_folder_gives_the_same_table_and_the_same_summary(
+    tmp_path: Path, cluster: Any, ingest: Ingest, engine: ScriptedEngine, connection: dbapi.Connection
+) -> None:
+    folder = write_files(tmp_path / "files", 150)
+    (folder / "picture.bin").write_bytes(b"\0\1\2")
+    name = str(folder.resolve())
+    alone = ingest(folder, "ALONE")
+    engine.requests.clear()
+    together = ingest(folder, engine=on_ray(), part_size=16)
+    assert content(connection) == content(connection, "ALONE")
+    assert sum(embedded(engine).values()) == together.progress.rows
+    for field in (
+        "documents",
+        "written",
+        "unchanged",
+        "duplicates",
+        "unreadable",
+        "failed",
+        "rows",
+        "tokens",
+        "cost_usd",
+    ):
+        assert getattr(together.progress, field) == getattr(alone.progress, field), field
+    assert together.problems == alone.problems
+
+    engine.requests.clear()
+    changed = folder / "part-000" / "file-00003.txt"
+    changed.write_text(changed.read_text().replace("paragraph", "section"))
+    (folder / "part-001" / "file-00100.txt").unlink()
+    second = ingest(folder, engine=on_ray(), part_size=16, sync=True)
+    assert (second.progress.written, second.progress.unchanged, second.removed) == (1, 148, 1)
+    assert all("section" in text for text in embedded(engine))
+    ingest(folder, "FRESH", name=name)
+    assert content(connection) == content(connection, "FRESH")
+
+
+def test_rows_and_documents_give_the_same_table(
+    cluster: Any, ingest: Ingest, connection: dbapi.Connection
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            'CREATE COLUMN TABLE "S" ("A" INTEGER, "B" NVARCHAR(9), "TEXT" NCLOB, PRIMARY KEY ("A", "B"))'
+        )
+        cursor.executemany(
+            'INSERT INTO "S" VALUES (?, ?, ?)', [(n // 7, f"b{n % 7}", text_of(n, 1)) for n in range(200)]
+        )
+    ingest("hana:S", "ALONE", text_columns=["TEXT"])
+    ingest("hana:S", engine=on_ray(), part_size=30, text_columns=["TEXT"])
+    assert content(connection) == content(connection, "ALONE")
+    assert len(content(connection)) == 200
+
+    # The first of a name counts, wherever the second one comes.
+    documents = [Document(text_of(n, 1), id=str(n % 90), metadata={"source": "wiki"}) for n in range(180)]
+    alone = ingest(iter(documents), "ALONE", name="wiki")
+    together = ingest(iter(documents), engine=on_ray(), part_size=20, name="wiki")
+    assert content(connection) == content(connection, "ALONE")
+    assert (together.progress.duplicates, together.progress.written) == (90, 90)
+    assert together.progress.documents == alone.progress.documents
+
+
+def test_a_poisoned_document_goes_to_the_table_of_errors(
+    tmp_path: Path, cluster: Any, ingest: Ingest, engine: ScriptedEngine, connection: dbapi.Connection
+) -> None:
+    folder = write_files(tmp_path / "files", 40)
+
+    def poison(received: Received) -> Reply | None:
+        given = (received.body or {}).get("input", ())
+        bad = any("Document 17," in text for text in ([given] if isinstance(given, str) else given))
+        return Reply(status=400, error={"message": "the input is not acceptable"}) if bad else None
+
+    engine.always(poison)
+    done = ingest(folder, engine=on_ray(), part_size=10)
+    assert (done.progress.failed, done.progress.written) == (1, 39)
+    assert [source for source, _ in done.problems] == ["part-000/file-00017.txt"]
+    assert rows(connection, 'SELECT "SOURCE" FROM HANA_AI_TOGETHER_INGEST_ERRORS') == [
+        ("part-000/file-00017.txt",)
+    ]
+
+
+def test_a_killed_worker_is_survived(
+    tmp_path: Path, cluster: Any, ingest: Ingest, engine: ScriptedEngine, connection: dbapi.Connection
+) -> None:
+    folder = write_files(tmp_path / "files", 160)
+    (folder / "long.txt").write_text(text_of(999, 60))
+    alone = ingest(folder, "ALONE")
+    engine.latency = 0.2
+    killer = Killer(20)
+    done = ingest(folder, engine=on_ray(), part_size=8, window=256, on_progress=killer)
+    assert killer.killed
+    assert content(connection) == content(connection, "ALONE")
+    assert done.progress.documents == alone.progress.documents
+    assert done.progress.duplicates == 0
+
+
+def test_a_wrong_key_ends_the_run_with_its_own_error(
+    tmp_path: Path, settings: dict[str, str], cluster: Any, ingest: Ingest, engine: ScriptedEngine
+) -> None:
+    engine.always(Reply(status=401, error={"message": "no such key"}))
+    with pytest.raises(TogetherAIAuthenticationError):
+        ingest(write_files(tmp_path / "files", 30), engine=on_ray(), part_size=4)
+
+
+def test_without_the_coordinator_the_run_ends(
+    tmp_path: Path, cluster: Any, ingest: Ingest, engine: ScriptedEngine
+) -> None:
+    engine.latency = 0.3
+    killed: list[str] = []
+
+    def kill_it(now: IngestProgress) -> None:
+        if now.rows and not killed:
+            names = cluster.util.list_named_actors(all_namespaces=True)
+            killed.extend(found["name"] for found in names)
+            for found in names:
+                cluster.kill(cluster.get_actor(found["name"], namespace=found["namespace"]))
+
+    with pytest.raises(TogetherAIClusterError, match="coordinator"):
+        ingest(write_files(tmp_path / "files", 200), engine=on_ray(), part_size=4, on_progress=kill_it)
+    assert killed
+
+
+# --- map ---
+
+
+@pytest.fixture
+def reviews(connection: dbapi.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOGETHER_DEFAULT_MODEL", ScriptedEngine.CHAT)
+    with connection.cursor() as cursor:
+        cursor.execute('CREATE COLUMN TABLE "S" ("ID" INTEGER PRIMARY KEY, "TEXT" NVARCHAR(200))')
+        cursor.executemany('INSERT INTO "S" VALUES (?, ?)', [(number, f"row {number}") for number in range(300)])
+
+
+def answers(connection: dbapi.Connection, table: str) -> list[tuple[Any, ...]]:
+    return rows(connection, f'SELECT "ID", TO_NVARCHAR("ANSWER"), "ERROR" FROM "{table}" ORDER BY 1')
+
+
+def test_a_map_gives_the_same_table_and_survives_a_killed_worker(
+    reviews: None, cluster: Any, engine: ScriptedEngine, connection: dbapi.Connection
+) -> None:
+    asked = {"connection": connection, "prompt": "Say {TEXT}", "batch_size": 16}
+    alone = map_table("S", "ALONE", **asked)
+    together = map_table("S", "R", engine=on_ray(), **asked)
+    assert answers(connection, "R") == answers(connection, "ALONE")
+    assert (together.rows, together.asked, together.tokens) == (alone.rows, alone.asked, alone.tokens)
+
+    engine.latency = 0.1
+    killer = Killer(30)
+    map_table("S", "K", engine=on_ray(), on_progress=killer, **asked)
+    assert killer.killed
+    assert answers(connection, "K") == answers(connection, "ALONE")
+
+
+# --- limits ---
+
+
+def test_the_budget_is_one_for_all_workers(
+    connection: dbapi.Connection, local_hana: LocalHana, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    model = LocalModel("dear/chat", "chat", 8192, price_input=1000.0, price_output=1000.0)
+    with ScriptedTogether(ScriptedEngine(models=[model])) as server:
+        settings = {**server.environment(), **local_hana.environment(), "TOGETHER_DEFAULT_MODEL": "dear/chat"}
+        export(monkeypatch, {**settings, "TOGETHER_BUDGET_USD": "0.5"})
+        with connection.cursor() as cursor:
+            cursor.execute('CREATE COLUMN TABLE "S" ("ID" INTEGER PRIMARY KEY, "TEXT" NVARCHAR(200))')
+            cursor.executemany('INSERT INTO "S" VALUES (?, ?)', [(n, f"row {n}") for n in range(400)])
+        server.engine.latency = 0.02
+        ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1",
+                 object_store_memory=100_000_000, runtime_env={"env_vars": settings})  # fmt: skip
+        try:
+            with pytest.raises(TogetherAIBudgetExceededError):
+                map_table("S", "R", connection=connection, prompt="Say {TEXT}", batch_size=8, engine=on_ray())
+        finally:
+            ray.shutdown()
+    spent = rows(connection, 'SELECT SUM("PROMPT_TOKENS" + "COMPLETION_TOKENS") FROM "R"')[0][0] * 0.001
+    # What was under way is paid for: eight rows at most for each worker.
+    assert 0.5 <= spent < 0.5 + 2 * 8 * 0.03
