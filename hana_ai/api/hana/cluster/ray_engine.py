@@ -30,8 +30,10 @@ from hana_ai.api.usage.ledger import Ledger
 logger = logging.getLogger(__name__)
 
 _TELL = 0.25
-_ANSWER = 30.0
+_ANSWER = 60.0
 """Seconds in which the coordinator answers what it answers at once."""
+_START = 300.0
+"""Seconds in which it starts."""
 _AWAY = (
     "The coordinator of this run cannot be reached, so nobody keeps the limits and the budget: the work was "
     "stopped. What was committed stays; run it again to go on."
@@ -130,6 +132,7 @@ class _Run:
 
     def run(self) -> None:
         """Start the workers, feed them, and tell how far they are."""
+        _answer(self._ray, self._desk.is_over.remote(), _START)
         feeding = threading.Thread(target=self._feed, name="cluster-feed", daemon=True)
         working = threading.Thread(target=self._staff, name="cluster-staff", daemon=True)
         feeding.start()
