@@ -29,9 +29,9 @@ class KeyedRows:
     columns: tuple[str, ...]
     """Those that are fetched, the key's among them."""
     page: int = PAGE
-    after: tuple[Any, ...] | None = None
+    after: tuple[object, ...] | None = None
     """A key: only the rows behind it."""
-    until: tuple[Any, ...] | None = None
+    until: tuple[object, ...] | None = None
     """A key: only the rows up to it, and its own."""
 
     def __iter__(self) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
 from hana_ai.api.hana.connections import Connections
 from hana_ai.api.hana.ingest.documents import SourceDocument, Unreadable
@@ -45,8 +45,8 @@ class Between:
     name: str
     columns: Columns
     query: str
-    after: tuple[Any, ...] | None
-    until: tuple[Any, ...]
+    after: tuple[object, ...] | None
+    until: tuple[object, ...]
 
     def documents(self, connections: Connections) -> Iterable[Item]:
         """Read the rows."""
@@ -87,7 +87,7 @@ def _of_hana(source: HanaSource, size: int) -> Iterator[Part]:
     if (unreadable := source.without_key()) is not None:
         yield Listed((unreadable,))
     keys = replace(source.rows, columns=source.rows.key)
-    after: tuple[Any, ...] | None = None
+    after: tuple[object, ...] | None = None
     given = (tuple(row[name] for name in keys.key) for row in keys)
     while group := list(islice(given, size)):
         yield Between(source.name, source.columns, source.rows.query, after, group[-1])

@@ -159,7 +159,7 @@ def drive(folder: Path) -> None:
         ray.shutdown()
 
 
-def _start(node: str, folder: Path, *arguments: str) -> None:
+def _start(node: str, *arguments: str) -> None:
     command = [
         str(Path(sys.executable).with_name("ray")),
         "start",
@@ -167,8 +167,11 @@ def _start(node: str, folder: Path, *arguments: str) -> None:
         "--num-cpus=1",
     ]
     memory = "--object-store-memory=100000000"
-    with (folder / f"{node}.log").open("w") as log:
-        subprocess.run(inside(node, *command, memory, *arguments), check=True, stdout=log, stderr=log, timeout=120)
+    done = subprocess.run(
+        inside(node, *command, memory, *arguments), capture_output=True, text=True, check=False, timeout=300
+    )
+    if done.returncode:
+        sys.exit(f"{node} does not start:\n{done.stdout}\n{done.stderr}")
 
 
 def main() -> None:
@@ -183,16 +186,14 @@ def main() -> None:
     if arguments.lead:
         lead_in(Path(arguments.lead[0]), int(arguments.lead[1]))
         return
-    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0")
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", no_proxy=",".join(["127.0.0.1", *NODES.values()]))
     # Names of sockets are short.
     folder = Path(tempfile.mkdtemp(prefix="hat", dir="/tmp"))
     me = [sys.executable, "-W", "ignore", "-m", "tests.integration.hana.ray.two_nodes"]
     try:
         with namespaces():
-            _start(
-                FIRST, folder, "--head", f"--port={_PORT}", "--include-dashboard=false", f"--temp-dir={folder}/1"
-            )
-            _start(SECOND, folder, f"--address={NODES[FIRST]}:{_PORT}")
+            _start(FIRST, "--head", f"--port={_PORT}", "--include-dashboard=false", f"--temp-dir={folder}/1")
+            _start(SECOND, f"--address={NODES[FIRST]}:{_PORT}")
             driver = subprocess.Popen(inside(FIRST, *me, "--drive", str(folder)))
             leading: list[str] = []
             while driver.poll() is None:
