@@ -206,6 +206,8 @@ class _Run:
         working.join(5.0)
         with suppress(Exception):
             if working.is_alive():
+                # That they are given up is no news to anybody.
+                logging.getLogger("ray.data").setLevel(logging.CRITICAL)
                 for actor in self._ray.get(self._desk.handles.remote(), timeout=_ANSWER):
                     self._ray.kill(actor, no_restart=True)
                 working.join(5.0)
