@@ -267,7 +267,8 @@ class _RayDesk:
         _answer(self._ray, self._desk.done.remote(self._worker, number), _ANSWER)
 
     def report(self, counts: Counts, notes: Sequence[Note], *, number: int) -> None:
-        self._desk.report.remote(self._worker, number, dict(counts), list(notes))
+        # Calls of an actor may overtake each other: what follows `done` is not heard.
+        _answer(self._ray, self._desk.report.remote(self._worker, number, dict(counts), list(notes)), _ANSWER)
 
     def fail(self, error: BaseException) -> None:
         logger.error("the worker cannot go on: %s", error)
