@@ -30,6 +30,7 @@ setup(
         "hana_ai.api.cli",
         "hana_ai.api.connector",
         "hana_ai.api.hana",
+        "hana_ai.api.hana.cluster",
         "hana_ai.api.hana.ingest",
         "hana_ai.api.hana.mapping",
         "hana_ai.api.langchain",
