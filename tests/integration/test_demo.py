@@ -158,6 +158,8 @@ def demo(together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch, capsys: py
     """Runs the demo on the scripted server, whose vectors follow the words of a text."""
     together.engine.on("/v1/embeddings", embed_by_words)
     export(monkeypatch, together.environment())
+    # Where tests run in parallel it is set, and lines would be wrapped as in a terminal.
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     monkeypatch.setattr(sys, "argv", ["hana-ai-together"])
 
