@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from hana_ai.api import TogetherAIConnector, TogetherAIError, TogetherAITimeoutError
+from hana_ai.api import TogetherAIConnector, TogetherAIError, TogetherAITimeoutError, service
 from hana_ai.api.connector.account import Account
 from hana_ai.api.local.together import LocalModel, ScriptedEngine
 from hana_ai.api.local.together.api.management.records import Deployment
@@ -243,6 +243,7 @@ class Bench:
         management.remote_uploads.clear()
         management.pending.clear()
         # Ports come again, and with them what is kept of an address.
+        service.close_all()
         shutil.rmtree(os.environ["TOGETHER_CATALOG_DIR"], ignore_errors=True)
         with closing(sqlite3.connect(os.environ["TOGETHER_CACHE"], timeout=30)) as kept, kept:
             for (table,) in kept.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
@@ -296,8 +297,8 @@ def _difference(usual: object, found: object, mutation: Mutation, place: str = "
         return ""  # of hardware that is not in the list
     if mutation.route.startswith(_NAME_OF_A_MODEL) and str(found).startswith("projects/"):
         return ""  # a model without a readable name is named by its reference
-    if mutation.route == _CATALOGUE and usual is None and found == 0:
-        return ""  # the older list, which stands in, has 0 where there is no price
+    if mutation.route == _CATALOGUE and len(mutation.place) < 2 and place.startswith(".models"):
+        return ""  # the older list stands in, which tells prices and what is serverless otherwise
     if isinstance(usual, dict) and isinstance(found, dict):
         if mutation.kind == '"x"' and "x" in found and len(gone := usual.keys() - found.keys()) == 1:
             found = {**found, gone.pop(): found["x"]}
