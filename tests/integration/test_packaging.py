@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkouts import copy_checkout
+
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).with_name("uv")
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
@@ -107,13 +109,7 @@ class Environment:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what the distribution is made of, so that building leaves nothing behind here."""
-    copy = tmp_path_factory.mktemp("checkout")
-    for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    for name in ("hana_ai", "plugins"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return copy
+    return copy_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -16,17 +15,15 @@ from hana_ai.api.errors import TogetherAIAuthenticationError
 from hana_ai.api.local.together import Reply
 from hana_ai.api.settings import KEY_PAGE
 from tests.conftest import ScriptedTogether, export
+from tests.shells import ipython_shell
 
 SERVERS_WORDS = f"Invalid API key provided. You can find your API key at {KEY_PAGE}."
 
 
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
-    monkeypatch.setenv("IPYTHONDIR", str(Path.cwd()))
-    found = InteractiveShell()
-    yield found
-    if found.history_manager is not None:
-        found.history_manager.end_session()
+    with ipython_shell(monkeypatch) as found:
+        yield found
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.checkouts import copy_checkout
+
 ROOT = Path(__file__).parents[2]
 TEMPLATES = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 
@@ -54,12 +56,7 @@ def test_contributing_says_how_to_add_and_to_release() -> None:
 
 @pytest.mark.slow
 def test_a_release_is_checked_as_an_index_would(tmp_path: Path) -> None:
-    copy = tmp_path / "checkout"
-    copy.mkdir()
-    for name in ("setup.py", "setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    for name in ("hana_ai", "plugins", "docs"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy = copy_checkout(tmp_path / "checkout")
     dist = tmp_path / "dist"
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(dist), str(copy)]
     subprocess.run(build, check=True, capture_output=True)

@@ -19,6 +19,7 @@ from hana_ai.api.cli.app import run
 from hana_ai.api.routing import startup_files
 from tests.integration.routing.conftest import COMMAND
 from tests.secrets_watch import MARK
+from tests.shells import ipython_shell
 
 # Light, and true wherever the routing is active.
 IS_ACTIVE = "import sys; from hana_ai.api import routing; print(routing.is_active(), sys.argv[1:])"
@@ -275,11 +276,8 @@ def test_importing_auto_activates_where_together_is_enabled(monkeypatch: pytest.
 
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
-    monkeypatch.setenv("IPYTHONDIR", str(Path.cwd()))
-    found = InteractiveShell()
-    yield found
-    if found.history_manager is not None:
-        found.history_manager.end_session()
+    with ipython_shell(monkeypatch) as found:
+        yield found
 
 
 def test_the_extension_loads_and_unloads_and_says_so(

@@ -16,6 +16,7 @@ from nbclient.exceptions import CellExecutionError
 from hana_ai.api import routing
 from hana_ai.api.local.together import Received, Reply, ScriptedEngine, Usage
 from tests.conftest import ScriptedTogether, export
+from tests.shells import ipython_shell
 from tests.words import embed_by_words
 
 Cell = Callable[..., tuple[str, str]]
@@ -23,14 +24,11 @@ Cell = Callable[..., tuple[str, str]]
 
 @pytest.fixture
 def shell(together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
-    monkeypatch.setenv("IPYTHONDIR", str(Path.cwd()))
-    found = InteractiveShell()
-    found.run_line_magic("load_ext", "hana_ai.api")
-    yield found
-    found.run_line_magic("unload_ext", "hana_ai.api")
-    routing.deactivate()
-    if found.history_manager is not None:
-        found.history_manager.end_session()
+    with ipython_shell(monkeypatch) as found:
+        found.run_line_magic("load_ext", "hana_ai.api")
+        yield found
+        found.run_line_magic("unload_ext", "hana_ai.api")
+        routing.deactivate()
 
 
 @pytest.fixture
