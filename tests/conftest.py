@@ -111,6 +111,10 @@ def clean_environment(
         module = sys.modules.get(name)
         if module is not None:
             module.close_all()
+    activation = sys.modules.get("hana_ai.api.routing.activation")
+    if activation is not None and not activation.is_active():
+        # A guard of the tables may be left.
+        activation.deactivate()
 
 
 PRICED = "priced/chat"

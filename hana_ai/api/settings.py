@@ -104,6 +104,9 @@ class TogetherAISettings(BaseSettings):
     together_route_tables: str = Field(
         "", description="comma list of patterns of vector tables that go, with a ! those that stay"
     )
+    together_guard_tables: bool = Field(
+        True, description="where nothing is routed, vector tables are kept to one model all the same"
+    )
     together_model_map: str = Field("", description="comma list of requested=model")
     hana_address: str | None = Field(None, description="host of the database")
     hana_port: int = Field(443, ge=1, le=65_535, description="SQL port")

@@ -66,9 +66,14 @@ class Ownership:
         An empty schema is the connection's current one.
     text_column : str
         The column with the texts that were embedded.
+    stamps : bool
+        Whether the table is stamped with what its vectors say.
     """
 
-    def __init__(self, schema: str, table: str, vector_column: str, text_column: str) -> None:
+    def __init__(
+        self, schema: str, table: str, vector_column: str, text_column: str, *, stamps: bool = True
+    ) -> None:
+        self._stamps = stamps
         self._place = (schema, table, vector_column)
         self._text_column = text_column
         self._column: VectorColumn | None = None
@@ -181,6 +186,8 @@ class Ownership:
                     written = True
         if column.model is None and stamp:
             self._column = self._stamp(connection, column, model)
+        elif column.model is None and not self._stamps:
+            self._unrecorded = model
 
     @staticmethod
     def _is_first(connection: Connection, cursor: Cursor, column: VectorColumn) -> bool:
@@ -246,6 +253,9 @@ class Ownership:
         from hdbcli import dbapi
 
         stamped = _stamped(column, model)
+        if not self._stamps:
+            self._unrecorded = model
+            return stamped
         try:
             _write_comment(connection, stamped)
         except dbapi.Error as exc:

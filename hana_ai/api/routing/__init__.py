@@ -6,7 +6,7 @@ from hana_ai.api import resolve_lazily
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hana_ai.api.routing.activation import activate, deactivate, is_active, is_enabled, status
+    from hana_ai.api.routing.activation import activate, deactivate, guard_tables, is_active, is_enabled, status
     from hana_ai.api.routing.report import RoutingStatus
     from hana_ai.api.routing.scopes import stay, tenant
 
@@ -14,6 +14,7 @@ _MODULES = {
     "RoutingStatus": "report",
     "activate": "activation",
     "deactivate": "activation",
+    "guard_tables": "activation",
     "is_active": "activation",
     "is_enabled": "activation",
     "status": "activation",
@@ -21,7 +22,17 @@ _MODULES = {
     "tenant": "scopes",
 }
 
-__all__ = ["RoutingStatus", "activate", "deactivate", "is_active", "is_enabled", "status", "stay", "tenant"]
+__all__ = [
+    "RoutingStatus",
+    "activate",
+    "deactivate",
+    "guard_tables",
+    "is_active",
+    "is_enabled",
+    "status",
+    "stay",
+    "tenant",
+]
 
 
 def __getattr__(name: str) -> object:

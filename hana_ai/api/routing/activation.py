@@ -8,7 +8,9 @@ to Together AI, whatever is imported first and without a change to anybody's cod
 * ``hana-ai-together run -- python app.py`` at the command line, which changes no file,
 * ``hana-ai-together autoload enable``, for every Python process of a virtual environment.
 
-Until Together is enabled, only the standard library is imported here, and nothing else happens.
+Until Together is enabled, only the standard library is imported here, and nothing is routed. The doors to vector
+tables are guarded all the same, so that no table gets vectors of two models, unless
+TOGETHER_GUARD_TABLES is false.
 """
 
 from __future__ import annotations
@@ -23,13 +25,14 @@ if TYPE_CHECKING:
     from hana_ai.api.routing.report import RoutingStatus
     from hana_ai.api.routing.seams import Seam
 
-__all__ = ["activate", "deactivate", "is_active", "is_enabled", "status"]
+__all__ = ["activate", "deactivate", "guard_tables", "is_active", "is_enabled", "status"]
 
 _TRUE = {"1", "true", "t", "yes", "y", "on"}
 _FALSE = {"0", "false", "f", "no", "n", "off"}
 _SWITCH = "enable_together_ai"
 _MASTER = "enable_gpu_acceleration"
 _NAMES = (_SWITCH, _MASTER)
+_GUARD = "together_guard_tables"
 _DOT_ENV = ".env"
 
 
@@ -43,7 +46,7 @@ def is_active() -> bool:
 
 
 def activate() -> bool:
-    """Route the toolkit to Together AI, if enabled.
+    """Route the toolkit to Together AI, if enabled; else guard the vector tables, as `guard_tables` does.
 
     Returns
     -------
@@ -54,7 +57,8 @@ def activate() -> bool:
     Raises
     ------
     TogetherAISettingsError
-        One of the two variables is neither true nor false. Other settings are read when they are needed.
+        One of the two variables, or TOGETHER_GUARD_TABLES, is neither true nor false. Other settings are read when
+        they are needed.
 
     Examples
     --------
@@ -65,9 +69,29 @@ def activate() -> bool:
     if is_active():
         return True
     if not is_enabled():
+        if _wants_guard():
+            guard_tables()
         return False
     _switch_on()
     return True
+
+
+def guard_tables() -> None:
+    """Refuse what would mix the vectors of two models in a table, and route nothing.
+
+    langchain_hana's `HanaDB` and the toolkit's `HANAMLinVectorEngine` keep their models, and ask whose table it is
+    before they search or write, as they do while the toolkit is routed; for another model's they raise
+    `TogetherAIInputError`. What SAP's models write gets no stamp. `activate` and `deactivate` end this.
+
+    Examples
+    --------
+    >>> from hana_ai.api import routing
+    >>> routing.guard_tables()
+    """
+    from hana_ai.api.routing import sentry
+
+    if not is_active():
+        sentry.wait()
 
 
 def activate_worker() -> None:
@@ -77,23 +101,30 @@ def activate_worker() -> None:
 
 
 def _switch_on() -> None:
+    from hana_ai.api.routing import sentry
     from hana_ai.api.routing.hooks import ROUTING
     from hana_ai.api.routing.workarounds import MAKERS
 
+    sentry.leave()
     ROUTING.activate(_seams(), MAKERS)
 
 
 def deactivate() -> None:
-    """Restore everything that `activate` changed.
+    """Restore everything that `activate` or `guard_tables` changed.
 
     Objects made in the meantime keep their model, but the toolkit's own embeddings and rerankers work as they do
     without this package, whenever they were made.
     """
-    if is_active():
-        from hana_ai.api.routing import models
-        from hana_ai.api.routing.hooks import ROUTING
+    import sys
 
-        ROUTING.deactivate()
+    from hana_ai.api.routing import sentry
+
+    sentry.leave()
+    hooks = sys.modules.get("hana_ai.api.routing.hooks")
+    if hooks is not None and (hooks.ROUTING.active or hooks.ROUTING.guarding):
+        from hana_ai.api.routing import models
+
+        hooks.ROUTING.deactivate()
         models.forget()
 
 
@@ -149,7 +180,7 @@ def is_enabled() -> bool:
     """
     set_here = {name.lower(): value for name, value in os.environ.items() if value and name.lower() in _NAMES}
     # Where the environment says no, it does not matter what `.env` is.
-    found = set_here if set_here.get(_SWITCH, "").lower() in _FALSE else {**_from_dot_env(), **set_here}
+    found = set_here if set_here.get(_SWITCH, "").lower() in _FALSE else {**_from_dot_env(*_NAMES), **set_here}
     if not found.get(_SWITCH):
         _warn_of_slips()
         return False
@@ -160,6 +191,18 @@ def is_enabled() -> bool:
         # This raises, and says what is wrong.
         return TogetherAISettings().enabled
     return switch in _TRUE and master in _TRUE
+
+
+def _wants_guard() -> bool:
+    """Whether TOGETHER_GUARD_TABLES is not false, in the environment or `.env`."""
+    found = {name.lower(): value for name, value in os.environ.items()}.get(_GUARD)
+    if not found:
+        try:
+            found = _from_dot_env(_GUARD).get(_GUARD)
+        except ValueError:
+            # It can't be read, which has been said where it matters.
+            found = None
+    return (found or "true").lower() not in _FALSE
 
 
 def _warn_of_slips() -> None:
@@ -178,11 +221,12 @@ def _warn_of_slips() -> None:
             warn_of_slips(near, place, frozenset(name.upper() for name in _NAMES))
 
 
-def _from_dot_env() -> dict[str, str]:
+def _from_dot_env(*names: str) -> dict[str, str]:
+    """The values of these names; none where the first is not in the file."""
     from hana_ai.api.addresses.dot_env import explained, fault_in, read
 
     data = read(_DOT_ENV)
-    if isinstance(data, bytes) and _SWITCH.encode() not in data.lower():
+    if isinstance(data, bytes) and names[0].encode() not in data.lower():
         return {}
     fault = data if isinstance(data, str) else fault_in(data)
     if isinstance(data, str) or fault is not None:
@@ -196,4 +240,4 @@ def _from_dot_env() -> dict[str, str]:
 
     # From here, since the file may be a pipe by now.
     values = dotenv_values(stream=StringIO(data.decode()))
-    return {name.lower(): value for name, value in values.items() if value and name.lower() in _NAMES}
+    return {name.lower(): value for name, value in values.items() if value and name.lower() in names}

@@ -42,6 +42,7 @@ class Routing:
     def __init__(self) -> None:
         self._lock = RenewableLock()
         self._active = False
+        self._guarding = False
         self._finder: _Finder | None = None
         self._patchers: list[Patcher] = []
         self._states: dict[str, tuple[State, str]] = {}
@@ -53,13 +54,28 @@ class Routing:
     @property
     def active(self) -> bool:
         """Whether the toolkit is routed."""
-        return self._active
+        return self._active and not self._guarding
+
+    @property
+    def guarding(self) -> bool:
+        """Whether nothing is routed, but the seams of `guard` are in place."""
+        return self._active and self._guarding
 
     def activate(self, seams: Sequence[Seam], makers: Sequence[ModuleMaker]) -> None:
         """Change what is already imported, and hook into later imports. Doing it twice changes nothing."""
+        if self.guarding:
+            self.deactivate()
+        self._begin(seams, makers, guarding=False)
+
+    def guard(self, seams: Sequence[Seam]) -> None:
+        """Change nothing but these modules, until `activate` or `deactivate`; where all is routed, do nothing."""
+        self._begin(seams, (), guarding=True)
+
+    def _begin(self, seams: Sequence[Seam], makers: Sequence[ModuleMaker], *, guarding: bool) -> None:
         with self._lock:
             if self._active:
                 return
+            self._guarding = guarding
             self.seams = {}
             for seam in seams:
                 self.seams.setdefault(seam.module, []).append(seam)
@@ -90,8 +106,11 @@ class Routing:
 
     def imported(self, module: ModuleType) -> None:
         """Let the seams of a module change it."""
+        guarding = self._guarding
+        state: State = "guards" if guarding else "routed"
         for seam in self.seams.get(module.__name__, ()):
-            patcher = Patcher(lambda: self._active)
+            # What somebody copied while the toolkit was routed must not come back with the guard.
+            patcher = Patcher(lambda: self._active and self._guarding == guarding)
             try:
                 seam.patch(module, patcher)
             except NotNeeded:
@@ -101,19 +120,20 @@ class Routing:
                 patcher.undo()
                 self._report(seam, "upstream changed", str(exc))
                 logger.warning(
-                    "%s of %s %s is not routed to Together AI, upstream changed: %s",
+                    "%s of %s %s is not %s, upstream changed: %s",
                     seam.name,
                     seam.distribution,
                     version_of(seam.distribution) or "",
+                    "guarded" if guarding else "routed to Together AI",
                     exc,
                 )
                 continue
             with self._lock:
-                if self._active:
+                if self._active and self._guarding == guarding:
                     self._patchers.append(patcher)
-                    self._states[seam.name] = ("routed", "")
+                    self._states[seam.name] = (state, "")
                     continue
-            # Switched off while this module was being changed.
+            # Switched while this module was being changed.
             patcher.undo()
 
     def _report(self, seam: Seam, state: State, detail: str) -> None:
@@ -123,13 +143,15 @@ class Routing:
     def statuses(self, seams: Sequence[Seam], makers: Sequence[ModuleMaker]) -> list[SeamStatus]:
         """Say of every seam how it is doing."""
         with self._lock:
-            active, states = self._active, dict(self._states)
+            active, guarding, states = self.active, self.guarding, dict(self._states)
         found = []
         for seam in seams:
             version = version_of(seam.distribution)
             state, detail = states.get(seam.name, ("on import", ""))
             if version is None:
                 state, detail = "not installed", ""
+            elif guarding and state == "guards":
+                detail = "refuses what would mix vectors of two models"
             elif not active:
                 state, detail = "off", ""
             elif state == "on import" and not has_module(seam.module):

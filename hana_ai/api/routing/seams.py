@@ -15,11 +15,12 @@ from importlib import metadata
 from types import ModuleType
 from typing import Literal
 
-State = Literal["routed", "on import", "not needed", "not installed", "upstream changed", "stays", "off"]
+State = Literal["routed", "on import", "not needed", "not installed", "upstream changed", "stays", "guards", "off"]
 """How a seam is doing.
 
 `on import`: installed, and routed once it is imported. `not needed`: a fix for something that is not broken here.
-`stays`: the toolkit's own way is kept, and the detail says why.
+`stays`: the toolkit's own way is kept, and the detail says why. `guards`: nothing is routed, but what would mix
+the vectors of two models is refused.
 """
 
 _MARK = "__together_routing__"
