@@ -23,6 +23,7 @@ from hana_ai.api.hana import stamp_table
 from tests.conftest import ScriptedTogether
 from tests.integration.hana.states import LANGCHAIN, OURS, SAP, THERE, empty, of_sap, run, stamp, stamped, unknown
 
+
 class Somebodys(DeterministicFakeEmbedding):
     """Gives numbers of Python's, which langchain_hana writes into its statement."""
 
