@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import sys
@@ -28,6 +29,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Look at more examples where slow tests run, too."""
     if "not slow" not in config.option.markexpr:
         settings.load_profile("whole")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector of garbage what was imported to collect the tests: it is there until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 OURS = ("TOGETHER_", "HANA_", "OPENAI_", "ENABLE_")
