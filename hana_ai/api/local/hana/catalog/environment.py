@@ -10,7 +10,6 @@ from typing import TypeVar
 from hana_ai.api.local.hana.catalog.objects import (
     Catalog,
     RoutineInfo,
-    SchemaObject,
     SequenceInfo,
     SynonymInfo,
     TableInfo,
@@ -24,7 +23,7 @@ from hana_ai.api.local.hana.names import PUBLIC_SCHEMA
 SYSTEM_SCHEMA = "SYS"
 """System views answer under this schema and, as HANA's public synonyms do, without one."""
 _SYSTEM_SCHEMAS = frozenset({SYSTEM_SCHEMA, PUBLIC_SCHEMA, "_SYS_STATISTICS"})
-_Object = TypeVar("_Object", bound="SchemaObject")
+_Object = TypeVar("_Object", TableInfo, ViewInfo, SequenceInfo, RoutineInfo)
 
 
 @dataclass(slots=True)
@@ -116,7 +115,10 @@ class Environment:
         """
         if name in self.state.temporary and (schema is None or name.startswith("#") or schema == self.schema):
             return self.state.temporary[name]
-        found: TableInfo | ViewInfo | None = self.meant(self.relation, schema, name)
+        found = self.relation(schema or self.schema, name)
+        found = (
+            found or self.meant(self.catalog.table, schema, name) or self.meant(self.catalog.view, schema, name)
+        )
         if found is not None:
             self.depends.append((found.schema, found.name))
             return found

@@ -93,7 +93,7 @@ def source(binder: QueryBinding, node: exp.Expr, scope: Scope) -> Sql:
         columns, rows = unnest(binder, node, scope)
         scope.relations.append(Relation(alias, renamed(columns, alias_node), name))
         found = compose("({}) AS {}", rows, alias)
-    elif isinstance(node, nodes.TableFunction) and node.args["name"] in _SERIES:
+    elif isinstance(node, nodes.TableFunction) and node.args["name"] in SERIES:
         found = _series(binder, node, scope, alias, name)
     elif isinstance(node, nodes.TableFunction | nodes.TableVariable):
         found = _rows_of_script(binder, node, scope, alias, name)
@@ -188,12 +188,13 @@ def table_relation(table: TableInfo, alias: str, name: str | None, written: Writ
     return Relation(alias, columns, name or shown, schema, row_id=True)
 
 
-_SERIES = {"SERIES_GENERATE_INTEGER": types.INTEGER, "SERIES_GENERATE_BIGINT": types.BIGINT}
+SERIES = {"SERIES_GENERATE_INTEGER": types.INTEGER, "SERIES_GENERATE_BIGINT": types.BIGINT}
+"""The functions that generate series, and the types of their values."""
 
 
 def _series(binder: Binding, node: exp.Expr, scope: Scope, alias: str, name: str | None) -> Sql:
     function = node.args["name"]
-    kind = _SERIES[function]
+    kind = SERIES[function]
     if len(node.expressions) != 3:
         raise HanaError(328, f"invalid name of function or procedure: {function}", position_of(node))
     step, low, high = (binder.coerce(binder.bind(item, Scope()), types.BIGINT).sql for item in node.expressions)

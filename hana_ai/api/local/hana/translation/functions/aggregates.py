@@ -163,10 +163,14 @@ def _offset(name: str) -> Handler:
     return handler
 
 
+INVERSE_DISTRIBUTIONS = ("PERCENTILE_CONT", "PERCENTILE_DISC")
+"""What may stand before WITHIN GROUP."""
+
+
 def _within_group(binder: Binding, node: exp.Expr, scope: Scope) -> Bound:
     inner = node.this
     name = function_name(inner) if isinstance(inner, exp.Anonymous) else ""
-    if name not in {"PERCENTILE_CONT", "PERCENTILE_DISC"} or len(inner.expressions) != 1:
+    if name not in INVERSE_DISTRIBUTIONS or len(inner.expressions) != 1:
         raise unsupported(f"{name} WITHIN GROUP", position_of(node))
     given = inner.expressions[0]
     if not is_number(given) or float(given.this) > 1:
