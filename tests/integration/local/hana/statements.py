@@ -164,8 +164,12 @@ class Generator:
         source = _aliased(table.name, alias)
         where = self.condition([*inner, *columns], 0)
         if self.random.random() < 0.5:
-            return exp.Exists(this=select(exp.Literal.number(1)).from_(source, copy=False).where(where, copy=False))
-        return exp.In(this=left, query=exp.Subquery(this=select(self.expression(kind, inner, 1)).from_(source, copy=False)))
+            return exp.Exists(
+                this=select(exp.Literal.number(1)).from_(source, copy=False).where(where, copy=False)
+            )
+        return exp.In(
+            this=left, query=exp.Subquery(this=select(self.expression(kind, inner, 1)).from_(source, copy=False))
+        )
 
     def alias(self) -> str:
         """A new alias."""
@@ -223,7 +227,9 @@ class Generator:
         query = query.select(*_labelled(items), copy=False)
         query = query.group_by(key, copy=False)
         if self.random.random() < 0.4:
-            query = query.having(exp.GT(this=exp.Count(this=exp.Star()), expression=exp.Literal.number(1)), copy=False)
+            query = query.having(
+                exp.GT(this=exp.Count(this=exp.Star()), expression=exp.Literal.number(1)), copy=False
+            )
         return query
 
     def _windowed(self, columns: list[tuple[str, str, str]]) -> exp.Expression:
@@ -273,20 +279,20 @@ class Generator:
         if roll < 0.4:
             values = exp.Tuple(expressions=[self.expression(kind, [], 1) for _, _, kind in columns])
             rows: exp.Expression = exp.Values(expressions=[values])
-            return _both(exp.Insert(this=exp.Table(this=exp.to_identifier(table.name)), expression=rows), False)
+            return _both(exp.Insert(this=_table(table.name), expression=rows), False)
         if roll < 0.5:
             rows = self.query([kind for _, _, kind in columns])
             if table.name in self._filled or rows.args.get("joins"):
                 return self._any_change()
             # Once a table: tables that double with each statement would soon be too large.
             self._filled.add(table.name)
-            return _both(exp.Insert(this=exp.Table(this=exp.to_identifier(table.name)), expression=rows), False)
+            return _both(exp.Insert(this=_table(table.name), expression=rows), False)
         where = exp.Where(this=self.condition(columns, 1))
         if roll < 0.75:
-            return _both(exp.Delete(this=exp.Table(this=exp.to_identifier(table.name)), where=where), False)
+            return _both(exp.Delete(this=_table(table.name), where=where), False)
         _, name, kind = self.random.choice(columns)
         assigned = exp.EQ(this=exp.column(name), expression=self.small(kind, columns))
-        return _both(exp.Update(this=exp.Table(this=exp.to_identifier(table.name)), expressions=[assigned], where=where), False)
+        return _both(exp.Update(this=_table(table.name), expressions=[assigned], where=where), False)
 
     def small(self, kind: str, columns: list[tuple[str, str, str]]) -> exp.Expression:
         """What a column can take again and again without growing."""
@@ -305,8 +311,12 @@ _CASTS = {
 _DOUBLE = exp.DataType.build("DOUBLE")
 
 
+def _table(name: str) -> exp.Table:
+    return exp.Table(this=exp.to_identifier(name))
+
+
 def _aliased(table: str, alias: str) -> exp.Expression:
-    return exp.alias_(exp.Table(this=exp.to_identifier(table)), alias, table=True, copy=False)
+    return exp.alias_(_table(table), alias, table=True, copy=False)
 
 
 def _labelled(items: list[exp.Expression]) -> list[exp.Expression]:
