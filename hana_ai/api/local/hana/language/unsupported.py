@@ -104,7 +104,7 @@ OTHER_LIMITS: tuple[str, ...] = (
     "synonyms stand for tables, views, sequences, functions and procedures, not for each other, and not in DDL",
     "roles and analytic privileges: privileges are granted to users, on schemas, tables and views",
     "VECTOR_EMBEDDING and CROSS_ENCODE answer with a small local model, not with SAP's",
-    "each transaction that changes rows leaves about 1 KB in the server's memory, which DuckDB keeps until it ends",
+    "each transaction that changes rows leaves about 1 KB in the server's memory, kept by DuckDB",
     "DECIMAL without digits keeps 26 digits before and 12 after the point",
     "TIMESTAMP keeps microseconds, not units of 100 ns",
     "dates before 1582-10-15 are kept as written, but counted in the Gregorian calendar (DAYS_BETWEEN, ADD_DAYS)",
