@@ -19,7 +19,9 @@ from hana_ai.api.local.hana.language.dialect import HanaParser
 from hana_ai.api.local.hana.language.statements import STATEMENTS
 from hana_ai.api.local.hana.language.statements_script import READERS
 from hana_ai.api.local.hana.language.unsupported import REFUSED_FUNCTIONS
+from hana_ai.api.local.hana.translation.functions.aggregates import INVERSE_DISTRIBUTIONS
 from hana_ai.api.local.hana.translation.functions.library import FUNCTIONS, NILADIC
+from hana_ai.api.local.hana.translation.sources import SERIES
 from hana_ai.api.local.hana.translation.system_views import SYSTEM_VIEWS
 
 PAGE = Path(__file__).parents[1] / "docs" / "loopback-hana.md"
@@ -30,7 +32,8 @@ _WIDTH = 118
 
 def lists() -> dict[str, list[str]]:
     """What there is, by heading."""
-    functions = {*FUNCTIONS, *NILADIC, *HanaParser.FUNCTION_PARSERS} - REFUSED_FUNCTIONS.keys()
+    functions = {*FUNCTIONS, *NILADIC, *HanaParser.FUNCTION_PARSERS, *INVERSE_DISTRIBUTIONS, *SERIES, "UNNEST"}
+    functions -= REFUSED_FUNCTIONS.keys()
     return {
         "Statements, by their first word": sorted({"SELECT", "WITH", *STATEMENTS}),
         "Objects that can be made and dropped": sorted(DROPPED),

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 _MARK = "^"
 
+PUBLIC_SCHEMA = "PUBLIC"
+"""Where public synonyms are."""
+
 
 def encode(name: str) -> str:
     """A DuckDB name that stands for exactly this HANA name.

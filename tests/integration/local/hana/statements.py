@@ -89,7 +89,7 @@ class Generator:
         """A literal."""
         value = self.value(kind)
         if value is None:
-            return exp.Cast(this=exp.Null(), to=exp.DataType.build(_CASTS[kind]))
+            return exp.Cast(this=exp.Null(), to=_CASTS[kind].copy())
         if isinstance(value, str):
             return exp.Literal.string(value)
         number = exp.Literal.number(f"{abs(value):.2f}" if kind == DECIMAL else str(abs(value)))
@@ -140,9 +140,9 @@ class Generator:
         roll = self.random.random()
         if depth and roll < 0.3:
             both = [self.condition(columns, depth - 1) for _ in range(2)]
-            return exp.Paren(this=self.random.choice([exp.and_, exp.or_])(*both))
+            return exp.Paren(this=self.random.choice([exp.and_, exp.or_])(*both, copy=False))
         if depth and roll < 0.4:
-            return exp.not_(exp.Paren(this=self.condition(columns, depth - 1)))
+            return exp.not_(exp.Paren(this=self.condition(columns, depth - 1)), copy=False)
         kind = self.random.choice([INTEGER, TEXT, DECIMAL])
         left = self.expression(kind, columns, min(depth, 1))
         if roll < 0.5:
@@ -161,11 +161,15 @@ class Generator:
     def _subquery(self, kind: str, left: exp.Expression, columns: list[tuple[str, str, str]]) -> exp.Expression:
         table, alias = self.random.choice(self.tables), self.alias()
         inner = [(alias, name, other) for name, other in table.columns.items()]
-        source = exp.alias_(exp.to_table(table.name), alias, table=True)
+        source = _aliased(table.name, alias)
         where = self.condition([*inner, *columns], 0)
         if self.random.random() < 0.5:
-            return exp.Exists(this=select(exp.Literal.number(1)).from_(source).where(where))
-        return exp.In(this=left, query=exp.Subquery(this=select(self.expression(kind, inner, 1)).from_(source)))
+            return exp.Exists(
+                this=select(exp.Literal.number(1)).from_(source, copy=False).where(where, copy=False)
+            )
+        return exp.In(
+            this=left, query=exp.Subquery(this=select(self.expression(kind, inner, 1)).from_(source, copy=False))
+        )
 
     def alias(self) -> str:
         """A new alias."""
@@ -176,14 +180,15 @@ class Generator:
     def _source(self) -> tuple[exp.Select, list[tuple[str, str, str]]]:
         table, alias = self.random.choice(self.tables), self.alias()
         columns = [(alias, name, kind) for name, kind in table.columns.items()]
-        query = select().from_(exp.alias_(exp.to_table(table.name), alias, table=True))
+        query = select().from_(_aliased(table.name, alias), copy=False)
         if self.random.random() < 0.4:
             other, second = self.random.choice(self.tables), self.alias()
             columns += [(second, name, kind) for name, kind in other.columns.items()]
             query = query.join(
-                exp.alias_(exp.to_table(other.name), second, table=True),
+                _aliased(other.name, second),
                 on=self.condition(columns, 1),
                 join_type=self.random.choice(["inner", "left"]),
+                copy=False,
             )
         return query, columns
 
@@ -192,7 +197,7 @@ class Generator:
         query, columns = self._source()
         wanted = kinds or self.random.choices([INTEGER, DECIMAL, TEXT], k=self.random.randint(1, 3))
         if self.random.random() < 0.6:
-            query = query.where(self.condition(columns))
+            query = query.where(self.condition(columns), copy=False)
         if self.random.random() < 0.3:
             query = self._grouped(query, columns, wanted)
         else:
@@ -204,9 +209,9 @@ class Generator:
                 )
             if kinds is None and self.random.random() < 0.1:
                 items.append(self._windowed(columns))
-            query = query.select(*[exp.alias_(item, f"R{number}") for number, item in enumerate(items)])
+            query = query.select(*_labelled(items), copy=False)
             if self.random.random() < 0.15:
-                query = query.distinct()
+                query = query.distinct(copy=False)
         return query
 
     def _grouped(self, query: exp.Select, columns: list[tuple[str, str, str]], kinds: list[str]) -> exp.Select:
@@ -219,10 +224,12 @@ class Generator:
             else:
                 word = self.random.choice(["MIN", "MAX", "SUM"] if kind == DECIMAL else ["COUNT", "MIN", "SUM"])
                 items.append(exp.func(word, self.expression(kind, columns, 1)))
-        query = query.select(*[exp.alias_(item, f"R{number}") for number, item in enumerate(items)])
-        query = query.group_by(key)
+        query = query.select(*_labelled(items), copy=False)
+        query = query.group_by(key, copy=False)
         if self.random.random() < 0.4:
-            query = query.having(exp.GT(this=exp.Count(this=exp.Star()), expression=exp.Literal.number(1)))
+            query = query.having(
+                exp.GT(this=exp.Count(this=exp.Star()), expression=exp.Literal.number(1)), copy=False
+            )
         return query
 
     def _windowed(self, columns: list[tuple[str, str, str]]) -> exp.Expression:
@@ -241,7 +248,8 @@ class Generator:
             kinds = self.random.choices([INTEGER, TEXT, DECIMAL], k=2)
             both = self.query(kinds), self.query(kinds)
             operation = self.random.choice([exp.union, exp.union, exp.except_, exp.intersect])
-            query = operation(*both, distinct=True if operation is not exp.union else self.random.random() < 0.5)
+            distinct = True if operation is not exp.union else self.random.random() < 0.5
+            query = operation(*both, distinct=distinct, copy=False)
             return _both(query, True)
         ordered = self.random.random() < 0.4
         if ordered:
@@ -253,7 +261,8 @@ class Generator:
             ]
             query.set("order", exp.Order(expressions=order))
             if self.random.random() < 0.5:
-                query = query.limit(self.random.randint(0, 5)).offset(self.random.randint(0, 2))
+                query = query.limit(self.random.randint(0, 5), copy=False)
+                query = query.offset(self.random.randint(0, 2), copy=False)
         return _both(query, True, ordered)
 
     def _change(self) -> Statement:
@@ -270,20 +279,20 @@ class Generator:
         if roll < 0.4:
             values = exp.Tuple(expressions=[self.expression(kind, [], 1) for _, _, kind in columns])
             rows: exp.Expression = exp.Values(expressions=[values])
-            return _both(exp.Insert(this=exp.to_table(table.name), expression=rows), False)
+            return _both(exp.Insert(this=_table(table.name), expression=rows), False)
         if roll < 0.5:
             rows = self.query([kind for _, _, kind in columns])
             if table.name in self._filled or rows.args.get("joins"):
                 return self._any_change()
             # Once a table: tables that double with each statement would soon be too large.
             self._filled.add(table.name)
-            return _both(exp.Insert(this=exp.to_table(table.name), expression=rows), False)
+            return _both(exp.Insert(this=_table(table.name), expression=rows), False)
         where = exp.Where(this=self.condition(columns, 1))
         if roll < 0.75:
-            return _both(exp.Delete(this=exp.to_table(table.name), where=where), False)
+            return _both(exp.Delete(this=_table(table.name), where=where), False)
         _, name, kind = self.random.choice(columns)
         assigned = exp.EQ(this=exp.column(name), expression=self.small(kind, columns))
-        return _both(exp.Update(this=exp.to_table(table.name), expressions=[assigned], where=where), False)
+        return _both(exp.Update(this=_table(table.name), expressions=[assigned], where=where), False)
 
     def small(self, kind: str, columns: list[tuple[str, str, str]]) -> exp.Expression:
         """What a column can take again and again without growing."""
@@ -295,24 +304,40 @@ class Generator:
         return self.literal(kind)
 
 
-_CASTS = {INTEGER: "INT", DECIMAL: "DECIMAL(9, 2)", TEXT: "NVARCHAR(20)"}
+_CASTS = {
+    kind: exp.DataType.build(name)
+    for kind, name in ((INTEGER, "INT"), (DECIMAL, "DECIMAL(9, 2)"), (TEXT, "NVARCHAR(20)"))
+}
+_DOUBLE = exp.DataType.build("DOUBLE")
+
+
+def _table(name: str) -> exp.Table:
+    return exp.Table(this=exp.to_identifier(name))
+
+
+def _aliased(table: str, alias: str) -> exp.Expression:
+    return exp.alias_(_table(table), alias, table=True, copy=False)
+
+
+def _labelled(items: list[exp.Expression]) -> list[exp.Expression]:
+    return [exp.alias_(item, f"R{number}", copy=False) for number, item in enumerate(items)]
 
 
 def _for_hana(tree: exp.Expression) -> exp.Expression:
-    found = exp.Tuple(expressions=[tree.copy()])
+    found = exp.Tuple(expressions=[tree])
     for node in reversed(list(found.find_all(exp.Mod))):
-        node.replace(exp.Anonymous(this="MOD", expressions=[node.this.copy(), node.expression.copy()]))
+        node.replace(exp.Anonymous(this="MOD", expressions=[node.this, node.expression]))
     return found.expressions[0]
 
 
 def _for_sqlite(tree: exp.Expression) -> exp.Expression:
     found = tree.copy()
     for node in found.find_all(exp.Div):
-        node.set("this", exp.Cast(this=node.this.copy(), to=exp.DataType.build("DOUBLE")))
+        node.set("this", exp.Cast(this=node.this.copy(), to=_DOUBLE.copy()))
     return found
 
 
 def _both(tree: exp.Expression, is_query: bool, ordered: bool = False) -> Statement:
-    hana = _for_hana(tree).sql()
-    sqlite = _for_sqlite(tree).sql(dialect="sqlite")
+    sqlite = _for_sqlite(tree).sql(dialect="sqlite", copy=False)
+    hana = _for_hana(tree).sql(copy=False)
     return Statement(hana, sqlite, is_query, ordered)

@@ -184,6 +184,18 @@ class RoutineInfo:
 
 
 @dataclass(slots=True)
+class SynonymInfo:
+    """Another name of a table, view, sequence, function or procedure; a public one is in the schema PUBLIC."""
+
+    schema: str
+    name: str
+    oid: int
+    target_schema: str
+    target_name: str
+    created: str = ""
+
+
+@dataclass(slots=True)
 class SchemaInfo:
     """A schema."""
 
@@ -230,12 +242,16 @@ class GrantInfo:
     grantable: bool = False
 
 
-Entry: TypeAlias = "TableInfo | ViewInfo | SequenceInfo | RoutineInfo | SchemaInfo | UserInfo | GrantInfo"
-_Entry = TypeVar("_Entry", TableInfo, ViewInfo, SequenceInfo, RoutineInfo, SchemaInfo, UserInfo, GrantInfo)
+SchemaObject: TypeAlias = "TableInfo | ViewInfo | SequenceInfo | RoutineInfo | SynonymInfo"
+"""What a schema can contain."""
+Entry: TypeAlias = "SchemaObject | SchemaInfo | UserInfo | GrantInfo"
+_Entry = TypeVar(
+    "_Entry", TableInfo, ViewInfo, SequenceInfo, RoutineInfo, SynonymInfo, SchemaInfo, UserInfo, GrantInfo
+)
 
 _KINDS: dict[str, type[Entry]] = {
     "table": TableInfo, "view": ViewInfo, "sequence": SequenceInfo, "schema": SchemaInfo, "user": UserInfo,
-    "grant": GrantInfo, "routine": RoutineInfo,
+    "grant": GrantInfo, "routine": RoutineInfo, "synonym": SynonymInfo,
 }  # fmt: skip
 _NAMES: dict[type[Entry], str] = {kind: name for name, kind in _KINDS.items()}
 
@@ -370,10 +386,10 @@ class Catalog:
         found = self.entries.get((_NAMES[kind], schema, name))
         return found if isinstance(found, kind) else None
 
-    def contents(self, schema: str) -> list[TableInfo | ViewInfo | SequenceInfo | RoutineInfo]:
+    def contents(self, schema: str) -> list[SchemaObject]:
         """What has to go before a schema can."""
-        entries: list[TableInfo | ViewInfo | SequenceInfo | RoutineInfo] = []
-        entries += [*self.all(TableInfo), *self.all(ViewInfo), *self.all(SequenceInfo), *self.all(RoutineInfo)]
+        entries: list[SchemaObject] = [*self.all(TableInfo), *self.all(ViewInfo), *self.all(SequenceInfo)]
+        entries += [*self.all(RoutineInfo), *self.all(SynonymInfo)]
         return [entry for entry in entries if entry.schema == schema]
 
     def table(self, schema: str, name: str) -> TableInfo | None:
@@ -391,6 +407,10 @@ class Catalog:
     def routine(self, schema: str, name: str) -> RoutineInfo | None:
         """The function or procedure of this name."""
         return self._one(RoutineInfo, schema, name)
+
+    def synonym(self, schema: str, name: str) -> SynonymInfo | None:
+        """The synonym of this name."""
+        return self._one(SynonymInfo, schema, name)
 
     def schema(self, name: str) -> SchemaInfo | None:
         """The schema of this name."""

@@ -100,8 +100,8 @@ def _grant(environment: Environment, statement: syntax.Grant) -> Change:
     elif statement.kind == "OBJECT":
         assert statement.target is not None
         target = statement.target
-        found: TableInfo | ViewInfo | RoutineInfo | str | None = catalog.routine(
-            target.schema or environment.schema, target.name
+        found: TableInfo | ViewInfo | RoutineInfo | str | None = environment.meant(
+            catalog.routine, target.schema, target.name
         )
         if found is None:
             found = environment.table(target.schema, target.name, target.position)

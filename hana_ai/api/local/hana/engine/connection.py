@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,12 +13,14 @@ import duckdb
 
 from hana_ai.api.local.hana.catalog.environment import SessionState
 from hana_ai.api.local.hana.catalog.objects import Catalog, TableInfo
+from hana_ai.api.local.hana.catalog.statement_record import StatementRecord
 from hana_ai.api.local.hana.engine import inputs, planning
 from hana_ai.api.local.hana.engine.arrow import batch_table
 from hana_ai.api.local.hana.engine.draft import Drafting
 from hana_ai.api.local.hana.engine.journal import Effect, Transaction
 from hana_ai.api.local.hana.engine.planning import CompiledChange, CompiledQuery, Plan
 from hana_ai.api.local.hana.engine.reading import OpenResult
+from hana_ai.api.local.hana.engine.recording import counting, note_preparation, noted
 from hana_ai.api.local.hana.engine.row_calls import RowCalls
 from hana_ai.api.local.hana.engine.script_services import ScriptServices
 from hana_ai.api.local.hana.engine.table_locks import TableLocks
@@ -42,6 +45,7 @@ class Database(RowNumbers, Protocol):
     ddl_lock: threading.Lock
     table_locks: TableLocks
     row_calls: RowCalls
+    record: StatementRecord
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection of its own."""
@@ -62,7 +66,7 @@ class DuckDBSession:
     def __init__(self, engine: Database, user: str, connection_id: int) -> None:
         self.engine = engine
         self.connection = engine.cursor()
-        self.state = SessionState(user, user, connection_id)
+        self.state = SessionState(user, user, connection_id, record=engine.record)
         self.transaction = Transaction(self.connection)
         self.work = Work(self.connection, engine.catalog, self.state, engine)
         self.scripts = ScriptServices(self, engine.row_calls, lambda: DuckDBSession(engine, user, connection_id))
@@ -79,9 +83,14 @@ class DuckDBSession:
         if known is not None and known.made_for == self.version():
             self._plans.move_to_end(sql)
             return known
-        plan = planning.make_plan(self.work.environment(), sql, self.version())
+        begun = time.perf_counter()
+        environment = self.work.environment()
+        plan = planning.make_plan(environment, sql, self.version())
         if isinstance(plan.statement, script_syntax.Block | script_syntax.Call):
-            plan.script = compile_top(plan, self.work.environment())
+            plan.script = compile_top(plan, environment)
+        if environment.changing:
+            plan.made_for = ()
+        note_preparation(self.state, plan, begun)
         self._plans[sql] = plan
         if len(self._plans) > _PLANS:
             self._plans.popitem(last=False)
@@ -91,21 +100,24 @@ class DuckDBSession:
         """Run a statement; see `interface.EngineSession.execute`."""
         assert isinstance(prepared, Plan)
         plan = prepared if prepared.made_for == self.version() else self.prepare(prepared.sql)
-        self._drain()
-        self.state.now = datetime.now(UTC).replace(tzinfo=None)
-        converted = self._converted(plan, rows)
-        for table in plan.temporary:
-            if self.work.ensure_temporary(table) and self.transaction.active:
-                self.transaction.record(Effect(table.sql, creation=Creation(self.work, table)))
-        if plan.query is not None:
-            return self.query(plan, plan.query, converted[0])
-        if isinstance(plan.script, TopProgram):
-            results = [result for row in converted for result in self.scripts.run(plan.script, _by_name(row))]
-            results[0].more = results[1:]
-            return results[0]
-        if plan.change is not None:
-            return Result(plan.function_code, rows_affected=self._change(plan, plan.change, converted))
-        return self.other(plan.statement)
+        with noted(self.state, plan):
+            self._drain()
+            self.state.now = datetime.now(UTC).replace(tzinfo=None)
+            converted = self._converted(plan, rows)
+            for table in plan.temporary:
+                if self.work.ensure_temporary(table) and self.transaction.active:
+                    self.transaction.record(Effect(table.sql, creation=Creation(self.work, table)))
+            if plan.query is not None:
+                return self.query(plan, plan.query, converted[0])
+            if isinstance(plan.script, TopProgram):
+                results = [result for row in converted for result in self.scripts.run(plan.script, _by_name(row))]
+                results[0].more = results[1:]
+                return results[0]
+            if plan.change is not None:
+                affected = self._change(plan, plan.change, converted)
+                counting(self.state, plan)(sum(affected))
+                return Result(plan.function_code, rows_affected=affected)
+            return self.other(plan.statement)
 
     def commit(self) -> None:
         """Make the changes permanent and visible to others."""
@@ -208,7 +220,7 @@ class DuckDBSession:
             self.undo()
             raise
         self._open = None if opened.complete else opened
-        return Result(plan.function_code, plan.columns, opened.rows(query.outputs))
+        return Result(plan.function_code, plan.columns, opened.rows(query.outputs, counting(self.state, plan)))
 
     def _drain(self) -> None:
         if self._open is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hana_ai.api.local.hana.catalog.users import drop_user, run_user_statement
-from hana_ai.api.local.hana.engine import ddl_columns, ddl_objects, ddl_rename, ddl_tables
+from hana_ai.api.local.hana.engine import ddl_columns, ddl_objects, ddl_rename, ddl_synonyms, ddl_tables
 from hana_ai.api.local.hana.engine.ddl_context import Ddl
 from hana_ai.api.local.hana.errors import unsupported
 from hana_ai.api.local.hana.language import script_syntax, syntax
@@ -25,6 +25,7 @@ DROPPED: dict[str, Callable[[Ddl, syntax.Drop], None]] = {
     "USER": _drop_user,
     "FUNCTION": routines.drop_routine,
     "PROCEDURE": routines.drop_routine,
+    "SYNONYM": ddl_synonyms.drop_synonym,
 }
 """What DROP knows, and what carries it out."""
 
@@ -56,6 +57,8 @@ def run(ddl: Ddl, statement: syntax.Statement) -> int:
             routines.create_routine(ddl, statement)
         case syntax.CreateView():
             ddl_objects.create_view(ddl, statement)
+        case syntax.CreateSynonym():
+            ddl_synonyms.create_synonym(ddl, statement)
         case syntax.CreateSchema():
             ddl_objects.create_schema(ddl, statement)
         case syntax.CreateSequence():

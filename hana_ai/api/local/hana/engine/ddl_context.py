@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import duckdb
 
 from hana_ai.api.local.hana.catalog.environment import Environment
-from hana_ai.api.local.hana.catalog.objects import Catalog, Change, ConstraintInfo, TableInfo, stamp
+from hana_ai.api.local.hana.catalog.objects import Catalog, Change, ConstraintInfo, TableInfo, ViewInfo, stamp
 from hana_ai.api.local.hana.engine import tables
 from hana_ai.api.local.hana.engine.work import Work
-from hana_ai.api.local.hana.errors import no_privilege
+from hana_ai.api.local.hana.errors import no_privilege, unsupported
 from hana_ai.api.local.hana.interface import HanaError
 from hana_ai.api.local.hana.language import syntax
 from hana_ai.api.local.hana.translation.fragments import Sql
@@ -53,11 +53,13 @@ class Ddl:
         return self.work.catalog
 
     def require_free_name(self, schema: str, name: str) -> None:
-        """Raise 288 or 322 when a table or view has the name: they share one space of names."""
+        """Raise 288, 322 or 330 when a table, view or synonym has the name: they share one space of names."""
         if self.catalog.table(schema, name) is not None:
             raise HanaError(288, f"cannot use duplicate table name: {name}")
         if self.catalog.view(schema, name) is not None:
             raise HanaError(322, f"cannot use duplicate view name: {name}")
+        if self.catalog.synonym(schema, name) is not None:
+            raise HanaError(330, f"cannot use duplicate synonym name: {name}")
 
     def home(self, name: syntax.Name, privilege: str = "CREATE ANY") -> str:
         """The schema of a new object, with the privilege checked."""
@@ -86,13 +88,26 @@ class Ddl:
     def existing(self, name: syntax.Name, privilege: str) -> TableInfo:
         """The table of this name, with the privilege checked."""
         found = self.environment.table(name.schema, name.name, name.position)
-        if not isinstance(found, TableInfo):
+        if privilege != "DROP":
+            self.refuse_synonym(name, found)
+        if not isinstance(found, TableInfo) or self.is_synonym(name, found):
             raise HanaError(259, f"invalid table name: {name.name} is no table", name.position)
         if found.temporary != "LOCAL" and not self.catalog.allowed(
             self.environment.user, privilege, found.schema, found.name
         ):
             raise no_privilege()
         return found
+
+    def is_synonym(self, name: syntax.Name, found: TableInfo | ViewInfo) -> bool:
+        """Whether what was found has another name than the one that was looked up."""
+        if isinstance(found, TableInfo) and found.temporary == "LOCAL":
+            return False
+        return (found.schema, found.name) != (name.schema or self.environment.schema, name.name)
+
+    def refuse_synonym(self, name: syntax.Name, found: TableInfo | ViewInfo | str) -> None:
+        """Raise 7 when DDL names an object by a synonym."""
+        if not isinstance(found, str) and self.is_synonym(name, found):
+            raise unsupported("changing a table's definition through a synonym", name.position)
 
     def require(self, privilege: str, schema: str, name: str = "") -> None:
         """Raise 258 unless the user has the privilege."""

@@ -236,6 +236,7 @@ def comment(ddl: Ddl, statement: syntax.Comment) -> None:
     found = ddl.environment.table(statement.name.schema, statement.name.name)
     if isinstance(found, str):
         raise no_privilege()
+    ddl.refuse_synonym(statement.name, found)
     ddl.require("ALTER", found.schema, found.name)
     new = copy.deepcopy(found)
     if statement.column is None:

@@ -132,13 +132,14 @@ def compile_update(statement: syntax.Update, environment: Environment, parameter
     table = changed_table(environment, statement.table, "UPDATE")
     binder = Binder(environment, parameters)
     alias = binder.alias()
-    scope = Scope([table_relation(table, alias, statement.alias)])
+    changed = table_relation(table, alias, statement.alias, statement.table.written)
+    scope = Scope([changed])
     beside = NOTHING
     if statement.source is not None:
         inner = Scope()
         beside = compose(" FROM {}", source(binder, statement.source.this, inner))
         # UPDATE t SET ... FROM t, s names the target again; HANA means the same row.
-        scope.relations += [item for item in inner.relations if item.name != (statement.alias or table.name)]
+        scope.relations += [item for item in inner.relations if item.name != changed.name]
     target = Target(binder, table)
     assigned = target.assigned(statement.assignments, scope)
     where = _where(binder, statement.where, scope)
@@ -184,5 +185,6 @@ def compile_delete(statement: syntax.Delete, environment: Environment, parameter
     table = changed_table(environment, statement.table, "DELETE")
     binder = Binder(environment, parameters)
     alias = binder.alias()
-    where = _where(binder, statement.where, Scope([table_relation(table, alias, statement.alias)]))
+    deleted = table_relation(table, alias, statement.alias, statement.table.written)
+    where = _where(binder, statement.where, Scope([deleted]))
     return DeleteProgram(table, compose("DELETE FROM {} AS {}{} RETURNING _rid", table.sql, alias, where))

@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 
 from hana_ai.api.local.hana.catalog.objects import Catalog, Change, SchemaInfo, TableInfo, UserInfo
+from hana_ai.api.local.hana.catalog.statement_record import StatementRecord
 from hana_ai.api.local.hana.engine import scalars
 from hana_ai.api.local.hana.engine.connection import DuckDBSession
 from hana_ai.api.local.hana.engine.embedding import CrossEncodeFunction, EmbeddingFunction, WordLlamaModel
@@ -54,6 +55,7 @@ class DuckDBEngine:
         self.ddl_lock = threading.Lock()
         self.table_locks = TableLocks()
         self.row_calls = RowCalls()
+        self.record = StatementRecord()
         self._lock_timeout = lock_timeout
         self._ended = threading.Condition()
         self._rid_lock = threading.Lock()

@@ -93,7 +93,7 @@ def compile_merge(statement: syntax.Merge, environment: Environment, parameters:
     alias = binder.alias()
     inner = Scope()
     rows = source(binder, statement.source, inner)
-    relation = table_relation(table, alias, statement.alias)
+    relation = table_relation(table, alias, statement.alias, statement.table.written)
     condition = binder.condition(statement.condition, Scope([relation, *inner.relations]))
     staged, items = _staged(inner.relations)
     stage = compose(

@@ -81,6 +81,11 @@ class Plan:
     """The change for many parameter rows as one statement, compiled when it is first needed."""
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether the statement is one of those in M_SQL_PLAN_CACHE: a query, a change or a call."""
+        return self.query is not None or self.change is not None or self.script is not None
+
+    @property
     def bulk(self) -> bool:
         """Whether many parameter rows can run as one statement."""
         statement = self.statement

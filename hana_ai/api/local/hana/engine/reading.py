@@ -61,10 +61,13 @@ class OpenResult:
             except duckdb.Error as exc:
                 raise from_duckdb(exc) from exc
 
-    def rows(self, outputs: Sequence[tuple[int, Callable[[Value], Value]]]) -> Iterator[Sequence[Value]]:
-        """The rows, each with the conversions of its columns."""
+    def rows(
+        self, outputs: Sequence[tuple[int, Callable[[Value], Value]]], counted: Callable[[int], None]
+    ) -> Iterator[Sequence[Value]]:
+        """The rows, each with the conversions of its columns; `counted` is told how many there are."""
         try:
             for chunk in self._chunks():
+                counted(len(chunk))
                 if not outputs:
                     yield from chunk
                     continue

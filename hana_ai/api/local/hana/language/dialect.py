@@ -17,7 +17,14 @@ from sqlglot.errors import TokenError
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.errors import syntax, unsupported
 from hana_ai.api.local.hana.language.calls import CallParser
-from hana_ai.api.local.hana.language.nodes import ScriptVariable, TableFunction, TableVariable, TypedCast
+from hana_ai.api.local.hana.language.nodes import (
+    NamedArgument,
+    ScriptVariable,
+    TableFunction,
+    TableVariable,
+    TypedCast,
+    Unnest,
+)
 from hana_ai.api.local.hana.language.reserved import RESERVED_WORDS, VALUES_BY_WORD
 from hana_ai.api.local.hana.language.sqlglot_parser import END_OF_STATEMENT, Token, TokenType
 from hana_ai.api.local.hana.language.unsupported import REFUSED_OBJECTS, REFUSED_STATEMENTS
@@ -202,12 +209,44 @@ class HanaParser(CallParser):
             return None
         if word == "TABLE":
             raise unsupported("table functions", token.start + 1)
+        if word == "UNNEST":
+            return self.unnest(token)
         if word == "JSON_TABLE":
             node = self.parse_json_table()
         else:
-            arguments = [] if self.ahead(TokenType.R_PAREN) else self.separated(self.any_expression)
+            arguments = [] if self.ahead(TokenType.R_PAREN) else self.separated(self.argument)
             node = TableFunction(name=name.name, schema=name.schema, expressions=arguments)
             node.meta["start"] = token.start
+        self.expect(TokenType.R_PAREN, ")")
+        return node
+
+    def argument(self) -> exp.Expr | None:
+        """An argument of a table function: an expression, perhaps behind the parameter's name and an arrow."""
+        if not self.ahead(TokenType.VAR, TokenType.IDENTIFIER) or self.following.token_type != TokenType.FARROW:
+            return self.any_expression()
+        name = self.parse_identifier()
+        self.advance()
+        return NamedArgument(name=name, this=self.some_expression())
+
+    def unnest(self, start: Token) -> exp.Expr:
+        """What follows the parenthesis of UNNEST."""
+        node = Unnest(expressions=self.separated(self._array))
+        node.meta["start"] = start.start
+        self.expect(TokenType.R_PAREN, ")")
+        if self.ahead(TokenType.WITH) and self.following.token_type == TokenType.ORDINALITY:
+            self.advance(2)
+            node.set("ordinality", True)
+        return node
+
+    def _array(self) -> exp.Expr:
+        if self.in_script and self.take(TokenType.COLON):
+            return ScriptVariable(this=self.parse_identifier())
+        if self.word() != "ARRAY" or self.following.token_type != TokenType.L_PAREN:
+            raise unsupported("array types", self.token.start + 1)
+        self.advance(2)
+        if self.ahead(TokenType.SELECT, TokenType.WITH):
+            raise unsupported("ARRAY(SELECT ...)", self.token.start + 1)
+        node = exp.Array(expressions=self.separated(self.some_expression))
         self.expect(TokenType.R_PAREN, ")")
         return node
 

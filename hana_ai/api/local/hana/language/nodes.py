@@ -58,6 +58,12 @@ class TableFunction(exp.Expression):
     arg_types: ClassVar[dict[str, bool]] = {"name": True, "schema": False, "expressions": False, "alias": False}
 
 
+class Unnest(exp.Expression):
+    """UNNEST(arrays) [WITH ORDINALITY] AS alias; an array is an exp.Array or a variable of a script."""
+
+    arg_types: ClassVar[dict[str, bool]] = {"expressions": True, "ordinality": False, "alias": False}
+
+
 class StringAgg(exp.Expression):
     """STRING_AGG(this, separator ORDER BY ...)."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from hana_ai.api.local.hana.errors import unsupported
+from hana_ai.api.local.hana.errors import syntax, unsupported
 from hana_ai.api.local.hana.language import syntax as ast
 from hana_ai.api.local.hana.language.sqlglot_parser import TokenType
 from hana_ai.api.local.hana.language.statements_table import TableParser
+from hana_ai.api.local.hana.names import PUBLIC_SCHEMA
 
 
 class DdlParser(TableParser):
@@ -19,15 +20,19 @@ class DdlParser(TableParser):
         if word == "VIEW":
             self.advance()
             return self._create_view(replace)
+        if word in {"PUBLIC", "SYNONYM"}:
+            name = self._synonym_name()
+            self.expect(TokenType.FOR, "FOR")
+            return ast.CreateSynonym(name, self.parse_name(), replace)
         if word == "SCHEMA":
             self.advance()
             missing = self.take_if("NOT", "EXISTS")
-            name = self.parse_identifier()
+            schema = self.parse_identifier()
             owner = None
             if self.take_words("OWNED"):
                 self.expect_word("BY")
                 owner = self.parse_identifier()
-            return ast.CreateSchema(name, owner, missing)
+            return ast.CreateSchema(schema, owner, missing)
         if word == "SEQUENCE":
             self.advance()
             return self._create_sequence()
@@ -37,6 +42,15 @@ class DdlParser(TableParser):
         if word in {"UNIQUE", "INDEX", "HNSW", "INVERTED", "BTREE", "CPBTREE", "VECTOR"}:
             return self._create_index()
         return self._create_table()
+
+    def _synonym_name(self) -> ast.Name:
+        """[PUBLIC] SYNONYM name."""
+        public = self.take_words("PUBLIC")
+        self.expect_word("SYNONYM")
+        name = self.parse_name()
+        if public and name.schema is not None:
+            raise syntax(f'"{name.schema}"', name.position)
+        return ast.Name(name.name, PUBLIC_SCHEMA, name.position) if public else name
 
     def _create_view(self, replace: bool) -> ast.CreateView:
         name = self.parse_name()
@@ -133,11 +147,14 @@ class DdlParser(TableParser):
         """DROP anything."""
         word = self.word()
         self._refuse(word)
-        if word not in {"TABLE", "VIEW", "SCHEMA", "SEQUENCE", "INDEX", "USER"}:
+        if word in {"PUBLIC", "SYNONYM"}:
+            word, exists, name = "SYNONYM", False, self._synonym_name()
+        elif word in {"TABLE", "VIEW", "SCHEMA", "SEQUENCE", "INDEX", "USER"}:
+            self.advance()
+            exists = self.take_if("EXISTS")
+            name = self.parse_name()
+        else:
             raise self.wrong_token()
-        self.advance()
-        exists = self.take_if("EXISTS")
-        name = self.parse_name()
         behavior = None
         if self.take_one_of(("CASCADE", "RESTRICT")):
             behavior = self.previous.text.upper()

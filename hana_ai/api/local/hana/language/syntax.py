@@ -22,6 +22,11 @@ class Name:
     schema: str | None = None
     position: int = 0
 
+    @property
+    def written(self) -> tuple[str | None, str]:
+        """Schema and name."""
+        return self.schema, self.name
+
 
 @dataclass(slots=True)
 class ColumnDef:
@@ -122,6 +127,15 @@ class CreateView(Statement):
     sql: str
     replace: bool = False
     comment: str | None = None
+
+
+@dataclass(slots=True)
+class CreateSynonym(Statement):
+    """CREATE SYNONYM; a public one has the schema PUBLIC."""
+
+    name: Name
+    target: Name
+    replace: bool = False
 
 
 @dataclass(slots=True)

@@ -6,15 +6,18 @@ import atexit
 import ipaddress
 import logging
 import socket
-import ssl
 import threading
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from hana_ai.api.local.hana.interface import Engine
 from hana_ai.api.local.hana.protocol.auth import Authenticator
 from hana_ai.api.local.hana.protocol.session import Session
 from hana_ai.api.local.hana.protocol.wire import MAX_MESSAGE_BYTES, ProtocolError, Transport
+
+if TYPE_CHECKING:
+    import ssl
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +37,9 @@ def server_context(certificate: str, key: str | None = None) -> ssl.SSLContext:
     key : str, optional
         PEM file with the private key; by default it is in the certificate's file.
     """
+    # Most servers have no certificate, and start sooner without this module.
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     return context

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sqlglot import exp
 
 from hana_ai.api.local.hana.catalog.objects import RoutineInfo
@@ -36,27 +34,3 @@ def procedure(binder: Binder, name: ast.Name) -> RoutineInfo:
     if name.schema == "_SYS_AFL":
         raise unsupported(f"PAL, APL and every other AFL: {name.name}", name.position)
     return find_routine(binder, "PROCEDURE", name.schema, name.name, name.position)
-
-
-def by_parameter(routine: RoutineInfo, arguments: Sequence[tuple[str | None, exp.Expr]]) -> dict[str, exp.Expr]:
-    """The arguments of a call by the names of their parameters.
-
-    Raises
-    ------
-    HanaError
-        1281 when they do not fit.
-    """
-    names = [item.name for item in routine.parameters]
-    found: dict[str, exp.Expr] = {}
-    for place, (name, node) in enumerate(arguments):
-        key = name if name is not None else names[place] if place < len(names) else ""
-        if key not in names or key in found:
-            raise HanaError(1281, f"wrong number or types of parameters in call: {routine.name}")
-        found[key] = node
-    missing = [item.name for item in routine.parameters if item.name not in found and item.mode != "OUT"]
-    missing = [name for name in missing if routine.parameters[names.index(name)].default is None]
-    if missing:
-        raise HanaError(
-            1281, f"wrong number or types of parameters in call: {routine.name}: {missing[0]} is missing"
-        )
-    return found

@@ -16,12 +16,19 @@ from hana_ai.api.local.hana.language import nodes
 from hana_ai.api.local.hana.language import script_syntax as script
 from hana_ai.api.local.hana.language import syntax as ast
 from hana_ai.api.local.hana.script import steps
-from hana_ai.api.local.hana.script.arguments import by_parameter, procedure, target_of
+from hana_ai.api.local.hana.script.arguments import procedure, target_of
 from hana_ai.api.local.hana.script.compiler import Compiler, empty_rows
 from hana_ai.api.local.hana.script.running import After, Expression, Step
 from hana_ai.api.local.hana.translation.conversions import assign
 from hana_ai.api.local.hana.translation.fragments import Sql, cast_to, compose, listed
-from hana_ai.api.local.hana.translation.routines import argument, converted, find_routine, new_table, undeclared
+from hana_ai.api.local.hana.translation.routines import (
+    argument,
+    by_parameter,
+    converted,
+    find_routine,
+    new_table,
+    undeclared,
+)
 from hana_ai.api.local.hana.translation.routines import shape_columns as columns_of
 from hana_ai.api.local.hana.translation.scope import (
     Bound,

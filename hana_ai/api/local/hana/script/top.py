@@ -12,7 +12,7 @@ from hana_ai.api.local.hana.interface import FunctionCode, HanaError, Parameter
 from hana_ai.api.local.hana.language import nodes
 from hana_ai.api.local.hana.language import script_syntax as script
 from hana_ai.api.local.hana.language import syntax as ast
-from hana_ai.api.local.hana.script.arguments import by_parameter, procedure
+from hana_ai.api.local.hana.script.arguments import procedure
 from hana_ai.api.local.hana.script.compiler import Compiler, empty_rows
 from hana_ai.api.local.hana.script.program import Program, Slot, TopProgram
 from hana_ai.api.local.hana.script.running import Expression
@@ -21,7 +21,7 @@ from hana_ai.api.local.hana.script.steps import ABSENT, CallProcedure, ShowRows
 from hana_ai.api.local.hana.translation.conversions import assign
 from hana_ai.api.local.hana.translation.fragments import Sql, compose
 from hana_ai.api.local.hana.translation.queries import Binder
-from hana_ai.api.local.hana.translation.routines import argument, new_table
+from hana_ai.api.local.hana.translation.routines import argument, by_parameter, new_table
 from hana_ai.api.local.hana.translation.scope import Parameters, RoutineCall, Scope, TableShape
 
 

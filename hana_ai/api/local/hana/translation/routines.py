@@ -6,6 +6,7 @@ called before the statement runs, and its value or its rows are passed in; the r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 
 from sqlglot import exp
@@ -74,7 +75,7 @@ def find_routine(binder: Binding, kind: str, schema: str | None, name: str, posi
         328 when there is none, 258 without EXECUTE.
     """
     environment = binder.environment
-    found = environment.catalog.routine(schema or environment.schema, name)
+    found = environment.meant(environment.catalog.routine, schema, name)
     if found is None or found.kind != kind:
         raise HanaError(328, f"invalid name of function or procedure: {name}", position)
     if not environment.catalog.allowed(environment.user, "EXECUTE", found.schema, found.name):
@@ -121,13 +122,35 @@ def table_call(binder: Binding, node: exp.Expr, alias: str, name: str | None) ->
 
 
 def _arguments(binder: Binding, routine: RoutineInfo, given: list[exp.Expr], scope: Scope) -> list[Sql]:
-    if len(given) > len(routine.parameters):
-        raise HanaError(1281, f"wrong number or types of parameters in call: {routine.name}")
-    missing = [None] * (len(routine.parameters) - len(given))
-    return [
-        argument(binder, routine, item, node, scope)
-        for item, node in zip(routine.parameters, [*given, *missing], strict=True)
+    named = [
+        (node.args["name"], node.this) if isinstance(node, nodes.NamedArgument) else (None, node) for node in given
     ]
+    found = by_parameter(routine, named)
+    return [argument(binder, routine, item, found.get(item.name), scope) for item in routine.parameters]
+
+
+def by_parameter(routine: RoutineInfo, arguments: Sequence[tuple[str | None, exp.Expr]]) -> dict[str, exp.Expr]:
+    """The arguments of a call by the names of their parameters.
+
+    Raises
+    ------
+    HanaError
+        1281 when they do not fit.
+    """
+    names = [item.name for item in routine.parameters]
+    found: dict[str, exp.Expr] = {}
+    for place, (name, node) in enumerate(arguments):
+        key = name if name is not None else names[place] if place < len(names) else ""
+        if key not in names or key in found:
+            raise HanaError(1281, f"wrong number or types of parameters in call: {routine.name}")
+        found[key] = node
+    missing = [item.name for item in routine.parameters if item.name not in found and item.mode != "OUT"]
+    missing = [name for name in missing if routine.parameters[names.index(name)].default is None]
+    if missing:
+        raise HanaError(
+            1281, f"wrong number or types of parameters in call: {routine.name}: {missing[0]} is missing"
+        )
+    return found
 
 
 def argument(

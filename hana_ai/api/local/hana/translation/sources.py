@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from sqlglot import exp
 
@@ -18,6 +18,10 @@ from hana_ai.api.local.hana.translation.jsontable import json_table
 from hana_ai.api.local.hana.translation.routines import table_call, variable_relation
 from hana_ai.api.local.hana.translation.scope import BoundQuery, OutColumn, Relation, Scope
 from hana_ai.api.local.hana.translation.system_views import DUMMY, system_view
+from hana_ai.api.local.hana.translation.unnest import unnest
+
+Written: TypeAlias = "tuple[str | None, str]"
+"""The schema, if it was written, and the name."""
 
 
 class QueryBinding(Binding, Protocol):
@@ -85,7 +89,11 @@ def source(binder: QueryBinding, node: exp.Expr, scope: Scope) -> Sql:
         found = _table(binder, node, scope, alias, name)
     elif isinstance(node, nodes.JsonTable):
         found = json_table(binder, node, scope, alias, name)
-    elif isinstance(node, nodes.TableFunction) and node.args["name"] in _SERIES:
+    elif isinstance(node, nodes.Unnest):
+        columns, rows = unnest(binder, node, scope)
+        scope.relations.append(Relation(alias, renamed(columns, alias_node), name))
+        found = compose("({}) AS {}", rows, alias)
+    elif isinstance(node, nodes.TableFunction) and node.args["name"] in SERIES:
         found = _series(binder, node, scope, alias, name)
     elif isinstance(node, nodes.TableFunction | nodes.TableVariable):
         found = _rows_of_script(binder, node, scope, alias, name)
@@ -138,41 +146,55 @@ def _table(binder: QueryBinding, node: exp.Expr, scope: Scope, alias: str, name:
     found = binder.environment.table(schema, table, position_of(node))
     if isinstance(found, TableInfo):
         binder.environment.check("SELECT", found)
-        scope.relations.append(table_relation(found, alias, name))
+        scope.relations.append(table_relation(found, alias, name, (schema, table)))
         return compose("{} AS {}", found.sql, alias)
     if isinstance(found, ViewInfo):
-        return _view(binder, found, scope, alias, name)
+        relation, rows = _view(binder, found, alias, name, (schema, table))
+        scope.relations.append(relation)
+        return rows
     columns, rows = system_view(found, binder.environment)
-    scope.relations.append(Relation(alias, columns, name or found, "SYS", one_row=found == DUMMY))
+    scope.relations.append(Relation(alias, columns, name or table, "SYS", one_row=found == DUMMY))
     return compose("({}) AS {}", rows, alias)
 
 
-def _view(binder: QueryBinding, view: ViewInfo, scope: Scope, alias: str, name: str | None) -> Sql:
+def _view(
+    binder: QueryBinding, view: ViewInfo, alias: str, name: str | None, written: Written
+) -> tuple[Relation, Sql]:
     binder.environment.check("SELECT", view)
     query = binder.view_query(view)
     columns = [
         OutColumn(info.name, info.type, column.sql, column.nullable, (view.schema, view.name))
         for info, column in zip(view.columns, query.columns, strict=True)
     ]
-    scope.relations.append(Relation(alias, columns, name or view.name, view.schema))
-    return compose("({}) AS {}", query.sql, alias)
+    schema, shown = _shown(view, written)
+    return Relation(alias, columns, name or shown, schema), compose("({}) AS {}", query.sql, alias)
 
 
-def table_relation(table: TableInfo, alias: str, name: str | None = None) -> Relation:
-    """A table as an entry of FROM."""
+def _shown(found: TableInfo | ViewInfo, written: Written) -> Written:
+    """The name that may qualify the columns: that of the table or view, or the synonym that stands for it."""
+    schema, name = written
+    if (schema or found.schema, name) == (found.schema, found.name):
+        return found.schema, found.name
+    return written
+
+
+def table_relation(table: TableInfo, alias: str, name: str | None, written: Written) -> Relation:
+    """A table as an entry of FROM, with its alias and the name that the statement has for it."""
     columns = [
         OutColumn(column.name, column.type, Sql(column.quoted), column.nullable, (table.schema, table.name))
         for column in table.columns
     ]
-    return Relation(alias, columns, name or table.name, table.schema, row_id=True)
+    schema, shown = _shown(table, written)
+    return Relation(alias, columns, name or shown, schema, row_id=True)
 
 
-_SERIES = {"SERIES_GENERATE_INTEGER": types.INTEGER, "SERIES_GENERATE_BIGINT": types.BIGINT}
+SERIES = {"SERIES_GENERATE_INTEGER": types.INTEGER, "SERIES_GENERATE_BIGINT": types.BIGINT}
+"""The functions that generate series, and the types of their values."""
 
 
 def _series(binder: Binding, node: exp.Expr, scope: Scope, alias: str, name: str | None) -> Sql:
     function = node.args["name"]
-    kind = _SERIES[function]
+    kind = SERIES[function]
     if len(node.expressions) != 3:
         raise HanaError(328, f"invalid name of function or procedure: {function}", position_of(node))
     step, low, high = (binder.coerce(binder.bind(item, Scope()), types.BIGINT).sql for item in node.expressions)

@@ -25,6 +25,7 @@ from hana_ai.api.local.hana.catalog.objects import (
 from hana_ai.api.local.hana.interface import SqlType
 from hana_ai.api.local.hana.language.reserved import RESERVED_WORDS
 from hana_ai.api.local.hana.names import literal
+from hana_ai.api.local.hana.translation import system_plans, system_synonyms
 from hana_ai.api.local.hana.translation.fragments import Sql
 from hana_ai.api.local.hana.translation.scope import OutColumn
 from hana_ai.api.local.hana.translation.system_routines import ROUTINE_VIEWS
@@ -35,6 +36,8 @@ Rows: TypeAlias = "Iterator[Sequence[Cell]]"
 
 VERSION = "4.00.000.00.1730000000"
 CLOUD_VERSION = "2025.40.0"
+_CHANGING = frozenset({"M_SESSION_CONTEXT", "M_SQL_PLAN_CACHE"})
+"""Views whose rows change without a change of the catalog, so that no plan with them is used twice."""
 DUMMY = "DUMMY"
 """HANA's table of one row."""
 
@@ -394,7 +397,8 @@ SYSTEM_VIEWS: dict[str, SystemView] = {
     "AFL_PACKAGES": SystemView(_columns("SCHEMA_NAME AREA_NAME PACKAGE_NAME"), _no_rows),
     "AFL_AREAS": SystemView(_columns("SCHEMA_NAME AREA_NAME"), _no_rows),
     **{name: SystemView(_columns(names), rows) for name, (names, rows) in ROUTINE_VIEWS.items()},
-    "SYNONYMS": SystemView(_columns("SCHEMA_NAME SYNONYM_NAME OBJECT_SCHEMA OBJECT_NAME CREATE_TIME:t"), _no_rows),
+    "SYNONYMS": SystemView(_columns(system_synonyms.COLUMNS), system_synonyms.rows),
+    "M_SQL_PLAN_CACHE": SystemView(_columns(system_plans.COLUMNS), system_plans.rows),
     "TRIGGERS": SystemView(_columns(
         "SCHEMA_NAME TRIGGER_NAME SUBJECT_TABLE_SCHEMA SUBJECT_TABLE_NAME CREATE_TIME:t"
     ), _no_rows),
@@ -458,6 +462,8 @@ def _cell(value: Cell, kind: SqlType) -> str:
 def system_view(name: str, environment: Environment) -> tuple[list[OutColumn], Sql]:
     """Columns and DuckDB SQL of a system view, with the rows that the user may see."""
     view = SYSTEM_VIEWS[name]
+    if name in _CHANGING:
+        environment.changing.add(name)
     if name == DUMMY:
         return [OutColumn(DUMMY, view.columns[0][1], Sql("s0"), False)], Sql("SELECT 'X' AS s0")
     columns = [OutColumn(column, kind, Sql(f"s{index}")) for index, (column, kind) in enumerate(view.columns)]

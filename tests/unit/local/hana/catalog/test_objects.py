@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hana_ai.api.local.hana.catalog.statement_record import MOST_CHARACTERS, MOST_STATEMENTS, StatementRecord
 from hana_ai.api.local.hana.credentials import derive
 from hana_ai.api.local.hana.engine.engine import DuckDBEngine
 from hana_ai.api.local.hana.names import decode, encode
@@ -14,6 +17,57 @@ from hana_ai.api.local.hana.translation.system_views import SYSTEM_VIEWS
 from tests.unit.local.hana.engine_support import Sql, engine, other, sql
 
 __all__ = ["engine", "other", "sql"]
+
+
+def test_the_plan_cache_counts_what_was_run(sql: Sql, engine: DuckDBEngine) -> None:
+    sql.done("CREATE TABLE T (A INTEGER)")
+    sql.done("INSERT INTO T VALUES (?)", (1,), (2,), (3,))
+    for most in (1, 2):
+        sql.rows("SELECT A FROM T WHERE A <= ?", most)
+    assert sql.code("SELECT 1 / 0 FROM DUMMY") == 304
+    columns = "EXECUTION_COUNT, PREPARATION_COUNT, PARAMETER_COUNT, TOTAL_RESULT_RECORD_COUNT"
+    cache = f"SELECT {columns} FROM M_SQL_PLAN_CACHE WHERE STATEMENT_STRING LIKE ?"
+    assert sql.rows(cache, "INSERT INTO T%") == [(1, 1, 1, 3)]
+    assert sql.rows(cache, "SELECT A FROM T%") == [(2, 1, 1, 3)]
+    assert sql.rows(cache, "SELECT 1 / 0%") == [(0, 1, 0, 0)]
+    assert sql.rows(cache, "CREATE TABLE%") == []
+    times = "TOTAL_EXECUTION_TIME, AVG_EXECUTION_TIME, MIN_EXECUTION_TIME, MAX_EXECUTION_TIME"
+    ((total, mean, least, most),) = sql.rows(
+        f"SELECT {times} FROM M_SQL_PLAN_CACHE WHERE STATEMENT_STRING LIKE 'SELECT A FROM T%'"
+    )
+    assert 0 < least <= mean <= most
+    assert total == least + most
+    digest = hashlib.md5(b"SELECT A FROM T WHERE A <= ?").hexdigest()
+    read = "SELECT USER_NAME, SCHEMA_NAME, LAST_CONNECTION_ID FROM M_SQL_PLAN_CACHE WHERE STATEMENT_HASH = ?"
+    assert sql.rows(read, digest) == [("DBADMIN", "DBADMIN", 1)]
+    sql.done("CREATE USER ANN PASSWORD Secret1")
+    ann = engine.session("ANN", 2)
+    Sql(ann).rows("SELECT 5 FROM DUMMY")
+    own = {text for (text,) in Sql(ann).rows("SELECT STATEMENT_STRING FROM M_SQL_PLAN_CACHE")}
+    assert own == {"SELECT 5 FROM DUMMY", "SELECT STATEMENT_STRING FROM M_SQL_PLAN_CACHE"}
+    ann.close()
+
+
+def test_the_plan_cache_forgets_what_was_run_longest_ago() -> None:
+    record = StatementRecord()
+    for number in range(MOST_STATEMENTS + 1):
+        record.prepared(f"SELECT {number} FROM DUMMY", "A", "A", 0, 0.5)
+        record.executed("SELECT 0 FROM DUMMY", "A", "A", 1, 0.25)
+    kept = {entry.text for entry in record.entries()}
+    assert len(kept) == MOST_STATEMENTS
+    assert "SELECT 0 FROM DUMMY" in kept
+    assert "SELECT 1 FROM DUMMY" not in kept
+    for number in range(3):
+        record.prepared(str(number) * (MOST_CHARACTERS // 2), "A", "A", 0, 0.5)
+    record.prepared("x" * (MOST_CHARACTERS + 1), "A", "A", 0, 0.5)
+    assert [entry.text[0] for entry in record.entries()] == ["1", "2"]
+
+
+def test_a_view_of_the_session_is_read_anew_each_time(sql: Sql) -> None:
+    sql.done("CREATE VIEW V AS SELECT VALUE FROM M_SESSION_CONTEXT WHERE KEY = 'X'")
+    for value in ("1", "2"):
+        sql.run(f"SET 'X' = '{value}'")
+        assert sql.rows("SELECT * FROM V") == [(value,)]
 
 
 @given(st.text(), st.text())

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from hana_ai.api.local.hana.engine.engine import DuckDBEngine
 from hana_ai.api.local.hana.language.reserved import RESERVED_WORDS
 from tests.unit.local.hana.engine_support import Sql, engine, other, sql
 
@@ -231,3 +232,119 @@ def test_after_ddl_in_a_transaction_a_failure_ends_it(sql: Sql, other: Sql) -> N
     assert sql.code("INSERT INTO T VALUES (1)") == ROLLED_BACK
     assert sql.code("SELECT A FROM U") == 259
     other.done("CREATE TABLE W (A INTEGER)")
+
+
+# --- synonyms ---
+@pytest.fixture
+def named(sql: Sql) -> Sql:
+    """A table T with a synonym S, a view V that reads through it, and a public synonym P of the view."""
+    sql.done("CREATE TABLE T (A INTEGER PRIMARY KEY, B NVARCHAR(9))")
+    sql.done("CREATE SYNONYM S FOR T")
+    sql.done("CREATE VIEW V AS SELECT A, B FROM S")
+    sql.done("CREATE PUBLIC SYNONYM P FOR V")
+    sql.done("INSERT INTO S VALUES (1, 'a')")
+    return sql
+
+
+def test_a_synonym_is_read_and_changed_like_its_table(named: Sql) -> None:
+    named.run("UPSERT S VALUES (2, 'b') WITH PRIMARY KEY")
+    named.run("UPDATE S SET B = S.B || '!' WHERE S.A = 2")
+    named.run(
+        "MERGE INTO S USING (SELECT 3 AS N FROM DUMMY) AS n ON S.A = n.N "
+        "WHEN NOT MATCHED THEN INSERT VALUES (3, 'c')"
+    )
+    named.run("DELETE FROM S WHERE S.A = 1")
+    named.run("LOCK TABLE S IN EXCLUSIVE MODE")
+    assert named.rows("SELECT S.A, DBADMIN.S.B FROM S ORDER BY S.A FOR UPDATE") == [(2, "b!"), (3, "c")]
+    assert named.rows("SELECT P.A FROM P ORDER BY 1") == [(2,), (3,)]
+    assert named.rows("SELECT o.A FROM S AS o JOIN T ON T.A = o.A WHERE o.A = 3") == [(3,)]
+
+
+def test_sequences_functions_and_procedures_have_synonyms_too(sql: Sql) -> None:
+    sql.done("CREATE SEQUENCE Q START WITH 5")
+    sql.done("CREATE PROCEDURE DOUBLE_IT (IN n INTEGER, OUT m INTEGER) AS BEGIN m = 2 * :n; END")
+    sql.done(
+        "CREATE FUNCTION ROWS_TO (n INTEGER) RETURNS TABLE (X INTEGER) AS BEGIN "
+        "RETURN SELECT :n AS X FROM DUMMY; END"
+    )
+    for name, target in (("QS", "Q"), ("PS", "DOUBLE_IT"), ("FS", "ROWS_TO"), ("TS", "SYS.TABLES")):
+        sql.done(f"CREATE SYNONYM {name} FOR {target}")
+    assert sql.value("SELECT QS.NEXTVAL FROM DUMMY") == 5
+    assert sql.value("DO BEGIN DECLARE m INTEGER; CALL PS(21, m); SELECT :m FROM DUMMY; END") == 42
+    assert sql.rows("SELECT X FROM FS(3)") == [(3,)]
+    assert sql.rows("SELECT TABLE_NAME FROM TS") == []
+    kinds = sql.rows("SELECT SYNONYM_NAME, OBJECT_TYPE FROM SYS.SYNONYMS ORDER BY 1")
+    assert kinds == [("FS", "FUNCTION"), ("PS", "PROCEDURE"), ("QS", "SEQUENCE"), ("TS", "VIEW")]
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("CREATE SYNONYM S FOR V", 330),
+        ("CREATE SYNONYM T FOR V", 288),
+        ("CREATE TABLE S (A INTEGER)", 330),
+        ("CREATE VIEW S AS SELECT 1 AS A FROM DUMMY", 330),
+        ("CREATE PUBLIC SYNONYM TABLES FOR T", 330),
+        ("CREATE PUBLIC SYNONYM DBADMIN.X FOR T", SYNTAX),
+        ("CREATE SYNONYM X FOR NOTHING", 397),
+        ("CREATE SYNONYM X FOR S", UNSUPPORTED),
+        ("CREATE SYNONYM NOWHERE.X FOR T", 362),
+        ("ALTER TABLE S ADD (C INTEGER)", UNSUPPORTED),
+        ("TRUNCATE TABLE S", UNSUPPORTED),
+        ("DROP TABLE S", 259),
+        ("DROP SYNONYM T", 315),
+        ("DROP SYNONYM P", 315),
+        ("DROP SYNONYM S RESTRICT", 419),
+    ],
+)
+def test_what_synonyms_are_not(named: Sql, statement: str, code: int) -> None:
+    assert named.code(statement) == code
+    assert named.rows("SELECT A FROM P") == [(1,)]
+
+
+def test_a_synonym_can_be_pointed_elsewhere_and_loses_its_object(named: Sql) -> None:
+    shown = (
+        "SELECT OBJECT_NAME, OBJECT_TYPE, IS_COLUMN_OBJECT, IS_VALID FROM SYS.SYNONYMS WHERE SYNONYM_NAME = 'S'"
+    )
+    number = "SELECT SYNONYM_OID FROM SYS.SYNONYMS WHERE SYNONYM_NAME = 'S'"
+    assert named.rows(shown) == [("T", "TABLE", "TRUE", "TRUE")]
+    before = named.value(number)
+    named.done("CREATE TABLE U (A INTEGER, B NVARCHAR(9))")
+    named.done("CREATE OR REPLACE SYNONYM S FOR U")
+    assert (named.rows("SELECT * FROM P"), named.value(number)) == ([], before)
+    named.done("DROP TABLE U")
+    assert named.rows(shown) == [("U", None, "FALSE", "FALSE")]
+    assert (named.code("SELECT * FROM S"), named.code("SELECT * FROM P")) == (259, 391)
+    named.done("CREATE TABLE U (A INTEGER, B NVARCHAR(9))")
+    assert named.rows("SELECT * FROM P") == []
+    named.done("DROP SYNONYM S CASCADE")
+    named.done("DROP PUBLIC SYNONYM P")
+    assert named.rows("SELECT SYNONYM_NAME FROM SYS.SYNONYMS UNION ALL SELECT VIEW_NAME FROM SYS.VIEWS") == []
+
+
+def test_what_the_schema_has_comes_before_a_public_synonym(named: Sql) -> None:
+    named.done("CREATE PUBLIC SYNONYM X FOR T")
+    named.done("CREATE VIEW X AS SELECT 7 AS A FROM DUMMY")
+    assert named.rows("SELECT A FROM X") == [(7,)]
+    named.done("DROP VIEW X")
+    assert named.rows("SELECT A FROM X") == [(1,)]
+    named.done("CREATE SYNONYM X FOR V")
+    assert named.rows("SELECT OBJECT_NAME FROM SYNONYMS WHERE SYNONYM_NAME = 'X' ORDER BY 1") == [("T",), ("V",)]
+    named.done("CREATE SYNONYM SCHEMAS FOR V")
+    assert named.rows("SELECT A FROM SCHEMAS") == [(1,)]
+
+
+def test_a_synonym_gives_no_privilege(named: Sql, engine: DuckDBEngine) -> None:
+    named.done("CREATE USER ANN PASSWORD Secret1")
+    session = engine.session("ANN", 3)
+    ann = Sql(session)
+    assert ann.code("SELECT * FROM P") == 258
+    assert ann.code("CREATE SYNONYM MINE FOR DBADMIN.T") == 258
+    assert ann.code("CREATE PUBLIC SYNONYM MINE FOR DBADMIN.T") == 258
+    assert ann.code("DROP PUBLIC SYNONYM P") == 258
+    named.done("GRANT SELECT ON V TO ANN")
+    assert ann.rows("SELECT A FROM P") == [(1,)]
+    named.done("GRANT SELECT ON S TO ANN")
+    ann.done("CREATE SYNONYM MINE FOR DBADMIN.T")
+    assert ann.rows("SELECT A FROM MINE") == [(1,)]
+    session.close()

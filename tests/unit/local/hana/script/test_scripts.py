@@ -105,6 +105,10 @@ def test_a_table_function_sees_the_changes_of_its_transaction(numbers: Sql) -> N
     found = numbers.rows("SELECT u.NAME FROM UP_TO(?) AS u JOIN N ON N.X = u.NUMBER ORDER BY 1", 2)
     assert found == [("n1",), ("n2",), ("zero",)]
     assert numbers.names("SELECT * FROM UP_TO(1)") == ["NUMBER", "NAME"]
+    assert numbers.value("SELECT COUNT(*) FROM UP_TO(most => 0)") == 1
+    assert numbers.code("SELECT * FROM UP_TO(least => 0)") == 1281
+    assert numbers.code("SELECT * FROM UP_TO(1, most => 0)") == 1281
+    assert numbers.code("SELECT * FROM TABLE(UP_TO(1))") == 257
     numbers.session.rollback()
     assert numbers.value("SELECT COUNT(*) FROM UP_TO(2) WHERE NUMBER IN (SELECT NUMBER FROM UP_TO(1))") == 1
 

@@ -95,6 +95,7 @@ def shop(tables: None, reader: Sql) -> Sql:
         ("(SELECT NTH_VALUE(B, 2 ORDER BY A) FROM P)", "y"),
         ("(SELECT FIRST_VALUE(B ORDER BY A DESC) FROM P)", "x"),
         ("(SELECT PERCENTILE_CONT(0.25) WITHIN GROUP (ORDER BY A DESC) FROM P)", 2.5),
+        ("(SELECT PERCENTILE_DISC(0.25) WITHIN GROUP (ORDER BY A DESC) FROM P)", 3),
     ],
 )
 @pytest.mark.usefixtures("tables")
@@ -120,6 +121,9 @@ def test_expressions(reader: Sql, expression: str, expected: Any) -> None:
         ("COALESCE(DATE '2024-01-01', X'00')", INCONSISTENT),
         ("UPPER('a') OVER ()", SYNTAX),
         ("MEDIAN(1) WITHIN GROUP (ORDER BY 1)", UNSUPPORTED),
+        ("PERCENTILE_CONT(-0.5) WITHIN GROUP (ORDER BY 1)", 2048),
+        ("PERCENTILE_DISC(1.1) WITHIN GROUP (ORDER BY 1)", 2048),
+        ("PERCENTILE_DISC(0.5) WITHIN GROUP (ORDER BY CURRENT_DATE)", INCONSISTENT),
         ("EXTRACT(WEEK FROM CURRENT_DATE)", SYNTAX),
         ("ROUND(1.5, 0, ROUND_HALF_EVEN)", UNSUPPORTED),
         ("TO_DECIMAL(1.5, DUMMY)", UNSUPPORTED),
@@ -336,3 +340,55 @@ def test_a_foreign_key_may_say_that_it_restricts(sql: Sql) -> None:
     sql.run("CREATE TABLE R (P INTEGER REFERENCES P (ID) ON UPDATE RESTRICT ON DELETE RESTRICT)")
     sql.done("INSERT INTO R VALUES (1)")
     assert sql.code("DELETE FROM P") == 462
+
+
+@pytest.mark.usefixtures("tables")
+def test_percentiles_over_windows(reader: Sql) -> None:
+    values = "(SELECT 'A' AS K, X FROM UNNEST(ARRAY(1, 3, 5, 5, 10)) AS a(X) UNION ALL "
+    values += "SELECT 'B', X FROM UNNEST(ARRAY(1, 1, 7, NULL)) AS b(X))"
+    items = ", ".join(
+        f"PERCENTILE_{kind}({fraction}) WITHIN GROUP (ORDER BY X) OVER (PARTITION BY K)"
+        for kind in ("CONT", "DISC")
+        for fraction in (0.125, 0.5, 0.875)
+    )
+    assert reader.rows(f"SELECT DISTINCT K, {items} FROM {values} ORDER BY K") == [
+        ("A", 2.0, 5.0, 7.5, 1, 5, 10), ("B", 1.0, 1.0, 5.5, 1, 1, 7),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("UNNEST(ARRAY(3, 1, 2)) AS u(x)", [(3,), (1,), (2,)]),
+        ("UNNEST(ARRAY(1, 2.5)) AS u", [(Decimal("1.0"),), (Decimal("2.5"),)]),
+        (
+            "UNNEST(ARRAY('a', NULL, 'c'), ARRAY(1)) WITH ORDINALITY AS u(s, n, place)",
+            [("a", 1, 1), (None, None, 2), ("c", None, 3)],
+        ),
+    ],
+)
+def test_arrays_become_columns(reader: Sql, source: str, expected: list[tuple[Any, ...]]) -> None:
+    assert reader.rows(f"SELECT * FROM {source}") == expected
+
+
+@pytest.mark.usefixtures("tables")
+def test_an_array_may_be_made_of_the_columns_before_it(reader: Sql) -> None:
+    found = reader.rows("SELECT A, x FROM P, UNNEST(ARRAY(A, 10 * A)) AS u(x) WHERE A < 3 ORDER BY A, x")
+    assert found == [(1, 1), (1, 10), (2, 2), (2, 20)]
+    assert reader.rows("SELECT x FROM UNNEST(ARRAY(?, 2)) AS u(x)", 1) == [(1,), (2,)]
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        ("UNNEST(ARRAY(1))", SYNTAX),
+        ("UNNEST(ARRAY(1)) AS u(x, y)", 270),
+        ("UNNEST(ARRAY(1, DATE '2024-01-01')) AS u", INCONSISTENT),
+        ("UNNEST(A) AS u", UNSUPPORTED),
+        ("UNNEST(ARRAY(SELECT 1 FROM DUMMY)) AS u", UNSUPPORTED),
+        ("UNNEST() AS u", UNSUPPORTED),
+        ("TABLE(UP_TO(1))", SYNTAX),
+    ],
+)
+def test_what_is_no_array(reader: Sql, source: str, code: int) -> None:
+    assert reader.code(f"SELECT * FROM {source}") == code

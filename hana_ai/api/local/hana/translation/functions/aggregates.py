@@ -8,12 +8,13 @@ from sqlglot import exp
 
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.errors import unsupported
-from hana_ai.api.local.hana.interface import SqlType
+from hana_ai.api.local.hana.interface import HanaError, SqlType
 from hana_ai.api.local.hana.translation.binding import (
     Binding,
     Handler,
     NodeHandler,
     function_name,
+    is_number,
     order_items,
     position_of,
 )
@@ -162,12 +163,19 @@ def _offset(name: str) -> Handler:
     return handler
 
 
+INVERSE_DISTRIBUTIONS = ("PERCENTILE_CONT", "PERCENTILE_DISC")
+"""What may stand before WITHIN GROUP."""
+
+
 def _within_group(binder: Binding, node: exp.Expr, scope: Scope) -> Bound:
     inner = node.this
     name = function_name(inner) if isinstance(inner, exp.Anonymous) else ""
-    if name not in {"PERCENTILE_CONT", "PERCENTILE_DISC"} or len(inner.expressions) != 1:
+    if name not in INVERSE_DISTRIBUTIONS or len(inner.expressions) != 1:
         raise unsupported(f"{name} WITHIN GROUP", position_of(node))
-    fraction = binder.coerce(binder.bind(inner.expressions[0], scope), DOUBLE).sql
+    given = inner.expressions[0]
+    if not is_number(given) or float(given.this) > 1:
+        raise HanaError(2048, f"column store error: the percentile of {name} is a constant from 0 to 1")
+    fraction = binder.coerce(binder.bind(given, scope), DOUBLE).sql
     item = node.expression.expressions[0]
     value = to_number(binder.bind(item.this, scope))
     if item.args.get("desc"):
