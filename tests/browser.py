@@ -1,4 +1,4 @@
-"""Pages as Chromium shows them, headless, over its DevTools protocol: how wide they are and what goes wrong in them."""
+"""Pages as Chromium shows them, over its DevTools protocol: how wide they are and what goes wrong in them."""
 
 from __future__ import annotations
 
@@ -191,9 +191,7 @@ class Browser:
         return {"clip": {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}}
 
     async def _value(self, expression: str) -> Any:
-        found = await self._call(
-            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
-        )
+        found = await self._call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 

@@ -221,6 +221,7 @@ def test_every_room_has_a_paragraph() -> None:
 def test_the_picture_has_the_layers_that_the_check_holds(architecture: ModuleType) -> None:
     svg = "{http://www.w3.org/2000/svg}"
     picture = ElementTree.parse(ROOT / "docs" / "images" / "architecture.svg")
-    names = [layer.find(f"{svg}text[@class='name']") for layer in picture.iterfind(f"{svg}g[@class='room']")]
-    drawn = [str(name.text).split(" · ") for name in names if name is not None]
+    layers = picture.iterfind(f"{svg}g[@class='room']")
+    names = (" ".join(str(line.text) for line in layer.iterfind(f"{svg}text[@class='name']")) for layer in layers)
+    drawn = [name.split(" · ") for name in names]
     assert [set(rooms) for rooms in reversed(drawn)] == [set(rooms) for rooms in architecture.LAYERS]
