@@ -73,7 +73,8 @@ class Browser:
         assert self._process.stderr is not None
         # It says where it listens, after whatever it has to complain about.
         address = next(line.split()[-1] for line in self._process.stderr if "DevTools listening on" in line)
-        Thread(target=self._process.stderr.read, daemon=True).start()
+        self._reader = Thread(target=self._process.stderr.read, daemon=True)
+        self._reader.start()
         self._runner.run(self._connect(address))
         return self
 
@@ -83,6 +84,9 @@ class Browser:
         self._runner.run(self._disconnect())
         self._runner.close()
         self._process.wait(_LONGEST)
+        self._reader.join(_LONGEST)
+        if self._process.stderr is not None:
+            self._process.stderr.close()
         self._profile.cleanup()
 
     def look(self, url: str, width: int = DESKTOP, *, dark: bool = False, whole: bool = False) -> Sight:

@@ -124,7 +124,7 @@ def projected(
     Returns
     -------
     points : tuple
-        Shape ``(n, 2)``; the largest distance from 0 along a side is 1, unless all lie at one point.
+        Shape ``(n, 2)``: the longer side goes from -1 to 1, the other lies around 0; all 0 where all are alike.
     shares : tuple
         Of the variance, along each.
     """
@@ -143,7 +143,8 @@ def projected(
     points[:, :kept] = (left * strengths)[:, :kept] * _signs(components[:kept])
     if total := float((strengths**2).sum()):
         shares[:kept] = strengths[:kept] ** 2 / total
-        points /= np.abs(points).max()
+        lowest, highest = points.min(axis=0), points.max(axis=0)
+        points = (points - (lowest + highest) / 2) / ((highest - lowest).max() / 2)
     first, second = shares.tolist()
     return tuple((float(x), float(y)) for x, y in points), (first, second)
 

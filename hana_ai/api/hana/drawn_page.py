@@ -79,13 +79,14 @@ def _body(title: str, drawing: Drawing) -> str:
 
 def _heading(drawing: Drawing) -> str:
     shown, first, second = len(drawing.documents), *drawing.shares
-    which = f"All {shown:,} documents" if shown == drawing.rows else f"{shown:,} of {drawing.rows:,} documents"
-    sample = "" if shown == drawing.rows else ", rows at even distances"
+    which = f"{shown:,} of {drawing.rows:,} documents, rows at even distances"
+    if shown == drawing.rows:
+        which = "The only document" if shown == 1 else f"All {shown:,} documents"
     cut = ""
     if any(len(document) > LONGEST for document in drawing.documents):
         cut = f" Of each text, the first {LONGEST} characters are here and are searched."
     return (
-        f'<p class="faint">{which}{sample}. Model: {escaped(drawing.table.model or "not recorded")}. '
+        f'<p class="faint">{which}. Model: {escaped(drawing.table.model or "not recorded")}. '
         f"The vectors of {max(drawing.table.widths):,} numbers are shown along the two directions in which they "
         f"differ most, which hold {100 * first:.0f} % and {100 * second:.0f} % of their variance: what is far "
         f"apart here is unlike; what is near may be, too.{cut}</p>"
