@@ -64,6 +64,8 @@ setup(
     package_data={
         "hana_ai.api": ["py.typed"],
         "hana_ai.api.cli": ["report.css"],
+        "hana_ai.api.hana": ["drawing.css", "drawing.js"],
         "hana_ai.api.local.together": ["contract.json"],
+        "hana_ai.api.wire": ["html_page.css"],
     },
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hdbcli import dbapi
@@ -265,3 +266,22 @@ def test_doctor_names_mixed_unstamped_and_mismatched_tables(
     assert f"TOGETHER_DEFAULT_EMBEDDING_MODEL=another/model: NARROW ({OURS}), OURS ({OURS})" in text
     assert f"of different widths: NARROW ({OURS}, 16), OURS ({OURS}, 256)" in text
     assert "SAPS" not in text
+
+
+# --- tables draw ---
+
+
+def test_draw_writes_a_page_and_replaces_no_other_file(
+    connection: dbapi.Connection, said: Said, tmp_path: Path
+) -> None:
+    TogetherHanaDB(connection, table_name="MANUALS").add_texts(TEXTS)
+    page = tmp_path / "map.html"
+    for _ in "first", "again":
+        assert said("tables", "draw", "MANUALS", "--html", str(page)) == (
+            f"The map of 3 documents is in {page}, with their texts."
+        )
+    assert all(text in page.read_text() for text in TEXTS)
+    assert said("tables", "draw", "MANUALS", "--html", str(page), "--limit", "2").startswith("The map of 2 of 3")
+    page.write_text("mine")
+    assert "is no map, so it was left" in said("tables", "draw", "MANUALS", "--html", str(page), status=1)
+    assert page.read_text() == "mine"

@@ -317,6 +317,36 @@ def migrate(
 
 
 @tables.command
+def draw(
+    table: str,
+    /,
+    *,
+    html: Path,
+    limit: int = 1000,
+    force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    schema: _Schema = None,
+    vector_column: _VectorColumn = None,
+    text_column: _TextColumn = None,
+) -> int:
+    """Draw a table's documents as a map in two dimensions with a search: a page that works offline.
+
+    Nothing is embedded. The page has the documents' texts.
+
+    Parameters
+    ----------
+    html
+        The file; an earlier map there is replaced.
+    limit
+        Documents, at most; of a larger table, rows at even distances.
+    force
+        Replace the file, whatever it is.
+    """
+    from .tables import Place, draw_vector_table
+
+    return draw_vector_table(Place(table, schema, vector_column, text_column), html, limit, force=force)
+
+
+@tables.command
 def drop_old(table: str, /, *, yes: _Yes = False, schema: _Schema = None) -> int:
     """Drop what was kept of a table when it was migrated.
 

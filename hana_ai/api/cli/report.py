@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from hana_ai.api.catalog.money import plain
 from hana_ai.api.usage.events import shown_counts
 from hana_ai.api.wire.html import escaped
+from hana_ai.api.wire.html_page import whole_page
 
 from .console import dollars, duration
 from .plots import Plot, Series, bars, columns, share_bar
@@ -27,6 +28,7 @@ By = Literal["day", "model", "operation", "tag"]
 
 MARK = "<!-- hana-ai-together usage report -->"
 """What a file must have in its first line to be written again."""
+_TITLE = "Usage of Together AI"
 GROUPS: tuple[By, ...] = ("day", "model", "tag", "operation")
 _PERCENTILES = (50, 90, 99)
 
@@ -81,17 +83,8 @@ def page(usage: Usage, by: By) -> str:
         _times("first-token", "Time to first token by model", "until the first chunk of a stream", models),
         _troubles(usage.groups["day"], days),
     ]
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return (
-        f'<!doctype html>{MARK}\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>Usage of Together AI</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>Usage of Together AI</h1>\n{_heading(usage)}\n"
-        + "\n".join(section for section in sections if section)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    body = "\n".join([f"<h1>{_TITLE}</h1>\n{_heading(usage)}", *filter(None, sections)])
+    return whole_page(MARK, _TITLE, body, style=style)
 
 
 def percentile(values: Sequence[float], percent: int) -> float:

@@ -1,4 +1,4 @@
-"""`hana-ai-together tables`: vector tables, the models that made them, and moving one to another model."""
+"""`hana-ai-together tables`: vector tables, who made them, moving one to another model, and a map."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hana_ai.api.hana.connections import reason_of
 from hana_ai.api.settings import TogetherAISettings
 
 from .console import Problem, agreed, console, counted, dollars, print_json
+from .html_files import replaceable, write_whole
 from .progress import progress
 from .vector_stores import hana_connection
 
@@ -261,6 +263,21 @@ def _tell_migration(place: Place, done: Migration) -> None:
         out.print(f"Kept: {', '.join(done.kept)}. To drop it: {place.command('drop-old')}")
     elif not done.swapped:
         out.print(f"To put it in the place of {place.table}, add --swap to the command.")
+
+
+def draw_vector_table(place: Place, target: Path, limit: int, *, force: bool) -> int:
+    """Write a map of a table's documents as a page; returns the exit status."""
+    from hana_ai.api.hana.drawing import draw_table
+    from hana_ai.api.hana.drawn_page import MARK
+
+    target = replaceable(target, MARK, "map", force=force)
+    with database() as connection:
+        drawing = draw_table(connection, place.table, limit=limit, **place.columns())
+    write_whole(target, drawing.html())
+    shown, of = len(drawing.documents), drawing.rows
+    which = counted(shown, "document") if shown == of else f"{shown:,} of {counted(of, 'document')}"
+    console().print(f"The map of {which} is in {target}, with their texts.", markup=False)
+    return 0
 
 
 def drop_old_tables(table: str, schema: str | None, *, yes: bool) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .console import Problem, console, dollars, print_json
+from .html_files import replaceable, write_whole
 
 if TYPE_CHECKING:
     from hana_ai.api.settings import TogetherAISettings
@@ -76,9 +75,9 @@ def write_report(target: Path, by: By, start: date | None, end: date | None, *, 
     Problem
         There is no ledger, no call in it, or the file can't be written, or is another one and not to be replaced.
     """
-    from .report import GROUPS, Usage, page
+    from .report import GROUPS, MARK, Usage, page
 
-    target = _replaceable(target.expanduser(), force=force)
+    target = replaceable(target, MARK, "usage report", force=force)
     settings, ledger = _opened(start, end)
     total = ledger.totals(start, end)
     if not total["total_requests"]:
@@ -95,55 +94,10 @@ def write_report(target: Path, by: By, start: date | None, end: date | None, *, 
         spent_usd=ledger.spent_usd,
         period=settings.together_budget_period,
     )
-    _write(target, page(usage, by))
+    write_whole(target, page(usage, by))
     calls = total["total_requests"]
     console().print(f"The report of {calls:,} {'call' if calls == 1 else 'calls'} is in {target}.", markup=False)
     return 0
-
-
-def _replaceable(target: Path, *, force: bool) -> Path:
-    """The file behind a path, if it may be written."""
-    from .report import MARK
-
-    try:
-        target = target.resolve()
-        if not target.exists():
-            if not target.parent.is_dir():
-                raise Problem(f"there is no folder {str(target.parent)!r}: create it, or name a file elsewhere.")
-            return target
-        if not target.is_file():
-            raise Problem(f"{str(target)!r} is no file: name one for the report, such as report.html.")
-        with target.open("rb") as file:
-            is_report = MARK.encode() in file.readline(200)
-    except (OSError, ValueError) as exc:
-        raise Problem(f"{str(target)!r} can't be used for the report: {exc}.") from exc
-    if not is_report and not force:
-        raise Problem(f"{str(target)!r} is no usage report, so it was left as it is. To replace it, pass --force.")
-    return target
-
-
-def _write(target: Path, text: str) -> None:
-    """Write the file whole or not at all."""
-    mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
-    try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            part = Path(file.name)
-            try:
-                file.write(text.encode("utf-8"))
-                file.close()
-                part.chmod(mode)
-                part.replace(target)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
-    except OSError as exc:
-        raise Problem(f"the report can't be written to {str(target)!r}: {exc.strerror or exc}.") from exc
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def _opened(start: date | None, end: date | None) -> tuple[TogetherAISettings, Ledger]:

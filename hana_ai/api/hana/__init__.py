@@ -10,6 +10,7 @@ from hana_ai.api import resolve_lazily
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hana_ai.api.hana.checking import TableCheck, check_table
+    from hana_ai.api.hana.drawing import TableDrawing, draw_table
     from hana_ai.api.hana.ingest.job import (
         IngestEstimate,
         IngestInterrupted,
@@ -51,9 +52,11 @@ _MODULES = {
     "MigrationEstimate": "migration",
     "MigrationProgress": "migration",
     "TableCheck": "checking",
+    "TableDrawing": "drawing",
     "VectorTableInfo": "tables",
     "amap_table": "mapping.job",
     "check_table": "checking",
+    "draw_table": "drawing",
     "drop_replaced": "swapping",
     "estimate_ingest": "ingest.job",
     "estimate_map": "mapping.job",
@@ -78,9 +81,11 @@ __all__ = [
     "MigrationEstimate",
     "MigrationProgress",
     "TableCheck",
+    "TableDrawing",
     "VectorTableInfo",
     "amap_table",
     "check_table",
+    "draw_table",
     "drop_replaced",
     "estimate_ingest",
     "estimate_map",

@@ -12,7 +12,7 @@ from langchain_hana import HanaDB
 
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import TogetherAIInputError
-from hana_ai.api.hana import check_table, list_tables, stamp_table
+from hana_ai.api.hana import check_table, draw_table, list_tables, stamp_table
 from hana_ai.api.hana.tables import VectorTableInfo
 from hana_ai.api.hana.vector_column import packed
 from hana_ai.api.hana.vector_store import TogetherHanaDB
@@ -226,3 +226,38 @@ def test_half_vectors_are_asked_as_well(connection: dbapi.Connection, embeddings
     assert rows(connection, "SELECT COUNT(*) FROM SYS.TABLE_COLUMNS WHERE COMMENTS LIKE '%embedding model%'") == [
         (0,)
     ]
+
+
+# --- a map ---
+
+
+def test_a_map_has_documents_that_are_alike_near_each_other(connection: dbapi.Connection) -> None:
+    run(connection, 'CREATE TABLE "TWO" ("VEC_TEXT" NCLOB, "VEC_VECTOR" REAL_VECTOR(4))')
+    insert = 'INSERT INTO "TWO" ("VEC_TEXT", "VEC_VECTOR") VALUES (?, TO_REAL_VECTOR(?))'
+    for number in range(6):
+        run(connection, insert, f"mill {number}", f"[1, 0.0{number}, 0, 0]")
+        run(connection, insert, f"bread {number}", f"[0, 0, 1, 0.0{number}]")
+    run(connection, insert, None, "[1, 1, 1, 1]")
+    run(connection, 'INSERT INTO "TWO" ("VEC_TEXT") VALUES (?)', "without a vector")
+    drawing = draw_table(connection, "TWO")
+    assert drawing.rows == len(drawing.documents) == 12
+    sides: dict[str, set[bool]] = {text.split()[0]: set() for text in drawing.documents}
+    for text, (x, _) in zip(drawing.documents, drawing.points, strict=True):
+        sides[text.split()[0]].add(x > 0)
+    assert sorted(sides.values(), key=sorted) == [{False}, {True}]
+    for limit in (1, 5, 7, 11):
+        sample = draw_table(connection, "TWO", limit=limit)
+        assert (len(set(sample.documents)), sample.rows) == (limit, 12)
+        assert set(sample.documents) < set(drawing.documents)
+
+
+def test_what_cannot_be_drawn_is_said(connection: dbapi.Connection) -> None:
+    filled(connection, "MIXED", DeterministicFakeEmbedding(size=16))
+    widened(connection, "MIXED")
+    run(connection, 'CREATE TABLE "EMPTY" ("VEC_TEXT" NCLOB, "VEC_VECTOR" REAL_VECTOR)')
+    with pytest.raises(TogetherAIInputError, match="vectors of 8 to 16 numbers"):
+        draw_table(connection, "MIXED")
+    with pytest.raises(TogetherAIInputError, match="nothing to draw"):
+        draw_table(connection, "EMPTY")
+    with pytest.raises(TogetherAIInputError, match="1 to 5,000 documents, not 0"):
+        draw_table(connection, "EMPTY", limit=0)
