@@ -18,18 +18,12 @@ _STEP = 10.0
 """Growth in the first second after a refusal, in requests a second."""
 _SMALL = 0.3
 """The same for small rates, as a part of the rate."""
-_SLACK = 0.2
+_SLACK = 0.4
 """Part of the rate that is left to the server's bucket after a refusal that names no wait."""
-_MOST_SLACK = 0.5
-"""The same for small rates: with few requests between two refusals, these would be a large part of all."""
-_SMALL_RATE = 50.0
-"""Below this rate, in requests a second, the slack grows, and fewer requests make a measurement."""
 _SHRINK = 0.75
 """What is left of the rate after a refusal too soon after the last one to have measured anything."""
 _ENOUGH = 20
 """Requests that make a measurement."""
-_FEWEST = 10
-"""The same for small rates."""
 _MIDDLE = 0.9
 _MOST_ABOVE = 4.0
 
@@ -121,14 +115,13 @@ class Pace:
         rate = self.rate(now) if self.learned else max(answers, _GUESS)
         if not self.learned:
             base = rate * _FIRST_SHRINK
-        elif self._accepted >= max(_FEWEST, _ENOUGH * min(1.0, rate / _SMALL_RATE)):
+        elif self._accepted >= _ENOUGH:
             self._measured = True
             # All that was allowed since the last refusal, unless the bucket ran over meanwhile: in a pause, or
             # because the rate was far below the limit. What is too fast now is the bound from above.
             allowed = self._accepted / (now - self._shrunk)
             base = min(rate, max(allowed, (allowed * _MIDDLE * min(rate, _MOST_ABOVE * allowed)) ** 0.5))
-            slack = min(_MOST_SLACK, _SLACK * max(1.0, _SMALL_RATE / base))
-            base *= 1.0 - slack * max(0.0, 1.0 - wait)
+            base *= 1.0 - _SLACK * max(0.0, 1.0 - wait)
         else:
             base = rate * _SHRINK
             self._doubling *= _LESS_SURE
