@@ -120,7 +120,7 @@ def _run(source: str, result: str, options: dict[str, Any], *, dry_run: bool, ye
             try:
                 done = map_table(source, result, **options, on_progress=told)
             except (KeyboardInterrupt, TogetherAIError):
-                _tell_how_to_go_on(estimate.result)
+                _tell_how_to_go_on(estimate.result, options["mode"])
                 raise
     if as_json:
         print_json(done)
@@ -170,6 +170,7 @@ def _tell_result(out: Console, done: MapResult) -> None:
         out.print("To see them: the column ERROR. To ask them again, add --retry-errors to the command.")
 
 
-def _tell_how_to_go_on(result: str) -> None:
+def _tell_how_to_go_on(result: str, mode: str) -> None:
     command = shlex.join(["hana-ai-together", *sys.argv[1:]])
-    print(f"\nStopped. What was answered is in {result}. To go on: {command}", file=sys.stderr)
+    under_way = " Batches that were submitted go on, and are not submitted again." if mode == "batch" else ""
+    print(f"\nStopped. What was answered is in {result}.{under_way} To go on: {command}", file=sys.stderr)

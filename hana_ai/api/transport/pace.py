@@ -18,7 +18,7 @@ _STEP = 10.0
 """Growth in the first second after a refusal, in requests a second."""
 _SMALL = 0.3
 """The same for small rates, as a part of the rate."""
-_SLACK = 0.2
+_SLACK = 0.4
 """Part of the rate that is left to the server's bucket after a refusal that names no wait."""
 _SHRINK = 0.75
 """What is left of the rate after a refusal too soon after the last one to have measured anything."""

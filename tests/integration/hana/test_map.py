@@ -8,6 +8,8 @@ import os
 import pickle
 import random
 import signal
+import threading
+import time
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -434,3 +436,35 @@ def test_ctrl_c_keeps_what_was_answered_and_says_how_to_go_on(
     assert cli(["map", "S", "R", "--prompt", PROMPT, "--yes", "--batch-size", "10"]) == 130
     assert "To go on: hana-ai-together" in capsys.readouterr().err
     assert 0 < len(answers(connection)) < 100
+
+
+def test_ctrl_c_leaves_the_batches_and_the_next_run_reads_them(
+    server: ScriptedTogether,
+    local_hana: LocalHana,
+    connection: dbapi.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from hana_ai.api.cli.app import run as cli
+
+    export(monkeypatch, local_hana.environment())
+    filled(connection, 10)
+    server.batches.dials.line = 0.5
+
+    def interrupt() -> None:
+        until = time.monotonic() + 60
+        while not server.batches.batches and time.monotonic() < until:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    command = ["map", "S", "R", "--prompt", PROMPT, "--yes", "--mode", "batch"]
+    hand = threading.Thread(target=interrupt)
+    hand.start()
+    assert cli(command) == 130
+    hand.join()
+    said = capsys.readouterr().err
+    assert "Batches that were submitted go on, and are not submitted again. To go on: hana-ai-together" in said
+    assert answers(connection) == []
+    assert cli(command) == 0
+    assert len(answers(connection)) == 10
+    assert len(server.batches.batches) == 1, "nothing was submitted twice"

@@ -8,18 +8,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hdbcli import dbapi
+from langchain_core.documents import Document
+from langchain_core.indexing import index
 
+from hana_ai.api.embeddings import TogetherAIEmbeddings
+from hana_ai.api.hana import HanaRecordManager, IngestResult, ingest_documents
+from hana_ai.api.hana.vector_store import TogetherHanaDB
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import ScriptedEngine
 from tests.conftest import ScriptedTogether
 from tests.integration.hana.ingest.corpus import content, embedded, rows, text_of, write_files
 
 WINDOW = 64
+CHUNKS = {"chunk_tokens": 60, "overlap_tokens": 0}
+"""A chunk for each paragraph."""
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -115,27 +123,86 @@ def test_ctrl_c_at_the_terminal_says_how_to_go_on(
     assert "Unchanged: " in ended(start(folder, "T"))
 
 
-@pytest.mark.slow
-@pytest.mark.shows_a_key("the command's own output is read")
-def test_five_thousand_files_of_which_three_changed_and_two_are_gone(
-    tmp_path: Path, start: Start, engine: ScriptedEngine, connection: dbapi.Connection
-) -> None:
-    engine.latency = 0.02
-    folder = write_files(tmp_path, 5_000, paragraphs=6)
-    began = time.monotonic()
-    ended(start(folder, "T", "--sync"))
-    first = time.monotonic() - began
-    engine.requests.clear()
+def change_some(folder: Path) -> None:
+    """Change three of 5,000 files, and remove two."""
     for number in (10, 2_000, 4_999):
         path = folder / f"part-{number // 100:03}" / f"file-{number:05}.txt"
         path.write_text(path.read_text().replace("paragraph", "section"))
     for number in (11, 3_000):
         (folder / f"part-{number // 100:03}" / f"file-{number:05}.txt").unlink()
-    began = time.monotonic()
-    said = ended(start(folder, "T", "--sync"))
-    second = time.monotonic() - began
-    assert "Unchanged: 4,995 documents. Removed: 2." in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_five_thousand_files_of_which_three_changed_and_two_are_gone(
+    tmp_path: Path,
+    engine: ScriptedEngine,
+    connection: dbapi.Connection,
+    local_hana: LocalHana,
+    embeddings: TogetherAIEmbeddings,
+) -> None:
+    engine.latency = 0.02
+    folder = write_files(tmp_path, 5_000, paragraphs=6)
+
+    def ingested(table: str, **options: object) -> tuple[IngestResult, float]:
+        began = time.monotonic()
+        wanted = {"embedding": embeddings, "connect": local_hana.connect, **CHUNKS, **options}
+        return ingest_documents(folder, table, connection, **wanted), time.monotonic() - began
+
+    first = ingested("T", sync=True)[1]
+    engine.requests.clear()
+    change_some(folder)
+    done, second = ingested("T", sync=True)
+    print(f"{first:.1f} s, then {second:.1f} s")
+    assert (done.progress.unchanged, done.progress.written, done.removed) == (4_995, 3, 2)
+    assert done.progress.rows == sum(embedded(engine).values()) == 3 * 6
     assert all("section" in text for text in embedded(engine))
-    assert second < first / 10, f"{first:.1f} s, then {second:.1f} s"
-    ended(start(folder, "WHOLE", "--name", str(folder.resolve())))
+    assert second < first / 5, f"{first:.1f} s, then {second:.1f} s"
+    ingested("WHOLE", name=str(folder.resolve()))
     assert content(connection) == content(connection, "WHOLE")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("cleanup", ["incremental", "full"])
+def test_what_index_of_langchain_embeds_again_of_five_thousand_files(
+    cleanup: Literal["incremental", "full"],
+    tmp_path: Path,
+    engine: ScriptedEngine,
+    connection: dbapi.Connection,
+    make: Callable[..., TogetherHanaDB],
+) -> None:
+    """The folder, the changes and the chunks are those of the test before; store and records are ours."""
+    engine.latency = 0.02
+    folder = write_files(tmp_path, 5_000, paragraphs=6)
+    store = make(table_name="INDEXED")
+    records = HanaRecordManager("folder", connection)
+    records.create_schema()
+
+    def chunks() -> Iterator[Document]:
+        for path in sorted(folder.rglob("*.txt")):
+            for text in path.read_text().split("\n\n"):
+                yield Document(text, metadata={"source": str(path)})
+
+    def indexed() -> float:
+        began = time.monotonic()
+        index(chunks(), records, store, cleanup=cleanup, source_id_key="source", key_encoder="sha256")
+        return time.monotonic() - began
+
+    first, sent = indexed(), sum(embedded(engine).values())
+    engine.requests.clear()
+    change_some(folder)
+    second = indexed()
+    again = [text for text in embedded(engine).elements() if "section" not in text]
+    stale = rows(connection, """SELECT COUNT(*) FROM "INDEXED" WHERE "VEC_META" LIKE '%file-03000%'""")[0][0]
+    print(
+        f"{cleanup}: {sent} texts in {first:.1f} s; then {sum(embedded(engine).values())} in {second:.1f} s, "
+        f"{len(again)} of them unchanged; {stale} rows of a file that is gone"
+    )
+    if cleanup == "full":
+        assert not again
+        assert stale == 0
+    else:
+        # A file whose chunks fall into two batches loses those of the second with the first.
+        assert len(again) > 3 * 6
+        assert stale == 6, "only what was met is cleaned up"
