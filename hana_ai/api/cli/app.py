@@ -19,6 +19,7 @@ from .batches import batches
 from .configuration import config
 from .console import Problem
 from .endpoints import adapters, endpoints
+from .explain import explain, point_to_entry
 from .ingest_arguments import IngestArguments
 from .mapping import map_rows
 from .serve import serve
@@ -36,7 +37,7 @@ app = App(
     print_error=False,
     help_epilogue="Exit status: 0 done; 1 a problem, which is named in one line; 2 wrong arguments; 130 Ctrl-C.",
 )
-for command in (chat, complete, embed, rerank, serve):
+for command in (chat, complete, embed, rerank, serve, explain):
     app.command(command)
 tables = App(
     name="tables", help="The vector tables in SAP HANA: which model made each, and moving one to another model."
@@ -419,6 +420,7 @@ def _guarded(command: Callable[[], int], *, debug: bool) -> int:
         if debug:
             raise
         print(f"hana-ai-together: {' '.join(str(exc).split())}", file=sys.stderr)
+        point_to_entry(str(exc))
         return 1
 
 
