@@ -17,8 +17,8 @@ FAST := tests/unit tests/integration/test_together_ai.py tests/integration/hana/
 	"tests/faults/test_matrix.py::test_every_way_to_ask_bears[gzip, in good form]"
 RAY_TESTS := tests/integration/hana/ray
 
-.PHONY: demo test test-fast test-all live coverage test-newest test-oldest peers lint bench docs dist wheels lock clean \
-	FORCE
+.PHONY: demo test test-fast test-all live coverage test-newest test-oldest peers lint bench docs docs-version dist \
+	wheels lock clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -66,13 +66,22 @@ lint: $(STAMP)
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
+# The notebooks run beside the stand-ins, with the toolkit routed; one that fails fails the build.
+SERVED := $(BIN)/hana-ai-together serve all -- $(BIN)/hana-ai-together run --
+
 docs: $(VENV)/.docs
-	$(BIN)/mkdocs build --strict
+	DOCS_EXECUTE=true $(SERVED) $(BIN)/mkdocs build --strict
+
+# The site of this version, as a commit to the branch gh-pages; the menu of versions comes from that branch.
+docs-version: $(VENV)/.docs
+	DOCS_EXECUTE=true DOCS_VERSIONS=mike $(SERVED) \
+		$(BIN)/mike deploy --update-aliases "$$(sed -n 's/^version = \([0-9]*\.[0-9]*\).*/\1/p' setup.cfg)" latest
 
 # The sdist and the wheel, built by the locked tools.
-dist: $(STAMP)
+dist: $(VENV)/.release
 	@rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/twine check --strict dist/*
 
 # Whether every locked version has a wheel for each supported Python and platform; asks the package index.
 wheels: $(STAMP)
@@ -123,6 +132,7 @@ lock: $(VENV)/.uv
 	$(COMPILE) setup.cfg --extra docs -c $(LOCKS)/test.txt -o $(LOCKS)/docs.txt
 	$(COMPILE) setup.cfg --extra ray -c $(LOCKS)/test.txt -o $(LOCKS)/ray.txt
 	$(COMPILE) $(LOCKS)/bench.in -c $(LOCKS)/test.txt -o $(LOCKS)/bench.txt
+	$(COMPILE) $(LOCKS)/release.in -c $(LOCKS)/test.txt -o $(LOCKS)/release.txt
 	$(COMPILE) setup.cfg --extra test --resolution lowest-direct -o $(LOCKS)/oldest.txt
 	$(MAKE) --no-print-directory $(STAMP)
 	$(BIN)/python .ci/compatibility.py

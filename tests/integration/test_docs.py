@@ -187,6 +187,18 @@ def test_links_between_the_documents_lead_somewhere() -> None:
                 assert (page.parent / target.split("#")[0]).exists(), f"{page.name}: {target}"
 
 
+class _Site(yaml.SafeLoader):
+    """Reads mkdocs.yml where no variable is set: `!ENV [NAME, DEFAULT]` is its default."""
+
+
+_Site.add_constructor("!ENV", lambda loader, node: loader.construct_sequence(node)[-1])
+
+
+def _site() -> dict[str, Any]:
+    read: dict[str, Any] = yaml.load((ROOT / "mkdocs.yml").read_text(), Loader=_Site)
+    return read
+
+
 def test_every_page_is_in_the_navigation() -> None:
     listed: list[str] = []
 
@@ -195,7 +207,7 @@ def test_every_page_is_in_the_navigation() -> None:
             for page in entry.values():
                 walk(page) if isinstance(page, list) else listed.append(page)
 
-    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    nav = _site()["nav"]
     walk(nav)
     assert [name for entry in nav for name in entry][1:] == [
         "Tutorials",
@@ -208,7 +220,7 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 def test_the_site_checks_its_links_and_follows_the_systems_light() -> None:
-    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    site = _site()
     assert {level for part in site["validation"].values() for level in part.values()} == {"warn"}
     assert {"not_found", "anchors"} <= set(site["validation"]["links"])
     schemes = {part.get("scheme"): part["media"] for part in site["theme"]["palette"]}
@@ -216,6 +228,13 @@ def test_the_site_checks_its_links_and_follows_the_systems_light() -> None:
     assert schemes["default"] == "(prefers-color-scheme: light)"
     for sheet in site["extra_css"]:
         assert (ROOT / "docs" / sheet).is_file()
+
+
+def test_the_notebooks_run_when_the_site_is_built_and_one_that_fails_fails_it() -> None:
+    notebooks = next(plugin["mkdocs-jupyter"] for plugin in _site()["plugins"] if "mkdocs-jupyter" in plugin)
+    assert not notebooks["allow_errors"]
+    recipe = subprocess.run(["make", "-n", "docs"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"DOCS_EXECUTE=true \S*serve all -- \S*hana-ai-together run -- \S*mkdocs build --strict", recipe)
 
 
 def test_the_first_429_of_the_troubleshooting_page_is_waited_out(

@@ -21,7 +21,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 OURS = canonicalize_name("hana-ai-together")
 ALWAYS = ("test", "build", "uv")
-LATER = ("docs", "bench", "ray")
+LATER = ("docs", "bench", "ray", "release")
 """Further needs, which `make docs` and `make bench` add to the same environment."""
 
 # The environments of make test-newest and make test-oldest are not those of the locks.
