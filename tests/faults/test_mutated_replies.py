@@ -293,6 +293,8 @@ def _difference(usual: object, found: object, mutation: Mutation, place: str = "
     last = mutation.place[-1] if mutation.place else None
     if found in (0, "stopped") and unknown and (last is None or last in _LISTS or isinstance(last, int)):
         return ""
+    if found == "stopped" and mutation.kind == '"x"' and last in ("id", "deploymentId"):
+        return ""  # the traffic goes to none of the deployments that are named
     if found is None and mutation.kind == '"x"' and place.endswith("price_per_hour_usd"):
         return ""  # of hardware that is not in the list
     if mutation.route.startswith(_NAME_OF_A_MODEL) and str(found).startswith("projects/"):
