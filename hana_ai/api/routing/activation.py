@@ -88,10 +88,10 @@ def guard_tables() -> None:
     >>> from hana_ai.api import routing
     >>> routing.guard_tables()
     """
-    from hana_ai.api.routing import sentry
+    from hana_ai.api.routing import lookout
 
     if not is_active():
-        sentry.wait()
+        lookout.wait()
 
 
 def activate_worker() -> None:
@@ -101,11 +101,11 @@ def activate_worker() -> None:
 
 
 def _switch_on() -> None:
-    from hana_ai.api.routing import sentry
+    from hana_ai.api.routing import lookout
     from hana_ai.api.routing.hooks import ROUTING
     from hana_ai.api.routing.workarounds import MAKERS
 
-    sentry.leave()
+    lookout.leave()
     ROUTING.activate(_seams(), MAKERS)
 
 
@@ -117,9 +117,9 @@ def deactivate() -> None:
     """
     import sys
 
-    from hana_ai.api.routing import sentry
+    from hana_ai.api.routing import lookout
 
-    sentry.leave()
+    lookout.leave()
     hooks = sys.modules.get("hana_ai.api.routing.hooks")
     if hooks is not None and (hooks.ROUTING.active or hooks.ROUTING.guarding):
         from hana_ai.api.routing import models

@@ -35,6 +35,12 @@ GUARDED = """
 import json, sys
 import hana_ai.api.auto
 from hana_ai.api import routing
+
+class Others:
+    # Of somebody else: it comes first, and finds nothing.
+    find_spec = staticmethod(lambda *names: None)
+
+sys.meta_path.insert(0, Others)
 heavy = [name for name in ("pydantic", "langchain_core") if name in sys.modules]
 from langchain_hana import HanaDB
 again = HanaDB.add_texts

@@ -10,7 +10,7 @@ import sys
 # As in typing, whose import would take longer than everything else.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
@@ -25,7 +25,7 @@ DOORS = frozenset(
 """The modules of `vector_tables.SEAMS`."""
 
 
-class Sentry:
+class Lookout:
     """A finder that finds nothing, and guards the tables once one of `DOORS` is about to be imported."""
 
     def find_spec(
@@ -36,8 +36,12 @@ class Sentry:
             return None
         leave()
         _guard()
-        # The guard's own finder is the first now, and asks the others.
-        return sys.meta_path[0].find_spec(fullname, path, target)
+        # The import system still walks through the list that had this finder in it.
+        for finder in sys.meta_path:
+            find: Callable[..., ModuleSpec | None] | None = getattr(finder, "find_spec", None)
+            if find is not None and (spec := find(fullname, path, target)) is not None:
+                return spec
+        return None
 
 
 def wait() -> None:
@@ -45,18 +49,18 @@ def wait() -> None:
     if not DOORS.isdisjoint(sys.modules):
         _guard()
     elif not is_waiting():
-        sys.meta_path.insert(0, Sentry())
+        sys.meta_path.insert(0, Lookout())
 
 
 def is_waiting() -> bool:
     """Whether no door has been imported yet."""
-    return any(isinstance(finder, Sentry) for finder in sys.meta_path)
+    return any(isinstance(finder, Lookout) for finder in sys.meta_path)
 
 
 def leave() -> None:
     """Guard nothing that is imported later."""
     # A new list: a thread that is walking through a list that gets shorter would skip a finder.
-    sys.meta_path = [finder for finder in sys.meta_path if not isinstance(finder, Sentry)]
+    sys.meta_path = [finder for finder in sys.meta_path if not isinstance(finder, Lookout)]
 
 
 def _guard() -> None:
