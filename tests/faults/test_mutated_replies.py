@@ -295,6 +295,10 @@ def _difference(usual: object, found: object, mutation: Mutation, place: str = "
         return ""
     if found == "stopped" and mutation.kind == '"x"' and last in ("id", "deploymentId"):
         return ""  # the traffic goes to none of the deployments that are named
+    if found is False and mutation.kind == '"x"' and last == "id":
+        return ""  # the deployment that is named has no such adapter
+    if found == "creating" and unknown and "perCluster" in mutation.place:
+        return ""  # no cluster has the adapter yet
     if found is None and mutation.kind == '"x"' and place.endswith("price_per_hour_usd"):
         return ""  # of hardware that is not in the list
     if mutation.route.startswith(_NAME_OF_A_MODEL) and str(found).startswith("projects/"):
