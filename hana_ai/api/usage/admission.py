@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
-from collections import deque
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from pydantic import SecretStr
 
@@ -48,8 +50,9 @@ class Admission:
 
     def __post_init__(self) -> None:
         self.strict = self.strict and self.store.shared
-        self._catalogs: deque[PriceList] = deque()
-        self._readings = Turns(self._read_prices, "together-ai-prices", seconds=math.inf, punctual=False)
+        self._lock = threading.Lock()
+        self._readings: weakref.WeakKeyDictionary[PriceList, Turns] = weakref.WeakKeyDictionary()
+        """Those of each catalogue: an address that does not answer keeps nobody else waiting."""
         self._exchanges = Turns(
             self._exchange,
             "together-ai-budget",
@@ -81,8 +84,8 @@ class Admission:
         """
         self._check()
         deadline = time.monotonic() + seconds
-        if self._needs_prices(base_url, api_key):
-            self._readings.wait(seconds)
+        if (reading := self._reading_of(base_url, api_key)) is not None:
+            reading.wait(seconds)
         if self._needs_exchange():
             self._exchanged(self._exchanges.wait(max(_LEAST_SHARE * seconds, deadline - time.monotonic())))
 
@@ -90,8 +93,8 @@ class Admission:
         """Refuse the next call from a coroutine; raises the same errors as `admit`."""
         self._check()
         deadline = time.monotonic() + seconds
-        if self._needs_prices(base_url, api_key):
-            await self._readings.await_(seconds)
+        if (reading := self._reading_of(base_url, api_key)) is not None:
+            await reading.await_(seconds)
         if self._needs_exchange():
             # In the task, not in the thread: the callbacks are the caller's.
             left = max(_LEAST_SHARE * seconds, deadline - time.monotonic())
@@ -101,17 +104,23 @@ class Admission:
         if self.budget is not None:
             self.budget.check()
 
-    def _needs_prices(self, base_url: str, api_key: SecretStr) -> bool:
-        """Whether prices are to be read first, without which nothing could be counted."""
+    def _reading_of(self, base_url: str, api_key: SecretStr) -> Turns | None:
+        """The reading of the prices without which nothing could be counted; None if there is none to wait for."""
         catalog = self.prices.catalog_at(base_url, api_key)
         if self.budget is None or catalog is None or catalog.fresh:
-            return False
-        self._catalogs.append(catalog)
-        return True
+            return None
+        with self._lock:
+            found = self._readings.get(catalog)
+            if found is None:
+                read = partial(self._read_prices, weakref.ref(catalog))
+                found = Turns(read, "together-ai-prices", seconds=math.inf, punctual=False)
+                self._readings[catalog] = found
+        return found
 
-    def _read_prices(self, seconds: float) -> None:
-        while self._catalogs:
-            self.prices.read(self._catalogs.popleft())
+    def _read_prices(self, place: weakref.ref[PriceList], seconds: float) -> None:
+        catalog = place()
+        if catalog is not None:
+            self.prices.read(catalog)
 
     def _needs_exchange(self) -> bool:
         """Whether the database is to be asked; not while it is away.

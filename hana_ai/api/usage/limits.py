@@ -29,6 +29,8 @@ class Limits:
     """Calls that wait for a price."""
     retry_prices_seconds: float = 600.0
     """Until a catalogue that couldn't be read is asked for again."""
+    close_seconds: float = 10.0
+    """How long a ledger that is closed waits for the prices of calls that have none."""
     newest_in_memory: int = 1_000
     """Calls that a ledger in memory keeps one by one."""
     batch_in_memory: int = 256

@@ -72,7 +72,8 @@ class Prices:
         self.waiting: deque[tuple[int, UsageRecord]] = deque(maxlen=most_waiting)
         """Calls without a price, with their numbers in the ledger."""
         self._tried: weakref.WeakKeyDictionary[PriceList, float] = weakref.WeakKeyDictionary()
-        self._reading = threading.Lock()
+        self._lock = threading.Lock()
+        self._readings: weakref.WeakKeyDictionary[PriceList, threading.Lock] = weakref.WeakKeyDictionary()
 
     def of(self, record: UsageRecord, known: Decimal | None = None) -> Priced:
         """Price a call by the catalogue as last read, unless its cost is known."""
@@ -140,8 +141,10 @@ class Prices:
         return not catalog.fresh and (tried is None or time.monotonic() - tried > self._try_again_seconds)
 
     def read(self, catalog: PriceList) -> None:
-        """Read a catalogue, if it is due; whoever comes meanwhile waits."""
-        with self._reading:
+        """Read a catalogue, if it is due; who wants the same one meanwhile waits, and nobody else."""
+        with self._lock:
+            reading = self._readings.setdefault(catalog, threading.Lock())
+        with reading:
             if not self.is_due(catalog):
                 return
             self._tried[catalog] = time.monotonic()
