@@ -31,6 +31,9 @@ def chat_stream(replies: list[Any], *, strict: bool) -> str:
             delta = _optional(choice.get("delta"), dict, strict=True) or {}
             _check_calls(delta, strict)
             _check_logprobs(choice)
+            if strict:
+                # It is where other replies have their text, so it is one.
+                _text(choice.get("text"))
             said += _text(delta.get("content"))
     if not seen:
         raise RefusedError("no choices")
@@ -58,6 +61,8 @@ def completion_stream(replies: list[Any], *, strict: bool) -> str:
         _check_logprobs(choice)
         delta = _optional(choice.get("delta"), dict, strict=strict) or {}
         texts = [choice.get("text"), delta.get("content"), None if token.get("special") else token.get("text")]
+        if strict:
+            texts = [_text(text) for text in texts if text is not None]
         said += next((_text(text) for text in texts if text is not None), "")
     if not seen:
         raise RefusedError("no choices")
