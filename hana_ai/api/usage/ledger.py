@@ -283,25 +283,6 @@ class Ledger:
                 self._prices.read(catalog)
         self._price(in_background=in_background)
 
-    def _find_prices_within(self, seconds: float) -> None:
-        """Do the same, and wait no longer than so many seconds for the catalogues."""
-        end = time.monotonic() + seconds
-        readings = []
-        for catalog in self._prices.catalogs():
-            if catalog.cached is not None:
-                continue
-            reading = threading.Thread(target=self._prices.read, args=(catalog,), daemon=True)
-            try:
-                reading.start()
-            except RuntimeError:
-                # At the end of the interpreter no thread can be started.
-                self._prices.read(catalog)
-            else:
-                readings.append(reading)
-        for reading in readings:
-            reading.join(max(0.0, end - time.monotonic()))
-        self._price()
-
     def _price(self, *, in_background: bool = False) -> None:
         """Price the calls that wait for it, by the catalogues as they were read."""
         with self._writing:
@@ -346,7 +327,8 @@ class Ledger:
         self._writer.close()
         self.flush()
         if self._store.shared and self._prices.waiting:
-            self._find_prices_within(self._limits.close_seconds)
+            self._prices.read_within(self._limits.close_seconds)
+            self._price()
         with self._writing:
             self._store.close()
         if self._pending:

@@ -154,3 +154,21 @@ class Prices:
                 # A TogetherAIError, or the word that the transport was closed meanwhile. Costs stay unknown, which
                 # the totals show; the next try is some minutes later.
                 logger.debug("no prices: %s", exc)
+
+    def read_within(self, seconds: float) -> None:
+        """Read the catalogues of the calls that wait, side by side; those that are late are left to themselves."""
+        end = time.monotonic() + seconds
+        readings = []
+        for catalog in self.catalogs():
+            if catalog.cached is not None:
+                continue
+            reading = threading.Thread(target=self.read, args=(catalog,), daemon=True)
+            try:
+                reading.start()
+            except RuntimeError:
+                # At the end of the interpreter no thread can be started.
+                self.read(catalog)
+            else:
+                readings.append(reading)
+        for reading in readings:
+            reading.join(max(0.0, end - time.monotonic()))
