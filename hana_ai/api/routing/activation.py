@@ -57,8 +57,7 @@ def activate() -> bool:
     Raises
     ------
     TogetherAISettingsError
-        One of the two variables, or TOGETHER_GUARD_TABLES, is neither true nor false. Other settings are read when
-        they are needed.
+        One of the two variables is neither true nor false. Other settings are read when they are needed.
 
     Examples
     --------
