@@ -29,6 +29,7 @@ setup(
         "hana_ai.api.catalog",
         "hana_ai.api.cli",
         "hana_ai.api.connector",
+        "hana_ai.api.errors",
         "hana_ai.api.hana",
         "hana_ai.api.hana.cluster",
         "hana_ai.api.hana.ingest",

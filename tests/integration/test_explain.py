@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hana_ai.api.cli.app import run
-from hana_ai.api.cli.explain import entries, words_in
+from hana_ai.api.errors.entries import entries, words_in
 
 ROOT = Path(__file__).parents[2]
 HEADINGS = re.findall(r"^## `(.+)`$", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)

@@ -167,6 +167,26 @@ def test_the_objects_of_kubernetes_agree_with_each_other() -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"]
 
 
+def test_the_image_is_the_one_that_the_objects_of_kubernetes_start() -> None:
+    (image,) = blocks(DEPLOYMENT, "dockerfile")
+    steps = [line.split(maxsplit=1) for line in image.splitlines()]
+    said = {name: value for name, value in steps if name in {"FROM", "USER", "EXPOSE", "CMD"}}
+    template = next(yaml.safe_load_all(OBJECTS))["spec"]["template"]["spec"]
+    (container,) = template["containers"]
+    assert said["USER"] == str(template["securityContext"]["runAsUser"])
+    assert said["EXPOSE"] == str(container["ports"][0]["containerPort"])
+    program, application, *options = json.loads(said["CMD"])
+    assert (program, application) == ("uvicorn", "app:app")
+    assert dict(zip(options[::2], options[1::2], strict=True)) == {"--host": "0.0.0.0", "--port": said["EXPOSE"]}
+    assert f"docker build -t {container['image']} ." in DEPLOYMENT.read_text()
+    # The rights are dropped last, so that nothing is installed without them.
+    order = [name for name, _ in steps]
+    assert order.index("USER") > max(index for index, name in enumerate(order) if name in {"RUN", "COPY"})
+    assert not re.search("API_KEY|PASSWORD|ENABLE_TOGETHER", image)
+    python = said["FROM"].removeprefix("python:").removesuffix("-slim")
+    assert f"Programming Language :: Python :: {python}" in (ROOT / "setup.cfg").read_text()
+
+
 def test_the_file_of_vercel_bounds_its_function() -> None:
     (text,) = blocks(DEPLOYMENT, "json")
     config = json.loads(text)

@@ -47,7 +47,14 @@ def test_a_wrong_key_in_a_notebook_shows_the_own_line_and_the_error(
     lines = [line for line in "".join(capsys.readouterr()).splitlines() if line]
     assert lines[0] == "line 2: answer = ChatTogetherAI().invoke('Hello')"
     assert lines[1].startswith("TogetherAIAuthenticationError: Error code: 401")
-    assert len(lines) == 2, lines
+    assert lines[2] == "More: hana-ai-together explain 'Error code: 401'"
+    assert len(lines) == 3, lines
+
+
+def test_an_error_without_an_entry_is_two_lines(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run_cell("from hana_ai.api.errors import TogetherAIError\nraise TogetherAIError('the moon is full')")
+    lines = [line for line in "".join(capsys.readouterr()).splitlines() if line]
+    assert lines == ["line 2: raise TogetherAIError('the moon is full')", "TogetherAIError: the moon is full"]
     assert str(done.error_in_exec).count(KEY_PAGE) == 1
     assert str(done.error_in_exec).endswith("Check TOGETHER_API_KEY.")
 

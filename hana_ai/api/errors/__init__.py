@@ -53,19 +53,23 @@ from langchain_core.exceptions import (
     OutputParserException,
 )
 
+from .entries import pointer
+
 
 class TogetherAIError(RuntimeError):
     """Base of every error of this package."""
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython and Jupyter show: the lines of the caller's own code, and the error.
+        """What IPython and Jupyter show: the lines of the caller's own code, the error, and where more is said about it.
 
         The fifty lines of packages between the two hide both; `traceback.print_exception` has them.
         """
         own = [
             frame for frame in traceback.extract_tb(self.__traceback__) if not frame.filename.startswith(_PACKAGES)
         ]
-        return [*map(_line, own), f"{type(self).__name__}: {self}"]
+        lines = [*map(_line, own), f"{type(self).__name__}: {self}"]
+        more = pointer(str(self))
+        return [*lines, more] if more else lines
 
 
 def _line(frame: traceback.FrameSummary) -> str:
@@ -77,7 +81,7 @@ _PACKAGES = (
     sysconfig.get_path("purelib"),
     sysconfig.get_path("platlib"),
     sysconfig.get_path("stdlib"),
-    str(Path(__file__).parent),
+    str(Path(__file__).parents[1]),
 )
 
 
