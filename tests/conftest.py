@@ -31,6 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("whole")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors, since many tests wait."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_finish() -> None:
     """Spare the collector of garbage what was imported to collect the tests: it is there until the end."""
     gc.collect()

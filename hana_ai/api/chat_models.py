@@ -20,6 +20,7 @@ from hana_ai.api.langchain.messages import (
     settle_tools,
     tool_choice_to_wire,
 )
+from hana_ai.api.langchain.signatures import with_signature
 from hana_ai.api.wire.schemas import JSONObject
 
 if TYPE_CHECKING:
@@ -189,12 +190,14 @@ class ChatTogetherAI(GenerationFields, BaseChatModel):
         with asking(self, model, tags_of_run(run_manager)):
             return await super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
 
+    @with_signature
     def _generate(
         self, messages: list[BaseMessage], stop: Stop = None, run_manager: SyncRun = None, **kwargs: object
     ) -> ChatResult:
         body = self._with_model(self._body(messages, stop, kwargs))
         return _result(body, self.transport.request(self._call(body, run=run_manager)))
 
+    @with_signature
     async def _agenerate(
         self, messages: list[BaseMessage], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: object
     ) -> ChatResult:

@@ -13,6 +13,7 @@ from hana_ai.api.cache.hits import asking, has_cache, tags_of_prompts
 from hana_ai.api.langchain.client_fields import Kind
 from hana_ai.api.langchain.completions import CompletionReader, generations_from_wire, llm_result
 from hana_ai.api.langchain.generation_fields import GenerationFields
+from hana_ai.api.langchain.signatures import with_signature
 from hana_ai.api.wire.schemas import JSONObject
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class TogetherAI(GenerationFields, BaseLLM):
         for prompt in prompts:
             yield {**self._body(prompt, stop, kwargs), "model": model}
 
+    @with_signature
     def _generate(
         self, prompts: list[str], stop: Stop = None, run_manager: SyncRun = None, **kwargs: object
     ) -> LLMResult:
@@ -123,6 +125,7 @@ class TogetherAI(GenerationFields, BaseLLM):
         bodies = self._bodies(prompts, stop, kwargs, model)
         return llm_result(self._request_each(bodies, _generations, run_manager), model=model)
 
+    @with_signature
     async def _agenerate(
         self, prompts: list[str], stop: Stop = None, run_manager: AsyncRun = None, **kwargs: object
     ) -> LLMResult:

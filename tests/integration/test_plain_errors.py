@@ -50,13 +50,16 @@ def test_a_wrong_key_in_a_notebook_shows_the_own_line_and_the_error(
     assert lines[2] == "More: hana-ai-together explain 'Error code: 401'"
     assert len(lines) == 3, lines
 
+    assert str(done.error_in_exec).count(KEY_PAGE) == 1
+    assert str(done.error_in_exec).endswith("Check TOGETHER_API_KEY.")
 
-def test_an_error_without_an_entry_is_two_lines(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+
+def test_an_error_without_an_entry_is_two_lines(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
     shell.run_cell("from hana_ai.api.errors import TogetherAIError\nraise TogetherAIError('the moon is full')")
     lines = [line for line in "".join(capsys.readouterr()).splitlines() if line]
     assert lines == ["line 2: raise TogetherAIError('the moon is full')", "TogetherAIError: the moon is full"]
-    assert str(done.error_in_exec).count(KEY_PAGE) == 1
-    assert str(done.error_in_exec).endswith("Check TOGETHER_API_KEY.")
 
 
 def test_where_the_server_does_not_say_where_keys_are_made_the_hint_does(

@@ -60,7 +60,7 @@ class TogetherAIError(RuntimeError):
     """Base of every error of this package."""
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython and Jupyter show: the lines of the caller's own code, the error, and where more is said about it.
+        """What IPython and Jupyter show: the lines of the caller's own code, the error, and where to read more.
 
         The fifty lines of packages between the two hide both; `traceback.print_exception` has them.
         """
