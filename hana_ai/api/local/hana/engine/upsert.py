@@ -102,9 +102,9 @@ def compile_upsert(statement: syntax.Insert, environment: Environment, parameter
         return compile_insert(statement, environment, parameters)
     target = Target(Binder(environment, parameters), table)
     if statement.values is not None and not parameters.rows:
-        update = _update_of_one(target, statement.columns, statement.values, key.columns)
-        if update is not None:
-            return UpsertWhere(update, compile_insert(statement, environment, parameters))
+        one = _update_of_one(target, statement.columns, statement.values, key.columns)
+        if one is not None:
+            return UpsertWhere(one, compile_insert(statement, environment, parameters))
     rows = inserted_rows(statement, environment, parameters, table)
     names = tuple(column.quoted for column in table.columns if column.name in key.columns)
     written = {column.name for column in target.columns(statement.columns, None)}
