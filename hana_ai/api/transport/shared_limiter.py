@@ -7,6 +7,7 @@ told what came of it. Without one, which is the rule, a process has its own limi
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from hashlib import blake2b
 from typing import Literal, Protocol
 
@@ -14,17 +15,37 @@ from pydantic import SecretStr
 
 from hana_ai.api.transport.limiter import Limiter, Rate
 
+_GRANTS = 64
+
 Outcome = Literal["released", "answered", "refused", "paused"]
 
 
 class Authority(Protocol):
     """Hands out the places of all limiters; called in the engine's thread, which it must not block."""
 
-    async def take(self, name: str, ceiling: int, timeout: float | None, *, again: bool) -> bool:
-        """Wait for a place, `timeout` seconds at most, and say whether there was one; see `Limiter.acquire`."""
+    async def take(self, name: str, ceiling: int, timeout: float | None, *, again: bool) -> float | None:
+        """Wait for a place, `timeout` seconds at most; see `Limiter.acquire`.
 
-    def tell(self, name: str, ceiling: int, outcome: Outcome, age: float = 0.0, wait: float = 0.0) -> None:
-        """Tell what came of a request that was sent `age` seconds ago; the server named `wait` seconds."""
+        Returns
+        -------
+        float or None
+            When it was granted, on the authority's clock; None when none came in time.
+        """
+
+    def tell(self, name: str, ceiling: int, outcome: Outcome, sent: float = 0.0, wait: float = 0.0) -> None:
+        """Tell what came of a request.
+
+        Parameters
+        ----------
+        name, ceiling
+            As for `take`.
+        outcome
+            What is told.
+        sent : float
+            When it was sent, on the authority's clock.
+        wait : float
+            Seconds that the server named.
+        """
 
 
 _authorities: list[Authority] = []
@@ -50,12 +71,16 @@ class SharedLimiter(Limiter):
     name : str
         The same for all that share the limit; see `limit_name`.
     ceiling : int
+    rate : Rate
+        Its clock is this process's; the authority's own rate is what holds starts back.
     """
 
-    def __init__(self, authority: Authority, name: str, ceiling: int) -> None:
-        super().__init__(ceiling, Rate())
+    def __init__(self, authority: Authority, name: str, ceiling: int, rate: Rate) -> None:
+        super().__init__(ceiling, rate)
         self._authority = authority
         self._name = name
+        self._ahead: deque[float] = deque(maxlen=_GRANTS)
+        """By how much this process's clock seemed to be ahead of the authority's, as the last places came."""
 
     async def acquire(self, timeout: float | None = None, *, again: bool = False) -> bool:
         """Take a place; waits `timeout` seconds at most and says whether it got one."""
@@ -66,11 +91,14 @@ class SharedLimiter(Limiter):
             # The place may be granted when nobody waits for it any more.
             asked.add_done_callback(self._give_up)
             raise
-        self.in_use += granted
-        return granted
+        if granted is None:
+            return False
+        self._ahead.append(self._rate.clock() - granted)
+        self.in_use += 1
+        return True
 
-    def _give_up(self, asked: asyncio.Future[bool]) -> None:
-        if not asked.cancelled() and asked.exception() is None and asked.result():
+    def _give_up(self, asked: asyncio.Future[float | None]) -> None:
+        if not asked.cancelled() and asked.exception() is None and asked.result() is not None:
             self._authority.tell(self._name, self.ceiling, "released")
 
     def release(self) -> None:
@@ -85,8 +113,9 @@ class SharedLimiter(Limiter):
 
     def refused(self, sent: float, wait: float | None) -> None:
         """Tell that a request was refused with 429; see `Limiter.refused`."""
-        age = self._rate.clock() - sent
-        self._authority.tell(self._name, self.ceiling, "refused", age, wait or 0.0)
+        # The place that came fastest tells best how far apart the clocks are. A request that seemed to have been sent
+        # after the last decrease would decrease the rate once more, and a burst of refusals does so many times.
+        self._authority.tell(self._name, self.ceiling, "refused", sent - min(self._ahead), wait or 0.0)
 
     def pause(self, wait: float | None) -> None:
         """Let nobody start for `wait` seconds."""
@@ -105,4 +134,4 @@ def limiter_at(base_url: str, api_key: SecretStr, model: str | None, ceiling: in
     shared = authority()
     if shared is None:
         return Limiter(ceiling, rate)
-    return SharedLimiter(shared, limit_name(base_url, api_key, model), ceiling)
+    return SharedLimiter(shared, limit_name(base_url, api_key, model), ceiling, rate)

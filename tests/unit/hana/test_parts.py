@@ -186,21 +186,21 @@ async def test_the_places_of_a_lost_worker_are_free_again() -> None:
     desk = Coordinator(1)
     limit = ("m at a", 2)
     lost, other = (0, await desk.join(0)), (1, await desk.join(1))
-    assert await desk.take(lost, limit, 1.0, again=False)
-    assert await desk.take(lost, limit, 1.0, again=False)
-    assert await desk.take(other, limit, 0.01, again=False) is False
+    assert await desk.take(lost, limit, 1.0, again=False) is not None
+    assert await desk.take(lost, limit, 1.0, again=False) is not None
+    assert await desk.take(other, limit, 0.01, again=False) is None
     await desk.join(0)
-    assert await desk.take(other, limit, 1.0, again=False) is True
+    assert await desk.take(other, limit, 1.0, again=False) is not None
     # What the lost one gives back is not its own any more.
     await desk.tell(lost, limit, "released", 0.0, 0.0)
-    assert await desk.take(other, limit, 1.0, again=False) is True
-    assert await desk.take(other, limit, 0.01, again=False) is False
+    assert await desk.take(other, limit, 1.0, again=False) is not None
+    assert await desk.take(other, limit, 0.01, again=False) is None
 
 
 async def test_money_is_one_for_all() -> None:
     desk = Coordinator(1, Money(Decimal(1), "month", Decimal("0.5")))
     worker = (0, await desk.join(0))
-    assert await desk.take(worker, ("m", 9), 1.0, again=False) is True
+    assert await desk.take(worker, ("m", 9), 1.0, again=False) is not None
     await desk.spend(Decimal("0.5"), 1e12)
     refused = await desk.take(worker, ("m", 9), 1.0, again=False)
     assert isinstance(refused, TogetherAIBudgetExceededError)

@@ -256,19 +256,19 @@ class Coordinator:
 
     async def take(
         self, worker: Worker, limit: _Limit, timeout: float | None, *, again: bool
-    ) -> bool | TogetherAIBudgetExceededError:
+    ) -> float | TogetherAIBudgetExceededError | None:
         """Wait for a place of a limiter; see `shared_limiter.Authority`. The error where the budget is spent."""
         limiter = self._limiter(*limit)
         if (error := self._spent()) is not None:
             return error
         if not await limiter.acquire(timeout, again=again):
-            return False
+            return None
         member = self._present(worker)
         if member is None or (error := self._spent()) is not None:
             limiter.release()
-            return error if error is not None else False
+            return error
         member.places[limit] += 1
-        return True
+        return self._clock()
 
     def _spent(self) -> TogetherAIBudgetExceededError | None:
         try:
@@ -278,13 +278,13 @@ class Coordinator:
             return exc
         return None
 
-    async def tell(self, worker: Worker, limit: _Limit, outcome: Outcome, age: float, wait: float) -> None:
+    async def tell(self, worker: Worker, limit: _Limit, outcome: Outcome, sent: float, wait: float) -> None:
         """Tell what came of a request; see `shared_limiter.Authority`."""
         limiter = self._limiter(*limit)
         if outcome == "answered":
             limiter.succeeded()
         elif outcome == "refused":
-            limiter.refused(self._clock() - age, wait)
+            limiter.refused(sent, wait)
         elif outcome == "paused":
             limiter.pause(wait)
         else:

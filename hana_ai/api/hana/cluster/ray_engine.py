@@ -284,7 +284,7 @@ class _RayDesk:
     def spend(self, cost: Decimal, called_at: float) -> None:
         self._desk.spend.remote(cost, called_at)
 
-    async def take(self, name: str, ceiling: int, timeout: float | None, *, again: bool) -> bool:
+    async def take(self, name: str, ceiling: int, timeout: float | None, *, again: bool) -> float | None:
         try:
             async with asyncio.timeout(None if timeout is None else timeout + _ANSWER):
                 found = await self._desk.take.remote(self._worker, (name, ceiling), timeout, again=again)
@@ -292,7 +292,8 @@ class _RayDesk:
             raise TogetherAIClusterError(_AWAY) from exc
         if isinstance(found, TogetherAIBudgetExceededError):
             raise found
-        return bool(found)
+        granted: float | None = found
+        return granted
 
-    def tell(self, name: str, ceiling: int, outcome: Outcome, age: float = 0.0, wait: float = 0.0) -> None:
-        self._desk.tell.remote(self._worker, (name, ceiling), outcome, age, wait)
+    def tell(self, name: str, ceiling: int, outcome: Outcome, sent: float = 0.0, wait: float = 0.0) -> None:
+        self._desk.tell.remote(self._worker, (name, ceiling), outcome, sent, wait)
