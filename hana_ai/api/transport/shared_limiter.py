@@ -113,8 +113,8 @@ class SharedLimiter(Limiter):
 
     def refused(self, sent: float, wait: float | None) -> None:
         """Tell that a request was refused with 429; see `Limiter.refused`."""
-        # The place that came fastest tells best how far apart the clocks are. A request that seemed to have been sent
-        # after the last decrease would decrease the rate once more, and a burst of refusals does so many times.
+        # The place that came fastest tells best how far apart the clocks are. A request that seemed to have been
+        # sent after the last decrease would decrease the rate once more, and a burst of refusals many times.
         self._authority.tell(self._name, self.ceiling, "refused", sent - min(self._ahead), wait or 0.0)
 
     def pause(self, wait: float | None) -> None:
