@@ -58,7 +58,7 @@ class Plan:
         together = isinstance(self.embedding, TogetherAIEmbeddings)
         texts = min((getattr(self.embedding, "batch_size", None) or 128) if together else 128, window)
         most = (getattr(self.embedding, "max_concurrency", None) or 1) if together else 1
-        return Sizes(texts, window, max(1, min(_REQUESTS, most, window // texts)), self.writers)
+        return Sizes(texts, window, max(1, min(_REQUESTS // lanes, most, window // texts)), self.writers)
 
     def connections(self, limit: int) -> Connections:
         """Connections of this process."""

@@ -72,5 +72,6 @@ def grown(statements: int) -> float:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_memory_is_flat_over_100_000_statements() -> None:
     assert grown(10_000) < MOST
