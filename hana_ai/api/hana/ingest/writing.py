@@ -82,11 +82,12 @@ class Writer:
         with self._transaction(width if rows else 0) as cursor:
             if begun:
                 self._target.open(cursor, begun, replace=replace)
-            if rows:
-                self._target.insert(cursor, rows, replace=replace)
             if good:
                 self._target.finish(cursor, good, replace=replace)
             self._target.fail(cursor, [document for document in done if document.problem is not None])
+            if rows:
+                # Last, since it is the largest: what a database keeps to undo a later statement stays small.
+                self._target.insert(cursor, rows, replace=replace)
 
     @contextmanager
     def _transaction(self, width: int) -> Iterator[Any]:

@@ -116,7 +116,9 @@ class Transaction:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="hana-loopback-")
         effect.file = Path(self._folder.name) / f"{len(self._effects)}-{id(effect)}.parquet"
-        self._connection.execute(f"COPY ({query}) TO {literal(str(effect.file))} (FORMAT parquet)", values)
+        self._connection.execute(
+            f"COPY ({query}) TO {literal(str(effect.file))} (FORMAT parquet, COMPRESSION uncompressed)", values
+        )
 
     def set_savepoint(self, name: str) -> None:
         """Remember this moment; a savepoint of the same name moves here."""
