@@ -21,3 +21,12 @@ def plain(amount: Decimal) -> str:
     """An amount without an exponent and without zeros at its end."""
     text = f"{amount:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def dollars(cost: Decimal | None, *, local: bool = False) -> str:
+    """A cost in human-readable form. An unknown cost is never shown as zero."""
+    if cost is None:
+        return "cost unknown"
+    if cost == 0:
+        return "free (local)" if local else "$0"
+    return f"${cost:.6f}" if cost < Decimal("0.01") else f"${cost:.4f}"

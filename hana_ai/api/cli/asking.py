@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hana_ai.api.catalog.money import dollars
 from hana_ai.api.hana.searching import searcher, source_lines, with_passages
 from hana_ai.api.settings import TogetherAISettings
 
-from .console import Problem, console, dollars, print_json
+from .console import Problem, console, print_json
 from .tables import database
 
 if TYPE_CHECKING:

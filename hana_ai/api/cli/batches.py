@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 from cyclopts import App, Parameter
 
-from .console import Problem, console, dollars, print_json
+from hana_ai.api.catalog.money import dollars
+
+from .console import Problem, console, print_json
 from .progress import progress
 
 if TYPE_CHECKING:

@@ -67,15 +67,6 @@ def hanging(first: str, text: str, style: str = "") -> Table:
     return grid
 
 
-def dollars(cost: Decimal | None, *, local: bool = False) -> str:
-    """A cost in human-readable form. An unknown cost is never shown as zero."""
-    if cost is None:
-        return "cost unknown"
-    if cost == 0:
-        return "free (local)" if local else "$0"
-    return f"${cost:.6f}" if cost < Decimal("0.01") else f"${cost:.4f}"
-
-
 def duration(seconds: float) -> str:
     """A duration in human-readable form."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hana_ai.api.catalog.money import dollars
 from hana_ai.api.settings import TogetherAISettings, is_loopback
 from hana_ai.api.wire.token_counts import Tokens
 
-from .console import Problem, console, counted, dollars, duration, hanging, this_command
+from .console import Problem, console, counted, duration, hanging, this_command
 from .demo_documents import Reading, left_out_lines, read_documents, split
 from .nearness import measured_bar
 from .servers import local_together

@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from hana_ai.api.catalog.money import dollars
 from hana_ai.api.hana.connections import reason_of
+from hana_ai.api.hana.ingest.progress import clock
+from hana_ai.api.hana.showing import described
 from hana_ai.api.settings import TogetherAISettings
 
-from .console import Problem, console, counted, dollars
+from .console import Problem, console, counted
 from .engine import chosen_engine
 from .vector_stores import hana_connection
 
@@ -108,7 +111,7 @@ def _shown() -> Iterator[Callable[[IngestProgress], None]]:
         yield _Lines()
         return
     with Live(Text(""), console=out, transient=True, auto_refresh=False) as live:
-        yield lambda now: live.update(Text(describe(now)), refresh=True)
+        yield lambda now: live.update(Text(described(now)), refresh=True)
 
 
 class _Lines:
@@ -120,29 +123,7 @@ class _Lines:
     def __call__(self, now: IngestProgress) -> None:
         if time.monotonic() - self._last >= _BETWEEN_LINES:
             self._last = time.monotonic()
-            print(describe(now), flush=True)
-
-
-def describe(now: IngestProgress) -> str:
-    """Progress in one line."""
-    total = "" if now.total is None else f" of {now.total:,}"
-    parts = [
-        f"{now.documents:,}{total} documents",
-        f"{now.rows:,} rows",
-        f"{now.tokens:,} tokens",
-        dollars(now.cost_usd)
-        + (f" of about {dollars(now.cost_expected_usd)}" if now.cost_expected_usd is not None else ""),
-        f"{now.rows_per_second:,.0f} rows/s",
-    ]
-    if now.seconds_left is not None:
-        parts.append(f"{_clock(now.seconds_left)} left")
-    return ", ".join(parts)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+            print(described(now), flush=True)
 
 
 # --- what it tells at the end ---
@@ -154,7 +135,7 @@ def _tell_estimate(found: IngestEstimate) -> int:
     out.print(f"  {counted(found.documents, 'document')}, {found.unchanged:,} of them in the table as they are")
     out.print(
         f"  {counted(found.chunks, 'chunk')} of {counted(found.to_write, 'document')} to embed: "
-        f"about {found.tokens:,} tokens, {dollars(found.cost_usd)}, {_clock(found.seconds)} or more"
+        f"about {found.tokens:,} tokens, {dollars(found.cost_usd)}, {clock(found.seconds)} or more"
     )
     _tell_problems(found.problems, len(found.problems))
     out.print("Nothing was written.")
@@ -165,7 +146,7 @@ def _tell_result(done: IngestResult) -> int:
     out, now = console(), done.progress
     out.print(
         f"{done.table}: {counted(now.rows, 'row')} of {counted(now.written, 'document')} written "
-        f"in {_clock(now.seconds)}, {now.tokens:,} tokens, {dollars(now.cost_usd)}, "
+        f"in {clock(now.seconds)}, {now.tokens:,} tokens, {dollars(now.cost_usd)}, "
         f"{now.rows_per_second:,.0f} rows/s."
     )
     out.print(f"Unchanged: {counted(now.unchanged, 'document')}. Removed: {done.removed:,}.")

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from hana_ai.api.catalog.money import dollars
 from hana_ai.api.errors import TogetherAIError
 
-from .console import Problem, agreed, console, dollars, print_json
+from .console import Problem, agreed, console, print_json
 from .engine import chosen_engine
 from .progress import progress
 

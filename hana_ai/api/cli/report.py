@@ -13,12 +13,12 @@ from decimal import Decimal
 from importlib import resources
 from typing import TYPE_CHECKING, Literal
 
-from hana_ai.api.catalog.money import plain
+from hana_ai.api.catalog.money import dollars, plain
 from hana_ai.api.usage.events import shown_counts
 from hana_ai.api.wire.html import escaped
 from hana_ai.api.wire.html_page import whole_page
 
-from .console import dollars, duration
+from .console import duration
 from .plots import Plot, Series, bars, columns, share_bar
 
 if TYPE_CHECKING:

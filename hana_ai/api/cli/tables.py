@@ -10,10 +10,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hana_ai.api.catalog.money import dollars
 from hana_ai.api.hana.connections import reason_of
 from hana_ai.api.settings import TogetherAISettings
 
-from .console import Problem, agreed, console, counted, dollars, print_json
+from .console import Problem, agreed, console, counted, print_json
 from .html_files import replaceable, write_whole
 from .progress import progress
 from .vector_stores import hana_connection

@@ -6,7 +6,9 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import Problem, console, dollars, print_json
+from hana_ai.api.catalog.money import dollars
+
+from .console import Problem, console, print_json
 from .html_files import replaceable, write_whole
 
 if TYPE_CHECKING:

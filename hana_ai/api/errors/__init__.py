@@ -64,12 +64,16 @@ class TogetherAIError(RuntimeError):
 
         The fifty lines of packages between the two hide both; `traceback.print_exception` has them.
         """
-        own = [
-            frame for frame in traceback.extract_tb(self.__traceback__) if not frame.filename.startswith(_PACKAGES)
-        ]
+        own = [frame for frame in traceback.extract_tb(self.__traceback__) if _is_own(frame.filename)]
         lines = [*map(_line, own), f"{type(self).__name__}: {self}"]
         more = pointer(str(self))
         return [*lines, more] if more else lines
+
+
+def _is_own(filename: str) -> bool:
+    """Whether a file is neither Python's nor a package's, wherever that is installed."""
+    parts = Path(filename).parts
+    return not filename.startswith(_PACKAGES) and "site-packages" not in parts and "dist-packages" not in parts
 
 
 def _line(frame: traceback.FrameSummary) -> str:

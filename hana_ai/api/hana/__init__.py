@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         migrate_table,
     )
     from hana_ai.api.hana.ownership import stamp_table
+    from hana_ai.api.hana.showing import ProgressLine
     from hana_ai.api.hana.swapping import drop_replaced
     from hana_ai.api.hana.tables import VectorTableInfo, list_tables
 
@@ -51,6 +52,7 @@ _MODULES = {
     "Migration": "migration",
     "MigrationEstimate": "migration",
     "MigrationProgress": "migration",
+    "ProgressLine": "showing",
     "TableCheck": "checking",
     "TableDrawing": "drawing",
     "VectorTableInfo": "tables",
@@ -80,6 +82,7 @@ __all__ = [
     "Migration",
     "MigrationEstimate",
     "MigrationProgress",
+    "ProgressLine",
     "TableCheck",
     "TableDrawing",
     "VectorTableInfo",

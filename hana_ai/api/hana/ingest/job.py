@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.embeddings import Embeddings
 
+from hana_ai.api.catalog.money import dollars
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.hana.cluster.engines import engine_from
@@ -21,7 +22,7 @@ from hana_ai.api.hana.embedding import embedding_from, model_name
 from hana_ai.api.hana.filling import is_internal
 from hana_ai.api.hana.ingest.documents import UnreadableError
 from hana_ai.api.hana.ingest.plan import Plan
-from hana_ai.api.hana.ingest.progress import Counter, IngestProgress
+from hana_ai.api.hana.ingest.progress import Counter, IngestProgress, clock
 from hana_ai.api.hana.ingest.record_manager import TABLE as RECORDS
 from hana_ai.api.hana.ingest.record_manager import HanaRecordManager
 from hana_ai.api.hana.ingest.sources import Asked, Source, source_from
@@ -32,6 +33,7 @@ from hana_ai.api.hana.ingest.work import Batcher
 from hana_ai.api.hana.tables import current_schema, find_table
 from hana_ai.api.hana.vector_column import has_table
 from hana_ai.api.hana.vector_store import TogetherHanaDB
+from hana_ai.api.wire import html
 
 if TYPE_CHECKING:
     from langchain_text_splitters import TextSplitter
@@ -58,6 +60,16 @@ class IngestResult:
     """Source and reason of what could not be read or embedded, the first thousand; the database has them all."""
     index: bool = False
     """Whether the vector index was made."""
+
+    def _repr_html_(self) -> str:
+        now = self.progress
+        counts = (now.rows, now.written, now.unchanged, self.removed, now.failed + now.unreadable, now.tokens)
+        shown = [self.table, self.model, *(f"{count:,}" for count in counts)]
+        done = html.table(_HEADINGS, [[*shown, dollars(now.cost_usd), clock(now.seconds)]])
+        return done + (html.table(("source", "problem"), self.problems) if self.problems else "")
+
+
+_HEADINGS = ("table", "model", "rows", "written", "unchanged", "removed", "left out", "tokens", "cost", "time")
 
 
 @dataclass(frozen=True)

@@ -89,3 +89,10 @@ class Counter:
         with self._lock:
             now = self._now
         return replace(now, seconds=time.monotonic() - self._began, cost_usd=self._price(now.tokens))
+
+
+def clock(seconds: float) -> str:
+    """A duration as minutes and seconds, with hours where there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
