@@ -19,7 +19,7 @@ from hana_ai.api.errors import (
     TogetherAIBudgetExceededError,
     TogetherAIClusterError,
 )
-from hana_ai.api.hana import IngestProgress, IngestResult, ingest_documents, map_table
+from hana_ai.api.hana import IngestInterrupted, IngestProgress, IngestResult, ingest_documents, map_table
 from hana_ai.api.hana.cluster.ray_engine import RayEngine
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalModel, Received, Reply, ScriptedEngine
@@ -211,6 +211,42 @@ def test_a_killed_worker_is_survived(
     assert done.progress.duplicates == 0
 
 
+def interrupting(rows: int) -> tuple[Callable[[Any], None], list[int]]:
+    """What sends Ctrl-C once, when so many rows are written, and how many there were."""
+    sent: list[int] = []
+
+    def interrupt(now: Any) -> None:
+        done = now.rows if isinstance(now, IngestProgress) else now.done
+        if done >= rows and not sent:
+            sent.append(done)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return interrupt, sent
+
+
+def test_ctrl_c_ends_an_ingest_and_the_next_run_goes_on(
+    tmp_path: Path, cluster: Any, ingest: Ingest, engine: ScriptedEngine, connection: dbapi.Connection
+) -> None:
+    folder = write_files(tmp_path / "files", 160)
+    ingest(folder, "ALONE")
+    engine.requests.clear()
+    engine.latency = 0.2
+    interrupt, sent = interrupting(20)
+    with pytest.raises(IngestInterrupted, match="run it again to go on") as caught:
+        ingest(folder, engine=on_ray(), part_size=8, on_progress=interrupt)
+    assert sent
+    written = len(content(connection))
+    assert written < len(content(connection, "ALONE"))
+    assert caught.value.result.progress.rows == written
+    # What was sent has been paid for, and is written.
+    assert sum(embedded(engine).values()) == written
+
+    engine.latency = 0.0
+    ingest(folder, engine=on_ray(), part_size=8)
+    assert content(connection) == content(connection, "ALONE")
+    assert set(embedded(engine).values()) == {1}
+
+
 def test_a_wrong_key_ends_the_run_with_its_own_error(
     tmp_path: Path, settings: dict[str, str], cluster: Any, ingest: Ingest, engine: ScriptedEngine
 ) -> None:
@@ -266,6 +302,22 @@ def test_a_map_gives_the_same_table_and_survives_a_killed_worker(
     map_table("S", "K", engine=on_ray(), on_progress=killer, **asked)
     assert killer.killed
     assert answers(connection, "K") == answers(connection, "ALONE")
+
+
+def test_ctrl_c_ends_a_map_and_the_next_run_goes_on(
+    reviews: None, cluster: Any, engine: ScriptedEngine, connection: dbapi.Connection
+) -> None:
+    asked = {"connection": connection, "prompt": "Say {TEXT}", "batch_size": 16}
+    engine.latency = 0.1
+    interrupt, sent = interrupting(30)
+    with pytest.raises(KeyboardInterrupt):
+        map_table("S", "R", engine=on_ray(), on_progress=interrupt, **asked)
+    assert sent
+    assert len(answers(connection, "R")) < 300
+    engine.latency = 0.0
+    assert map_table("S", "R", engine=on_ray(), **asked).resumed
+    map_table("S", "ALONE", **asked)
+    assert answers(connection, "R") == answers(connection, "ALONE")
 
 
 # --- limits ---
