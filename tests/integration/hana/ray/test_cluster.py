@@ -211,6 +211,14 @@ def test_a_killed_worker_is_survived(
     assert done.progress.duplicates == 0
 
 
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """What runs in the background of a shell ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupting(rows: int) -> tuple[Callable[[Any], None], list[int]]:
     """What sends Ctrl-C once, when so many rows are written, and how many there were."""
     sent: list[int] = []
@@ -224,6 +232,7 @@ def interrupting(rows: int) -> tuple[Callable[[Any], None], list[int]]:
     return interrupt, sent
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_ends_an_ingest_and_the_next_run_goes_on(
     tmp_path: Path, cluster: Any, ingest: Ingest, engine: ScriptedEngine, connection: dbapi.Connection
 ) -> None:
@@ -304,6 +313,7 @@ def test_a_map_gives_the_same_table_and_survives_a_killed_worker(
     assert answers(connection, "K") == answers(connection, "ALONE")
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_ends_a_map_and_the_next_run_goes_on(
     reviews: None, cluster: Any, engine: ScriptedEngine, connection: dbapi.Connection
 ) -> None:
