@@ -1,7 +1,7 @@
 """Programs in processes of their own that have imported everything already: each is a fork of one that has.
 
-What a program gets is its own, as from `subprocess`: arguments, environment, folder, output and signals. It runs to
-the end of an interpreter, with what is done there.
+What a program gets is its own, as from `subprocess`: arguments, environment, folder, output and signals. It runs
+to the end of an interpreter, with what is done there.
 """
 
 from __future__ import annotations
@@ -26,13 +26,20 @@ from typing import Any, TextIO
 USUAL = (
     "together.resources.chat.completions",
     "anyio._backends._asyncio",
+    "langchain_core.tracers.langchain",
+    "langchain_core.tracers.run_collector",
+    "langchain_core.messages.block_translators.langchain_v0",
     "hana_ai.api.chat_models",
     "hana_ai.api.llms",
     "hana_ai.api.embeddings",
-    "hana_ai.api.usage.ledger",
     "hana_ai.api.service",
+    "hana_ai.api.connector.connector",
+    "hana_ai.api.batches.jobs",
+    "hana_ai.api.cli.app",
+    "hana_ai.api.cli.ingest",
+    "hana_ai.api.hana.mapping.job",
 )
-"""What a call needs."""
+"""What calls and the command line need."""
 COMMAND_LINE = "import runpy; runpy.run_module('hana_ai.api.cli', run_name='__main__', alter_sys=True)"
 """A program that is the command line."""
 
@@ -120,7 +127,8 @@ class Warm:
 def warm(*options: str, modules: tuple[str, ...] = USUAL) -> Iterator[Warm]:
     """A process that has imported these modules in an interpreter with these options."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("TOGETHER_", "HANA_", "ENABLE_"))}
+    ours_alone = ("TOGETHER_", "HANA_", "ENABLE_")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(ours_alone)}
     with ours, tempfile.TemporaryDirectory() as folder:
         with theirs:
             process = subprocess.Popen(

@@ -39,6 +39,7 @@ from hana_ai.api.local.together import Reply, ScriptedEngine, Usage
 from hana_ai.api.transport.call import Call
 from hana_ai.api.usage.telemetry import Telemetry as Watcher
 from tests.conftest import ScriptedTogether, cancel_once, eventually
+from tests.warm import Warm
 from tests.wiretap import Api, running
 
 PROMPT = "a prompt that no span may hold"
@@ -342,7 +343,9 @@ def test_calls_that_cost_no_tokens_are_not_observed(telemetry: Telemetry) -> Non
     assert begun is not None
 
 
-def test_a_process_that_configures_it_later_is_observed_from_then_on(together: ScriptedTogether) -> None:
+def test_a_process_that_configures_it_later_is_observed_from_then_on(
+    together: ScriptedTogether, programs: Warm
+) -> None:
     code = (
         "from opentelemetry import metrics, trace\n"
         "from opentelemetry.sdk.trace import TracerProvider\n"
@@ -357,7 +360,7 @@ def test_a_process_that_configures_it_later_is_observed_from_then_on(together: S
         "chat.invoke('Hello')\n"
         "print([span.name for span in spans.get_finished_spans()])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
+    done = programs.run(code)
     assert done.stdout.strip() == str([f"chat {CHAT}"]), done.stderr
 
 

@@ -155,7 +155,9 @@ def shown(exc: BaseException | None) -> list[str]:
     return found
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=EXAMPLES * 3 // 2)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=EXAMPLES * 3 // 2
+)
 @pytest.mark.parametrize("place", PLACES)
 @given(address=wrong)
 @example(address="http://[::1")
