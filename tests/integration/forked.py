@@ -15,29 +15,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def map_rows(mode: str, batch_size: str) -> None:
-    from hana_ai.api.hana import map_table
-    from hana_ai.api.hana.connections import connect
-
-    wanted = {"connection": connect(), "prompt": "Say {TEXT}", "mode": mode, "batch_size": int(batch_size)}
-    map_table("S", "R", **wanted)
-
-
 def submit(count: str) -> None:
     from hana_ai.api.together_ai import TogetherAIClient
 
     TogetherAIClient().batches.submit(f"question {number}" for number in range(int(count)))
 
 
-JOBS = {"map": map_rows, "submit": submit}
+JOBS = {"submit": submit}
 
 
 def main() -> None:
     import together  # noqa: F401 - for the jobs
-    from hdbcli import dbapi  # noqa: F401
 
-    import hana_ai.api.batches.jobs
-    import hana_ai.api.hana.mapping.job  # noqa: F401
+    import hana_ai.api.batches.jobs  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     print("ready", flush=True)
