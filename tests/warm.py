@@ -172,6 +172,7 @@ def _serve(line: socket.socket) -> dict[str, Any] | None:
         if (child := os.fork()) == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, usual)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             for fd in (awake, woken, fds[2], *running.values()):
                 os.close(fd)
             line.close()

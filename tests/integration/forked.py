@@ -13,12 +13,22 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hana_ai.api import ChatTogetherAI
 
 
 def submit(count: str) -> None:
     from hana_ai.api.together_ai import TogetherAIClient
 
     TogetherAIClient().batches.submit(f"question {number}" for number in range(int(count)))
+
+
+def answered(chat: ChatTogetherAI) -> tuple[str, str]:
+    """What a model says in a worker, and the worker's command line."""
+    line = Path("/proc/self/cmdline")
+    return str(chat.invoke("Hello").content), line.read_bytes().decode() if line.exists() else ""
 
 
 JOBS = {"submit": submit}

@@ -232,6 +232,7 @@ def pumps(tmp_path: Path) -> Path:
 
 def test_the_demo_asks_for_a_question_where_there_is_a_terminal(
     near_by_words: ScriptedTogether,
+    hana_environment: LocalHana,
     pumps: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -526,7 +526,7 @@ import asyncio, os, signal, sys
 from hana_ai.api import TogetherAIConnector
 from hana_ai.api.transport.transport import Transport
 
-_, base_url, key, model, what = sys.argv
+_, base_url, key, model, what, stride = sys.argv
 use_sdk = Transport.use_sdk
 
 async def run(step):
@@ -548,7 +548,7 @@ async def run(step):
             async with connector.endpoint(model, name, config):
                 pass
 
-for step in range(1, 60):
+for step in range(1, 60, int(stride)):
     child = os.fork()
     if child == 0:
         asyncio.run(run(step))
@@ -560,21 +560,25 @@ for step in range(1, 60):
 """
 
 
-async def killed_at_every_step(programs: Warm, server: ScriptedTogether, what: str) -> list[int]:
-    """Run something in processes that are killed before their first, second, ... step; all but the last were."""
+every_step = pytest.mark.parametrize("stride", [2, pytest.param(1, marks=pytest.mark.slow)])
+
+
+async def killed(programs: Warm, server: ScriptedTogether, what: str, stride: int) -> list[int]:
+    """Run something in processes that are killed before a step, each before a later one; all but the last were."""
     done = await asyncio.to_thread(
-        programs.run, KILLED, server.base_url, str(server.api_key), DEDICATED, what, timeout=120
+        programs.run, KILLED, server.base_url, str(server.api_key), DEDICATED, what, str(stride), timeout=120
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return [int(line.split()[0]) for line in done.stdout.splitlines()]
 
 
+@every_step
 @pytest.mark.timeout(180)
 async def test_killed_between_any_two_steps_a_second_run_finds_the_remains(
-    connector: TogetherAIConnector, server: ScriptedTogether, programs: Warm
+    connector: TogetherAIConnector, server: ScriptedTogether, programs: Warm, stride: int
 ) -> None:
-    steps = await killed_at_every_step(programs, server, "create")
-    assert len(steps) > 8
+    steps = await killed(programs, server, "create", stride)
+    assert len(steps) > 8 // stride
     # What runs is either routed, so that its endpoint is listed and serves, or it is among the orphans.
     orphans = {orphan["id"] for orphan in await connector.orphans()}
     assert orphans
@@ -593,11 +597,12 @@ async def test_killed_between_any_two_steps_a_second_run_finds_the_remains(
     assert server.management.endpoints == {}
 
 
+@every_step
 @pytest.mark.timeout(180)
 async def test_a_killed_block_leaves_no_deployment_unnoticed(
-    connector: TogetherAIConnector, server: ScriptedTogether, programs: Warm
+    connector: TogetherAIConnector, server: ScriptedTogether, programs: Warm, stride: int
 ) -> None:
-    await killed_at_every_step(programs, server, "block")
+    await killed(programs, server, "block", stride)
     running = {deployment.id for deployment in server.management.running()}
     orphans = await connector.orphans()
     assert running
