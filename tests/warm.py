@@ -167,6 +167,7 @@ def _serve(line: socket.socket) -> dict[str, Any] | None:
         data, fds, _, _ = socket.recv_fds(line, 1 << 20, 3)
         if not data:
             for child in running:
+                os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
             return None
         if (child := os.fork()) == 0:

@@ -158,6 +158,7 @@ def test_while_the_ledger_is_locked_now_and_then_eight_processes_keep_to_the_bud
             other.execute("ROLLBACK")
         time.sleep(random.uniform(0.0, 2.0))
     assert running.returncode == 0
+    running.close()
     # Beside its call under way, each may have one that ended while the ledger was locked.
     assert ALLOWED <= posts(priced) < ALLOWED + 2 * 8
     assert get_ledger().totals()["total_requests"] == posts(priced)
