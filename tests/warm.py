@@ -36,8 +36,10 @@ USUAL = (
     "hana_ai.api.connector.connector",
     "hana_ai.api.batches.jobs",
     "hana_ai.api.cli.app",
-    "hana_ai.api.cli.ingest",
     "hana_ai.api.hana.mapping.job",
+    "hana_ai.api.hana.ingest.job",
+    "langchain_text_splitters",
+    "hdbcli.dbapi",
 )
 """What calls and the command line need."""
 COMMAND_LINE = "import runpy; runpy.run_module('hana_ai.api.cli', run_name='__main__', alter_sys=True)"

@@ -22,7 +22,7 @@ from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import ScriptedEngine
 from tests.conftest import ScriptedTogether
 from tests.integration.hana.ingest.corpus import content, embedded, rows, text_of, write_files
-from tests.warm import COMMAND_LINE, USUAL, Started, Warm, warm
+from tests.warm import COMMAND_LINE, Started, Warm
 
 WINDOW = 64
 CHUNKS = {"chunk_tokens": 60, "overlap_tokens": 0}
@@ -31,22 +31,13 @@ CHUNKS = {"chunk_tokens": 60, "overlap_tokens": 0}
 Start = Callable[..., Started]
 
 
-@pytest.fixture(scope="module")
-def ingesting() -> Iterator[Warm]:
-    """Starts programs that have imported what an ingest needs."""
-    with warm(
-        modules=(*USUAL, "hana_ai.api.hana.ingest.job", "langchain_text_splitters", "hdbcli.dbapi")
-    ) as started:
-        yield started
-
-
 @pytest.fixture
-def start(together: ScriptedTogether, local_hana: LocalHana, ingesting: Warm) -> Start:
+def start(together: ScriptedTogether, local_hana: LocalHana, programs: Warm) -> Start:
     """Starts the command in a process of its own."""
     variables = {**os.environ, **together.environment(), **local_hana.environment()}
 
     def run(folder: Path, table: str, *options: str) -> Started:
-        return ingesting.start(
+        return programs.start(
             COMMAND_LINE,
             *("ingest", str(folder), table, *options),
             *("--window", str(WINDOW), "--chunk-tokens", "60", "--overlap-tokens", "0"),
