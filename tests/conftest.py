@@ -18,6 +18,7 @@ from hypothesis import settings
 from hana_ai.api.local.together import LocalModel, LocalTogether, Reply, ScriptedEngine, Usage
 from tests.openapi import check_exchange, check_request
 from tests.secrets_watch import MARK
+from tests.warm import Warm, warm
 
 # A machine that is busy with something else is no reason to fail.
 settings.register_profile("sample", deadline=None, max_examples=30)
@@ -103,6 +104,13 @@ def no_kept_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("TOGETHER_CATALOG_DIR", str(tmp_path_factory.mktemp("catalogues")))
         yield
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Warm]:
+    """Starts programs in processes of their own, which have imported what a call needs."""
+    with warm() as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)

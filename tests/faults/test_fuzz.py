@@ -28,8 +28,13 @@ from hana_ai.api.wire.headers import request_id_of, retry_after_of
 from hana_ai.api.wire.token_counts import Tokens, read_tokens, sum_token_counts, token_counts
 from tests.recordings import recorded_chunks
 
+# More where slow tests run, too.
 FUZZ = settings(
-    max_examples=150, derandomize=True, database=None, suppress_health_check=list(HealthCheck), deadline=None
+    max_examples=settings().max_examples * 3 // 2,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    deadline=None,
 )
 
 _SCALARS = st.one_of(

@@ -80,11 +80,16 @@ def expected_of(fault: Fault, face: Face) -> Expected | None:
 
 
 def sample(number: int, faces: Iterable[Face]) -> list[Face]:
-    """One face of each kind, with and without `await`; another one for the next row."""
-    groups: dict[tuple[str, bool], list[Face]] = {}
-    for face in faces:
-        groups.setdefault((face.kind, face.is_async), []).append(face)
-    return [group[number % len(group)] for group in groups.values()]
+    """One face of each kind, one row with and the next without `await`; another one for the row after these."""
+    groups: dict[str, list[list[Face]]] = {}
+    for kind, alike in itertools.groupby(sorted(faces, key=_alike), key=_alike):
+        groups.setdefault(kind[0], []).append(list(alike))
+    chosen = [group[number % len(group)] for group in groups.values()]
+    return [alike[number // 2 % len(alike)] for alike in chosen]
+
+
+def _alike(face: Face) -> tuple[str, bool]:
+    return face.kind, face.is_async
 
 
 def rows() -> list[Any]:

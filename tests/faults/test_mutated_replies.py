@@ -37,7 +37,7 @@ DEDICATED = "local/big"
 ON_DEMAND = {"type": "dedicated"}
 ROOT = Path(__file__).parents[2]
 SEED = 20261129
-SAMPLE = int(os.environ.get("MUTATED_REPLIES", "8"))
+SAMPLE = int(os.environ.get("MUTATED_REPLIES", "3"))
 """Of each scenario, in the default run."""
 LATE = 12.0
 """Seconds: the deadline of a call is 2, a life cycle has a bound of 3 for its undoing."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -42,8 +40,7 @@ from hana_ai.api.cache.store import Bounds, Patience, cache_key
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import Call, LocalModel, Received, Reply, ScriptedEngine
 from tests.conftest import ScriptedTogether, cancel_once, export
-
-_ROOT = Path(__file__).parents[2]
+from tests.warm import Started, Warm
 
 PRICED = (
     LocalModel("priced/chat", "chat", 8192, price_input=100.0, price_output=1000.0),
@@ -656,29 +653,16 @@ def test_a_database_that_comes_back_is_used_again(
 # --- other processes ---
 
 CHILD = """
-import sys, hana_ai
-hana_ai.__path__ = [sys.argv[1], *hana_ai.__path__]
+import sys
 from hana_ai.api import TogetherAICache, TogetherAIEmbeddingCache
 from langchain_core.outputs import Generation
 """
 
 
-def child(code: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD + code, str(_ROOT / "hana_ai"), *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ.copy(),
-    )
-
-
-def finish(*children: subprocess.Popen[str]) -> list[str]:
-    outputs = []
-    for process in children:
-        output, _ = process.communicate(timeout=250)
-        assert process.returncode == 0
-        outputs.append(output.strip())
-    return outputs
+def finish(process: Started) -> str:
+    output, error = process.communicate(timeout=250)
+    assert process.returncode == 0, error
+    return output.strip()
 
 
 WRITER = """
@@ -690,9 +674,9 @@ for _ in range(2):
         children = []
         break
     children.append(pid)
-answers, vectors = TogetherAICache(sys.argv[2]), TogetherAIEmbeddingCache(sys.argv[2])
+answers, vectors = TogetherAICache(sys.argv[1]), TogetherAIEmbeddingCache(sys.argv[1])
 wrong = 0
-for number in range(int(sys.argv[3])):
+for number in range(int(sys.argv[2])):
     name = str(number)
     answers.update(name, "llm", [Generation(text=name)])
     vectors.write("space", {f"{name} {part}": [number, part] for part in range(5)})
@@ -706,25 +690,24 @@ for pid in children:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.parametrize("rounds", [12, pytest.param(60, marks=pytest.mark.slow)])
-def test_processes_write_the_same_keys_at_once(database: str, rounds: int) -> None:
-    finish(child(WRITER, database, str(rounds)))
+def test_processes_write_the_same_keys_at_once(database: str, rounds: int, programs: Warm) -> None:
+    finish(programs.start(CHILD + WRITER, database, str(rounds)))
     answers, vectors = TogetherAICache(database), TogetherAIEmbeddingCache(database)
     assert (answers.stats().entries, vectors.stats().entries) == (rounds, 5 * rounds)
     answers.close()
     vectors.close()
 
 
-def test_a_process_that_is_killed_while_it_writes_leaves_a_good_cache(tmp_path: Path) -> None:
+def test_a_process_that_is_killed_while_it_writes_leaves_a_good_cache(tmp_path: Path, programs: Warm) -> None:
     path = tmp_path / "cache.db"
     for _ in range(2):
-        process = child(
-            "cache = TogetherAIEmbeddingCache(sys.argv[2])\n"
+        process = programs.start(
+            f"{CHILD}\ncache = TogetherAIEmbeddingCache(sys.argv[1])\n"
             "for number in range(10**9):\n"
             "    cache.write('s', {f'{number} {part}': [float(number)] * 500 for part in range(50)})\n"
             "    print(number, flush=True)\n",
             str(path),
         )
-        assert process.stdout is not None
         for _ in range(4):
             process.stdout.readline()
         process.send_signal(signal.SIGKILL)
@@ -744,7 +727,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_a_good_cache(tmp_path: 
 
 FORKER = """
 import os, threading
-cache = TogetherAICache(sys.argv[2])
+cache = TogetherAICache(sys.argv[1])
 cache.update("parent", "llm", [Generation(text="x")])
 stop = threading.Event()
 def keep_busy():
@@ -768,13 +751,13 @@ print(sum(cache.lookup(f"child {number}", "llm") is not None for number in range
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_a_forked_child_has_connections_and_locks_of_its_own(tmp_path: Path) -> None:
-    assert finish(child(FORKER, str(tmp_path / "cache.db"))) == ["10"]
+def test_a_forked_child_has_connections_and_locks_of_its_own(tmp_path: Path, programs: Warm) -> None:
+    assert finish(programs.start(CHILD + FORKER, str(tmp_path / "cache.db"))) == "10"
 
 
-def test_a_cache_outlives_its_process(sqlite: ScriptedTogether) -> None:
+def test_a_cache_outlives_its_process(sqlite: ScriptedTogether, programs: Warm) -> None:
     code = f"from hana_ai.api import ChatTogetherAI; print(ChatTogetherAI(model={CHAT!r}).invoke('Hello').content)"
-    assert finish(child(code)) == ["Hello"]
+    assert finish(programs.start(code)) == "Hello"
     assert _chat().invoke("Hello").content == "Hello"
     assert posts(sqlite) == 1
 

@@ -198,6 +198,18 @@ def test_doctor_reports_a_database_that_does_not_answer(doctor: Doctor) -> None:
 # --- demo ---
 
 
+@pytest.fixture(scope="module")
+def hana() -> Iterator[LocalHana]:
+    with LocalHana() as server:
+        yield server
+
+
+@pytest.fixture
+def hana_environment(hana: LocalHana, monkeypatch: pytest.MonkeyPatch) -> LocalHana:
+    export(monkeypatch, hana.environment())
+    return hana
+
+
 @pytest.fixture
 def near_by_words(together_environment: ScriptedTogether) -> ScriptedTogether:
     """The scripted server, with vectors that follow the words of a text."""
@@ -220,6 +232,7 @@ def pumps(tmp_path: Path) -> Path:
 
 def test_the_demo_asks_for_a_question_where_there_is_a_terminal(
     near_by_words: ScriptedTogether,
+    hana_environment: LocalHana,
     pumps: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -237,6 +250,7 @@ def test_the_demo_asks_for_a_question_where_there_is_a_terminal(
 @pytest.mark.parametrize("typed", ["\n", ""])
 def test_no_question_is_an_answer_too(
     near_by_words: ScriptedTogether,
+    hana_environment: LocalHana,
     pumps: Path,
     typed: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -248,7 +262,10 @@ def test_no_question_is_an_answer_too(
 
 
 def test_the_demo_says_when_tokens_and_cost_are_unknown(
-    near_by_words: ScriptedTogether, pumps: Path, capsys: pytest.CaptureFixture[str]
+    near_by_words: ScriptedTogether,
+    hana_environment: LocalHana,
+    pumps: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     message = {"role": "assistant", "content": ""}
     near_by_words.check_answers = False
@@ -304,18 +321,6 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
 
 
 # --- with a database ---
-
-
-@pytest.fixture(scope="module")
-def hana() -> Iterator[LocalHana]:
-    with LocalHana() as server:
-        yield server
-
-
-@pytest.fixture
-def hana_environment(hana: LocalHana, monkeypatch: pytest.MonkeyPatch) -> LocalHana:
-    export(monkeypatch, hana.environment())
-    return hana
 
 
 @pytest.mark.usefixtures("together_environment", "hana_environment")

@@ -7,7 +7,6 @@ import io
 import json
 import re
 import stat
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import Call, LocalModel, Reply, ScriptedEngine
 from tests.conftest import ScriptedTogether, export
 from tests.integration.connector.conftest import write_adapter
+from tests.warm import COMMAND_LINE, Warm
 
 TEXTS = ["SAP HANA keeps each column together.", "The coffee machine is on floor 3."]
 
@@ -170,14 +170,23 @@ def test_rerank(shown: Shown) -> None:
 # --- a vector table ---
 
 
-@pytest.fixture
-def table(together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedTogether]:
-    with LocalHana() as hana:
-        export(monkeypatch, hana.environment())
+@pytest.fixture(scope="module")
+def facts() -> Iterator[LocalHana]:
+    """A database with a table that the tests only read."""
+    with LocalHana() as hana, ScriptedTogether() as together, pytest.MonkeyPatch.context() as environment:
+        export(environment, {**hana.environment(), **together.environment()})
         TogetherHanaDB(table_name="FACTS").add_texts(
             TEXTS, [{"source": "hana.md"}, {"source": "office.md"}], ids=["1", "2"]
         )
-        yield together_environment
+        yield hana
+
+
+@pytest.fixture
+def table(
+    facts: LocalHana, together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
+) -> ScriptedTogether:
+    export(monkeypatch, facts.environment())
+    return together_environment
 
 
 def test_chat_answers_from_a_table_and_shows_the_passages(shown: Shown, table: ScriptedTogether) -> None:
@@ -318,10 +327,10 @@ def test_an_endpoint_that_is_not_there(shown: Shown) -> None:
 
 
 @pytest.mark.usefixtures("together_environment")
-def test_orphans_are_found_and_deleted(shown: Shown, typing: Callable[..., None]) -> None:
+def test_orphans_are_found_and_deleted(shown: Shown, typing: Callable[..., None], programs: Warm) -> None:
     assert shown("endpoints", "orphans") == "There are none.\n"
     assert shown.json("endpoints", "orphans") == []
-    subprocess.run([sys.executable, "-c", _LEAVES_AN_ORPHAN, ScriptedEngine.CHAT], check=True)
+    assert programs.run(_LEAVES_AN_ORPHAN, ScriptedEngine.CHAT).returncode == 0
     assert "$/hour" in shown("endpoints", "orphans", status=1)
     typing("n")
     shown("endpoints", "orphans", "--delete", status=1)
@@ -414,7 +423,7 @@ def test_every_command_is_found() -> None:
 
 
 @pytest.mark.parametrize("command", ALL, ids=" ".join)
-@pytest.mark.parametrize("columns", ["60", "120"])
+@pytest.mark.parametrize("columns", ["60", pytest.param("120", marks=pytest.mark.slow)])
 def test_every_command_explains_itself(
     command: tuple[str, ...], columns: str, shown: Shown, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -443,14 +452,13 @@ def test_what_is_misspelled_is_suggested(shown: Shown) -> None:
     assert "To run a Python file: python app.py" in shown.refused("serve", "all", "--", "app.py")
 
 
-def test_a_reader_that_has_seen_enough_ends_it_quietly(together_environment: ScriptedTogether) -> None:
-    command = [sys.executable, "-m", "hana_ai.api.cli", "embed", *["a text"] * 200]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stderr is not None
+def test_a_reader_that_has_seen_enough_ends_it_quietly(
+    together_environment: ScriptedTogether, programs: Warm
+) -> None:
+    process = programs.start(COMMAND_LINE, "embed", *["a text"] * 200)
     process.stdout.read(10)
     process.stdout.close()
     said = process.stderr.read()
     process.stderr.close()
     assert process.wait(60) == 0
-    assert said == b""
+    assert said == ""

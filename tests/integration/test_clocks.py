@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,9 +16,9 @@ from hana_ai.api import ChatTogetherAI, TogetherAIBudgetExceededError, get_ledge
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.usage.ledger import close_all as close_ledgers
 from tests.conftest import PRICED, ScriptedTogether, export
+from tests.warm import Warm
 
 DAY = 86_400.0
-ROOT = Path(__file__).parents[2]
 # A call costs $0.0091, so that ten of them reach this budget.
 BUDGET, ALLOWED = Decimal("0.091"), 10
 
@@ -72,11 +70,6 @@ async def test_a_clock_that_jumps_does_not_fool_the_budget(
     assert get_ledger().spent_usd == BUDGET
 
 
-START = f"""
-import hana_ai
-hana_ai.__path__ = [{str(ROOT / "hana_ai")!r}, *hana_ai.__path__]
-"""
-
 JUMPING = """
 import os, random, sys, time
 from hana_ai.api import ChatTogetherAI, TogetherAIBudgetExceededError, TogetherAIError
@@ -114,18 +107,18 @@ sys.exit(sum(os.waitpid(child, 0)[1] for child in children))
 
 
 def test_forks_with_jumping_clocks_pass_the_budget_by_no_more_than_their_calls_in_flight(
-    priced: ScriptedTogether, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    priced: ScriptedTogether, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, programs: Warm
 ) -> None:
     monkeypatch.setenv("TOGETHER_BUDGET_PERIOD", "day")
     monkeypatch.setenv("TOGETHER_USAGE_DB", str(tmp_path / "usage.db"))
-    done = subprocess.run([sys.executable, "-c", START + JUMPING, "2", "8"], timeout=120, check=False)
-    assert done.returncode == 0
+    done = programs.run(JUMPING, "2", "8")
+    assert done.returncode == 0, done.stderr
     assert ALLOWED <= posts(priced) < ALLOWED + 8
     assert get_ledger().totals()["total_requests"] == posts(priced)
 
 
 def test_a_process_whose_clock_is_behind_spends_on_no_day_that_is_over(
-    priced: ScriptedTogether, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    priced: ScriptedTogether, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, programs: Warm
 ) -> None:
     monkeypatch.setenv("TOGETHER_USAGE_DB", str(tmp_path / "usage.db"))
     ChatTogetherAI(model=PRICED).invoke("Hello")
@@ -135,7 +128,8 @@ def test_a_process_whose_clock_is_behind_spends_on_no_day_that_is_over(
         "from hana_ai.api import ChatTogetherAI\n"
         "for _ in range(9): ChatTogetherAI(model='priced/chat').invoke('Hello')\n"
     )
-    subprocess.run([sys.executable, "-c", START + behind], timeout=120, check=True)
+    done = programs.run(behind)
+    assert done.returncode == 0, done.stderr
     with pytest.raises(TogetherAIBudgetExceededError):
         ChatTogetherAI(model=PRICED).invoke("Hello")
     assert posts(priced) == ALLOWED
@@ -143,7 +137,7 @@ def test_a_process_whose_clock_is_behind_spends_on_no_day_that_is_over(
 
 @pytest.mark.slow
 def test_while_the_ledger_is_locked_now_and_then_eight_processes_keep_to_the_budget(
-    priced: ScriptedTogether, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    priced: ScriptedTogether, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, programs: Warm
 ) -> None:
     path = tmp_path / "usage.db"
     monkeypatch.setenv("TOGETHER_USAGE_DB", str(path))
@@ -153,7 +147,7 @@ def test_while_the_ledger_is_locked_now_and_then_eight_processes_keep_to_the_bud
         "            return\n",
         "            return\n        except TogetherAIError:\n            time.sleep(0.1)\n",
     )
-    running = subprocess.Popen([sys.executable, "-c", START + patient, "1", "8"])
+    running = programs.start(patient, "1", "8")
     while not posts(priced):
         assert running.poll() is None
         time.sleep(0.01)
@@ -164,6 +158,7 @@ def test_while_the_ledger_is_locked_now_and_then_eight_processes_keep_to_the_bud
             other.execute("ROLLBACK")
         time.sleep(random.uniform(0.0, 2.0))
     assert running.returncode == 0
+    running.close()
     # Beside its call under way, each may have one that ended while the ledger was locked.
     assert ALLOWED <= posts(priced) < ALLOWED + 2 * 8
     assert get_ledger().totals()["total_requests"] == posts(priced)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import subprocess
-import sys
 import textwrap
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +18,10 @@ from hana_ai.api.local.together import Reply, ScriptedEngine
 from hana_ai.api.service import catalog_for
 from tests import upstream
 from tests.conftest import ScriptedTogether, eventually
+from tests.warm import Warm, warm
 
 CEILING = 64
 SLOW_STEP = re.compile(r"Executing <.* took [0-9.]+ seconds$")
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -49,38 +47,40 @@ async def nothing_is_left(chat: ChatTogetherAI, together: ScriptedTogether) -> N
     await eventually(lambda: together.statistics.open_connections == 0)
 
 
-async def test_200_threads_each_get_their_own_answer(
-    chat: ChatTogetherAI, together: ScriptedTogether, engine: ScriptedEngine
+@pytest.mark.parametrize("count", [100, pytest.param(200, marks=pytest.mark.slow)])
+async def test_many_threads_each_get_their_own_answer(
+    count: int, chat: ChatTogetherAI, together: ScriptedTogether, engine: ScriptedEngine
 ) -> None:
     engine.always(Reply(delay=0.01))
-    start = threading.Barrier(200)
+    start = threading.Barrier(count)
 
     def work(number: int) -> tuple[str, str]:
         start.wait()
         question = f"question {number}"
         return question, streamed(chat, question) if number % 2 else str(chat.invoke(question).content)
 
-    with ThreadPoolExecutor(200) as threads:
-        answers = await asyncio.to_thread(lambda: list(threads.map(work, range(200))))
+    with ThreadPoolExecutor(count) as threads:
+        answers = await asyncio.to_thread(lambda: list(threads.map(work, range(count))))
     assert [question for question, answer in answers if answer != question] == []
-    assert len(engine.posts) == 200
+    assert len(engine.posts) == count
     await nothing_is_left(chat, together)
 
 
-async def test_500_coroutines_each_get_their_own_answer(
-    chat: ChatTogetherAI, together: ScriptedTogether, engine: ScriptedEngine
+@pytest.mark.parametrize("count", [200, pytest.param(500, marks=pytest.mark.slow)])
+async def test_many_coroutines_each_get_their_own_answer(
+    count: int, chat: ChatTogetherAI, together: ScriptedTogether, engine: ScriptedEngine
 ) -> None:
     engine.always(Reply(delay=0.01))
     # Of so many calls the ledger wants the prices, and would ask for them in between.
     await catalog_for(chat.transport.base_url, chat.transport.api_key).amodels()
-    questions = [f"question {number}" for number in range(500)]
+    questions = [f"question {number}" for number in range(count)]
 
     async def work(number: int, question: str) -> str:
         return await astreamed(chat, question) if number % 2 else str((await chat.ainvoke(question)).content)
 
     answers = await asyncio.gather(*(work(number, question) for number, question in enumerate(questions)))
     assert list(answers) == questions
-    assert len(engine.posts) == 500
+    assert len(engine.posts) == count
     await nothing_is_left(chat, together)
 
 
@@ -200,10 +200,18 @@ PROGRAMS = {
 }
 
 
+@pytest.fixture(scope="module")
+def strict() -> Iterator[Warm]:
+    """Starts programs that tell of everything that they leave."""
+    # Deprecations of the libraries, met while they are imported, are not what is looked for.
+    options = ["-X", "dev", "-W", "error", "-W", "ignore::DeprecationWarning", *upstream.IGNORED]
+    with warm(*options, modules=("hana_ai.api.chat_models", "langchain_core.tracers.langchain")) as started:
+        yield started
+
+
 @pytest.mark.parametrize("how", PROGRAMS)
-def test_a_program_ends_without_a_warning_when(together: ScriptedTogether, tmp_path: Path, how: str) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(
+def test_a_program_ends_without_a_warning_when(together: ScriptedTogether, strict: Warm, how: str) -> None:
+    program = (
         textwrap.dedent(
             """
             import asyncio
@@ -223,28 +231,10 @@ def test_a_program_ends_without_a_warning_when(together: ScriptedTogether, tmp_p
         + textwrap.dedent(PROGRAMS[how])
         + "\ngc.collect()\nprint('done')\n"
     )
-    environment = {**os.environ, **together.environment(), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        # Deprecations of the libraries, met while they are imported, are not what is looked for.
-        [
-            sys.executable,
-            "-X",
-            "dev",
-            "-W",
-            "error",
-            "-W",
-            "ignore::DeprecationWarning",
-            *upstream.IGNORED,
-            str(program),
-        ],
-        env={**environment, "TOGETHER_DEFAULT_MODEL": together.model("chat")},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    environment = {**os.environ, **together.environment(), "TOGETHER_DEFAULT_MODEL": together.model("chat")}
+    running = strict.start(program, env=environment)
+    out, err = running.communicate()
     # In dev mode asyncio tells of every step that takes long on a busy machine.
-    told = [line for line in done.stderr.splitlines() if not SLOW_STEP.match(line)]
-    assert (done.stdout, told, done.returncode) == ("done\n", [], 0)
+    told = [line for line in err.splitlines() if not SLOW_STEP.match(line)]
+    assert (out, told, running.returncode) == ("done\n", [], 0)
     asyncio.run(eventually(lambda: together.statistics.open_connections == 0))

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from hana_ai.api.local.together import Received, Reply, ScriptedEngine
 from hana_ai.api.settings import TogetherAISettings
 from tests.conftest import ScriptedTogether, export
+from tests.warm import Warm
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -143,13 +144,13 @@ def test_errors_are_listed_by_words_that_the_code_says() -> None:
     assert unsaid == []
 
 
-def test_the_transcripts_are_what_the_commands_print() -> None:
+def test_the_transcripts_are_what_the_commands_print(programs: Warm) -> None:
     locked = re.search(r"^cyclopts==(\S+)", (ROOT / "requirements" / "test.txt").read_text(), re.MULTILINE)
     assert locked is not None
     if metadata.version("cyclopts") != locked[1]:
         pytest.skip("cyclopts words its messages differently in each release")
-    script = [sys.executable, str(ROOT / ".ci" / "transcripts.py"), "--check"]
-    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    script = str(ROOT / ".ci" / "transcripts.py")
+    done = programs.run(f"import runpy; runpy.run_path({script!r}, run_name='__main__')", "--check")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -45,6 +45,7 @@ from hana_ai.api.errors import TogetherAIError, TogetherAISettingsError
 from hana_ai.api.local.together import Reply, ScriptedEngine
 from hana_ai.api.routing.gen_ai_hub import init_embedding_model, init_llm
 from tests.conftest import ScriptedTogether
+from tests.integration.forked import answered
 from tests.secrets_watch import MARK
 
 KEY = f"{MARK}-of-the-settings"
@@ -131,20 +132,31 @@ def _langchain(made: Any) -> Iterator[object]:
             yield way(made)
 
 
+def _compiled() -> Callable[[Any], None]:
+    """A function that fails in a frame of which a tool shows the variables and no text."""
+    code = (
+        "def broken(inside):\n    values = [inside, {'a': inside}]\n    raise ValueError(f'with {len(values)}')\n"
+    )
+    namespace: dict[str, Any] = {}
+    exec(compile(code, "<broken>", "exec"), namespace)
+    found: Callable[[Any], None] = namespace["broken"]
+    return found
+
+
+BROKEN = _compiled()
+
+
 def _sentry(made: Any) -> Iterator[object]:
     """What tools show that print every variable of a frame, of an error that an object is in the middle of."""
 
-    def broken(inside: Any) -> None:
-        values = [inside, {"a": inside}]
-        raise ValueError(f"with {len(values)}")
-
     try:
-        broken(made)
+        BROKEN(made)
     except ValueError as exc:
         yield "".join(traceback.TracebackException.from_exception(exc, capture_locals=True).format())
         shown = io.StringIO()
         Console(file=shown, width=400).print(
-            Traceback.from_exception(type(exc), exc, exc.__traceback__, show_locals=True)
+            # Without this function's frame, whose text would be coloured each time.
+            Traceback.from_exception(type(exc), exc, getattr(exc.__traceback__, "tb_next", None), show_locals=True)
         )
         yield shown.getvalue()
 
@@ -264,18 +276,13 @@ def test_the_databases_password_goes_to_no_other_user(monkeypatch: pytest.Monkey
         pickle.loads(data)
 
 
-def _in_a_worker(chat: ChatTogetherAI) -> tuple[str, str]:
-    line = Path("/proc/self/cmdline")
-    return chat.invoke("Hello").content, line.read_bytes().decode() if line.exists() else ""  # type: ignore[return-value]
-
-
 def test_a_worker_answers_with_its_own_settings_and_no_key_on_its_command_line(
     together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     chat = ChatTogetherAI(model=ScriptedEngine.CHAT)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        answer, line = pool.apply(_in_a_worker, (chat,))
+        answer, line = pool.apply(answered, (chat,))
     assert answer == "Hello"
     assert str(together_environment.api_key) not in line
     assert sys.executable.rpartition("/")[2] in line or not line

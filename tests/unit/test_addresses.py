@@ -33,6 +33,9 @@ from hana_ai.api.errors import TogetherAISettingsError
 
 KEY = "tgp_v1_watched-of-an-address"
 
+EXAMPLES = settings().max_examples
+"""More where slow tests run, too."""
+
 WRONG_HOSTS = [
     "", "[::1", "::1]", "[::1]x", "x[::1]", "[::g]", "[v1.a]", "[]", "[127.0.0.1]", "[::1%]", "xn--a", "a.xn--a",
     "\u00ad", "１２７.0.0.1", "256.1.1.1", "127.1", "1", "0x7f.1", "127.0.0.01", "a..b", ".a", "-a.b", "a-.b",
@@ -152,7 +155,9 @@ def shown(exc: BaseException | None) -> list[str]:
     return found
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=EXAMPLES * 3 // 2
+)
 @pytest.mark.parametrize("place", PLACES)
 @given(address=wrong)
 @example(address="http://[::1")
@@ -166,7 +171,7 @@ def test_what_is_no_address_is_refused_wherever_it_is_given(place: str, address:
     assert ":word" not in str(caught.value)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=EXAMPLES * 3)
 @given(address=good)
 def test_what_is_an_address_is_taken_everywhere(address: str) -> None:
     url = check_base_url(address)
@@ -179,7 +184,7 @@ def test_what_is_an_address_is_taken_everywhere(address: str) -> None:
     assert ChatTogetherAI(model="m", api_key=KEY, base_url=address).base_url == url
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=EXAMPLES * 20, deadline=None)
 @given(st.text(string.ascii_letters + string.digits + "-._~:/?#[]@!$&'()*+,;=% \\\n\x00äß中１。", max_size=30))
 def test_what_is_taken_is_taken_by_every_library(rest: str) -> None:
     url = f"https://{rest}"

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from together import AsyncTogether
@@ -21,6 +18,7 @@ from hana_ai.api import (
 )
 from hana_ai.api.local.together import Refusal
 from tests.conftest import ScriptedTogether, cancel
+from tests.warm import Warm
 
 from .conftest import DEDICATED, SERVERLESS
 
@@ -524,19 +522,11 @@ async def test_a_block_around_a_serverless_model_costs_nothing(
 # --- killed ---
 
 KILLED = """
-import asyncio, importlib, os, pkgutil, signal, sys
-sys.path.insert(0, sys.argv[1])
-import hana_ai
-hana_ai.__path__ = [sys.argv[1] + "/hana_ai", *hana_ai.__path__]
+import asyncio, os, signal, sys
 from hana_ai.api import TogetherAIConnector
 from hana_ai.api.transport.transport import Transport
-import together.resources, anyio._backends._asyncio
 
-# The SDK imports these at its first call: here once, before the forks.
-for found in pkgutil.walk_packages(together.resources.__path__, "together.resources."):
-    importlib.import_module(found.name)
-
-_, _, base_url, key, model, what = sys.argv
+_, base_url, key, model, what, stride = sys.argv
 use_sdk = Transport.use_sdk
 
 async def run(step):
@@ -558,7 +548,7 @@ async def run(step):
             async with connector.endpoint(model, name, config):
                 pass
 
-for step in range(1, 60):
+for step in range(1, 60, int(stride)):
     child = os.fork()
     if child == 0:
         asyncio.run(run(step))
@@ -570,27 +560,25 @@ for step in range(1, 60):
 """
 
 
-async def killed_at_every_step(server: ScriptedTogether, what: str) -> list[int]:
-    """Run something in processes that are killed before their first, second, ... step; all but the last were."""
-    root = str(Path(__file__).parents[3])
+every_step = pytest.mark.parametrize("stride", [2, pytest.param(1, marks=pytest.mark.slow)])
+
+
+async def killed(programs: Warm, server: ScriptedTogether, what: str, stride: int) -> list[int]:
+    """Run something in processes that are killed before a step, each before a later one; all but the last were."""
     done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", KILLED, root, server.base_url, str(server.api_key), DEDICATED, what],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+        programs.run, KILLED, server.base_url, str(server.api_key), DEDICATED, what, str(stride), timeout=120
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return [int(line.split()[0]) for line in done.stdout.splitlines()]
 
 
+@every_step
 @pytest.mark.timeout(180)
 async def test_killed_between_any_two_steps_a_second_run_finds_the_remains(
-    connector: TogetherAIConnector, server: ScriptedTogether
+    connector: TogetherAIConnector, server: ScriptedTogether, programs: Warm, stride: int
 ) -> None:
-    steps = await killed_at_every_step(server, "create")
-    assert len(steps) > 8
+    steps = await killed(programs, server, "create", stride)
+    assert len(steps) > 8 // stride
     # What runs is either routed, so that its endpoint is listed and serves, or it is among the orphans.
     orphans = {orphan["id"] for orphan in await connector.orphans()}
     assert orphans
@@ -609,11 +597,12 @@ async def test_killed_between_any_two_steps_a_second_run_finds_the_remains(
     assert server.management.endpoints == {}
 
 
+@every_step
 @pytest.mark.timeout(180)
 async def test_a_killed_block_leaves_no_deployment_unnoticed(
-    connector: TogetherAIConnector, server: ScriptedTogether
+    connector: TogetherAIConnector, server: ScriptedTogether, programs: Warm, stride: int
 ) -> None:
-    await killed_at_every_step(server, "block")
+    await killed(programs, server, "block", stride)
     running = {deployment.id for deployment in server.management.running()}
     orphans = await connector.orphans()
     assert running

@@ -32,8 +32,8 @@ from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import Received, Reply, ScriptedEngine
 from hana_ai.api.settings import TogetherAISettings
 from tests.conftest import PRICED, PRICED_CALL, ScriptedTogether, eventually, export
-from tests.integration.forked import forks
 from tests.integration.hana.conftest import rows
+from tests.warm import Warm
 
 CHAT = "/v1/chat/completions"
 PROMPT = "Say {TEXT}"
@@ -327,44 +327,48 @@ def test_the_stages_can_be_pickled() -> None:
 
 # --- killed ---
 
-COUNT, BATCH = 300, 20
+BATCH = 20
+MAPS = f"""
+import sys
+from hana_ai.api.hana import map_table
+from hana_ai.api.hana.connections import connect
+map_table("S", "R", connection=connect(), prompt={PROMPT!r}, mode=sys.argv[1], batch_size=int(sys.argv[2]))
+"""
 
 
-def survives(
-    kills: int, mode: str, local_hana: LocalHana, connection: dbapi.Connection, server: ScriptedTogether
+@pytest.mark.parametrize("mode", ["online", "batch"])
+@pytest.mark.parametrize(("kills", "count"), [(3, 100), pytest.param(20, 300, marks=pytest.mark.slow)])
+def test_a_map_that_is_killed_gives_what_an_undisturbed_one_gives(
+    local_hana: LocalHana,
+    connection: dbapi.Connection,
+    server: ScriptedTogether,
+    programs: Warm,
+    kills: int,
+    count: int,
+    mode: str,
 ) -> None:
-    filled(connection, COUNT)
+    filled(connection, count)
     server.engine.on(CHAT, lambda request: Reply(text=request.body["messages"][-1]["content"], delay=0.02))
     server.batches.dials.line = 0.002
     chance = random.Random(kills)
-    with forks({**local_hana.environment(), **server.environment()}) as started:
-        for _ in range(kills):
-            started.kill_after(chance.uniform(0.0, 0.6), f"map {mode} {BATCH}")
+    variables = {**os.environ, **local_hana.environment(), **server.environment()}
+    for _ in range(kills):
+        job = programs.start(MAPS, mode, str(BATCH), env=variables)
+        # The moment at which it is killed, be it done or not.
+        time.sleep(chance.uniform(0.0, 0.6))
+        job.send_signal(signal.SIGKILL)
+        said = job.communicate()
+        assert job.returncode in (0, -signal.SIGKILL), said
     wanted: dict[str, Any] = {"connection": connection, "prompt": PROMPT, "batch_size": BATCH}
     map_table("S", "R", **wanted, mode=mode)
-    extra = sum(asked(server.engine).values()) - COUNT
+    extra = sum(asked(server.engine).values()) - count
     assert 0 <= extra <= (kills * BATCH if mode == "online" else 0)
     assert len(server.batches.batches) == (mode == "batch")
     done = map_table("S", "U", **wanted)
-    assert (done.rows, done.failed) == (COUNT, 0)
+    assert (done.rows, done.failed) == (count, 0)
     assert rows(connection, 'SELECT * FROM "R" ORDER BY "ID"') == rows(
         connection, 'SELECT * FROM "U" ORDER BY "ID"'
     )
-
-
-@pytest.mark.parametrize("mode", ["online", "batch"])
-def test_a_map_that_is_killed_gives_what_an_undisturbed_one_gives(
-    local_hana: LocalHana, connection: dbapi.Connection, server: ScriptedTogether, mode: str
-) -> None:
-    survives(3, mode, local_hana, connection, server)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["online", "batch"])
-def test_a_map_that_is_killed_twenty_times_gives_what_an_undisturbed_one_gives(
-    local_hana: LocalHana, connection: dbapi.Connection, server: ScriptedTogether, mode: str
-) -> None:
-    survives(20, mode, local_hana, connection, server)
 
 
 def test_batches_that_are_under_way_are_not_asked_online(

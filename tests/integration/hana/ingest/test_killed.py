@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,34 +22,33 @@ from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import ScriptedEngine
 from tests.conftest import ScriptedTogether
 from tests.integration.hana.ingest.corpus import content, embedded, rows, text_of, write_files
+from tests.warm import COMMAND_LINE, Started, Warm
 
 WINDOW = 64
 CHUNKS = {"chunk_tokens": 60, "overlap_tokens": 0}
 """A chunk for each paragraph."""
 
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., Started]
 
 
 @pytest.fixture
-def start(together: ScriptedTogether, local_hana: LocalHana) -> Start:
+def start(together: ScriptedTogether, local_hana: LocalHana, programs: Warm) -> Start:
     """Starts the command in a process of its own."""
     variables = {**os.environ, **together.environment(), **local_hana.environment()}
 
-    def run(folder: Path, table: str, *options: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-W", "ignore", "-m", "hana_ai.api.cli", "ingest", str(folder), table, *options]
-        return subprocess.Popen(
-            [*command, "--window", str(WINDOW), "--chunk-tokens", "60", "--overlap-tokens", "0"],
+    def run(folder: Path, table: str, *options: str) -> Started:
+        return programs.start(
+            COMMAND_LINE,
+            *("ingest", str(folder), table, *options),
+            *("--window", str(WINDOW), "--chunk-tokens", "60", "--overlap-tokens", "0"),
             env={**variables, "TOGETHER_EMBEDDING_BATCH_SIZE": "16"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
         )
 
     return run
 
 
-def ended(process: subprocess.Popen[str]) -> str:
-    said = process.communicate(timeout=200)[0]
+def ended(process: Started) -> str:
+    said = "".join(process.communicate(timeout=200))
     assert process.returncode == 0, said
     return said
 
@@ -115,7 +112,7 @@ def test_ctrl_c_at_the_terminal_says_how_to_go_on(
     while process.poll() is None and not written(connection):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[0]
+    said = "".join(process.communicate(timeout=60))
     assert process.returncode == 130, said
     assert f"hana-ai-together ingest {folder} T" in said
     assert sum(embedded(engine).values()) <= written(connection)

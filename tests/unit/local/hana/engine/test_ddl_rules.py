@@ -9,9 +9,9 @@ import pytest
 
 from hana_ai.api.local.hana.engine.engine import DuckDBEngine
 from hana_ai.api.local.hana.language.reserved import RESERVED_WORDS
-from tests.unit.local.hana.engine_support import Sql, engine, other, sql
+from tests.unit.local.hana.engine_support import Sql, engine, other, reader, shared, sql
 
-__all__ = ["engine", "other", "sql"]
+__all__ = ["engine", "other", "reader", "shared", "sql"]
 
 UNSUPPORTED, SYNTAX, ROLLED_BACK = 7, 257, 129
 
@@ -83,11 +83,11 @@ def test_what_followed_is_undone_with_the_change(family: Sql) -> None:
 
 # --- names ---
 @pytest.mark.parametrize("word", sorted(RESERVED_WORDS))
-def test_a_reserved_word_is_a_name_only_in_quotes(sql: Sql, word: str) -> None:
-    assert sql.code(f"CREATE TABLE R ({word.lower()} INTEGER)") == SYNTAX
-    assert sql.code(f"CREATE TABLE {word} (A INTEGER)") == SYNTAX
-    assert sql.code(f"SELECT 1 AS {word} FROM DUMMY") == SYNTAX
-    assert sql.names(f'SELECT 1 AS "{word}" FROM DUMMY') == [word]
+def test_a_reserved_word_is_a_name_only_in_quotes(reader: Sql, word: str) -> None:
+    assert reader.code(f"CREATE TABLE R ({word.lower()} INTEGER)") == SYNTAX
+    assert reader.code(f"CREATE TABLE {word} (A INTEGER)") == SYNTAX
+    assert reader.code(f"SELECT 1 AS {word} FROM DUMMY") == SYNTAX
+    assert reader.names(f'SELECT 1 AS "{word}" FROM DUMMY') == [word]
 
 
 def test_any_other_word_is_a_name(sql: Sql) -> None:
