@@ -85,24 +85,35 @@ class Imported:
         assert self._replies.readline() == "ready\n", "what is to be imported cannot be"
 
     def _start(
-        self, code: str, arguments: tuple[str, ...], streams: list[int], environment: Mapping[str, str] | None
+        self,
+        code: str,
+        arguments: tuple[str, ...],
+        streams: list[int],
+        environment: Mapping[str, str] | None,
+        folder: Path | None,
     ) -> int:
         told = {
             "code": code,
             "arguments": arguments,
             "environment": dict(os.environ if environment is None else environment),
-            "folder": str(Path.cwd()),
+            "folder": str(folder or Path.cwd()),
         }
         socket.send_fds(self._channel, [b"."], streams)
         self._channel.sendall(json.dumps(told).encode() + b"\n")
         return int(self._replies.readline())
 
     @contextmanager
-    def begun(self, code: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Program]:
-        """A program in the current folder whose output can be read; it is killed in the end, should it run."""
+    def begun(
+        self,
+        code: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> Iterator[Program]:
+        """A program whose output can be read, in the current folder by default; in the end it is killed."""
         read, write = zip(*(os.pipe() for _ in range(2)), strict=True)
         with Path(os.devnull).open() as nothing:
-            pid = self._start(code, arguments, [nothing.fileno(), *write], environment)
+            pid = self._start(code, arguments, [nothing.fileno(), *write], environment, folder)
         for descriptor in write:
             os.close(descriptor)
         program = Program(pid, self._replies, *(os.fdopen(descriptor) for descriptor in read))
@@ -112,16 +123,18 @@ class Imported:
             program.end()
 
     def run(
-        self, code: str, *arguments: str, environment: Mapping[str, str] | None = None
+        self, code: str, *arguments: str, environment: Mapping[str, str] | None = None, folder: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program in the current folder to its end, with nothing to read."""
+        """Run a program to its end, in the current folder by default, with nothing to read."""
         with (
             Path(os.devnull).open() as nothing,
             tempfile.TemporaryFile("w+") as out,
             tempfile.TemporaryFile("w+") as err,
         ):
             streams = [nothing.fileno(), out.fileno(), err.fileno()]
-            program = Program(self._start(code, arguments, streams, environment), self._replies, None, None)
+            program = Program(
+                self._start(code, arguments, streams, environment, folder), self._replies, None, None
+            )
             try:
                 status = program.wait()
             finally:
