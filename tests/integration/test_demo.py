@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hana_ai.api import cli
 from hana_ai.api.cli.app import run
 from hana_ai.api.cli.console import Problem, this_command
 from hana_ai.api.cli.demo import QUESTIONS
@@ -43,8 +44,25 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_the_demo_answers_right_about_the_projects_own_documents() -> None:
-    done = command("demo", "--no-input")
+def command_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run it in this process, whose other tests have imported most of it, as if there were no terminal."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(sys, "argv", [str(Path(cli.__file__).with_name("__main__.py")), *arguments])
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    ended = run(list(arguments))
+    out = capsys.readouterr()
+    return subprocess.CompletedProcess(arguments, ended, out.out, out.err)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("process", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["here", "process"])
+def test_the_demo_answers_right_about_the_projects_own_documents(
+    process: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("demo", "--no-input")
+    done = command(*arguments) if process else command_here(monkeypatch, capsys, *arguments)
 
     assert done.returncode == 0, done.stderr
     said = re.split(r"^\d ", done.stdout, flags=re.MULTILINE)
