@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from hana_ai.api import TogetherAISettings, get_ledger
 from hana_ai.api.local.together import LocalModel, LocalTogether, Reply, ScriptedEngine, Usage
 from hana_ai.api.usage.limits import Limits
+from tests.imported import CALLS, Imported, imported
 
 ROOT = Path(__file__).parents[2]
 MODELS = (
@@ -96,37 +96,32 @@ def check_integrity(path: Path) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def killed(environment: dict[str, str], kills: int, lives_ms: float) -> None:
+@pytest.fixture(scope="module")
+def programs() -> Iterator[Imported]:
+    with imported(*CALLS) as begun:
+        yield begun
+
+
+def killed(programs: Imported, environment: dict[str, str], kills: int, lives_ms: float) -> None:
     """Run the processes and kill them."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            FORKING,
-            str(ROOT / "hana_ai"),
-            str(kills),
-            str(random.randrange(10**6)),
-            str(THREADS),
-        ],
-        env={**os.environ, **environment, "LIVES_MS": str(lives_ms)},
-        timeout=1500,
-        check=False,
-    )
-    assert done.returncode == 0
+    arguments = [str(ROOT / "hana_ai"), str(kills), str(random.randrange(10**6)), str(THREADS)]
+    environment = {**os.environ, **environment, "LIVES_MS": str(lives_ms)}
+    done = programs.run(FORKING, *arguments, environment=environment)
+    assert done.returncode == 0, done.stderr
 
 
-KILLS = 10
+KILLS = 5
 MANY_KILLS = pytest.param(250, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])
 
 
-@pytest.mark.parametrize("kills", [KILLS, MANY_KILLS])
+@pytest.mark.parametrize("kills", [KILLS, pytest.param(10, marks=pytest.mark.slow), MANY_KILLS])
 def test_after_kills_the_sums_are_the_servers_but_for_what_each_process_had_in_hand(
-    tmp_path: Path, kills: int
+    programs: Imported, tmp_path: Path, kills: int
 ) -> None:
     engine = ScriptedEngine(models=MODELS, keep=10**6)
     arrived: dict[str, list[float]] = {}
     # Few processes that wait for answers leave a machine time for others; many are to write as often as they can.
-    think = 0.1 if kills == KILLS else 0.0
+    think = 0.1 if kills <= 10 else 0.0
 
     def answer(request: Any) -> Reply:
         child = str(request.body["messages"][-1]["content"]).partition(" ")[0]
@@ -141,7 +136,7 @@ def test_after_kills_the_sums_are_the_servers_but_for_what_each_process_had_in_h
             "TOGETHER_USAGE_DB": str(ledger_path),
             "TOGETHER_CACHE": str(cache_path),
         }
-        killed(environment, kills, 4000)
+        killed(programs, environment, kills, 4000)
         ledger = get_ledger(TogetherAISettings(**environment))
         totals, events = ledger.totals(), ledger.events()
         sent = posts(engine)
@@ -167,9 +162,9 @@ def test_after_kills_the_sums_are_the_servers_but_for_what_each_process_had_in_h
     ledger.close()
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_after_kills_a_budget_is_passed_by_no_more_than_what_each_process_had_in_hand(
-    tmp_path: Path, kills: int
+    programs: Imported, tmp_path: Path, kills: int
 ) -> None:
     engine = ScriptedEngine(models=MODELS, keep=10**6)
     engine.on("/v1/chat/completions", lambda _: Reply(text="a", usage=Usage(1, 9)))
@@ -180,7 +175,7 @@ def test_after_kills_a_budget_is_passed_by_no_more_than_what_each_process_had_in
             "TOGETHER_USAGE_DB": str(tmp_path / "usage.db"),
             "TOGETHER_BUDGET_USD": str(allowed * COST),
         }
-        killed(environment, kills, 1500)
+        killed(programs, environment, kills, 1500)
         chats = sum(request.path == "/v1/chat/completions" for request in engine.requests)
         ledger = get_ledger(TogetherAISettings(**environment))
         spent = ledger.spent_usd

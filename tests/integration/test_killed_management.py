@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from hana_ai.api import TogetherAIConnector
 from hana_ai.api.connector.upload_parts import JOURNAL, local_files
 from hana_ai.api.local.together import LocalModel, ScriptedEngine
 from tests.conftest import ScriptedTogether
+from tests.imported import Imported, imported
 from tests.integration.connector.conftest import DEDICATED, write_adapter
 
 ROOT = Path(__file__).parents[2]
@@ -82,16 +82,24 @@ while alive:
 """
 
 
-def killed(server: ScriptedTogether, work: str, kills: int, folders: Path, lives_ms: int) -> None:
+@pytest.fixture(scope="module")
+def programs() -> Iterator[Imported]:
+    with imported(
+        "anyio._backends._asyncio",
+        "together.resources",
+        "together.types",
+        "hana_ai.api.connector.connector",
+        "hana_ai.api.transport.sdk",
+    ) as begun:
+        yield begun
+
+
+def killed(
+    programs: Imported, server: ScriptedTogether, work: str, kills: int, folders: Path, lives_ms: int
+) -> None:
     arguments = [kills, random.randrange(10**6), AT_A_TIME, PART_BYTES, work, folders, DEDICATED, lives_ms]
-    done = subprocess.run(
-        [sys.executable, "-c", FORKING, str(ROOT / "hana_ai"), *map(str, arguments)],
-        env={**os.environ, **server.environment()},
-        timeout=900,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    environment = {**os.environ, **server.environment()}
+    done = programs.run(FORKING, str(ROOT / "hana_ai"), *map(str, arguments), environment=environment)
     assert done.returncode == 0, done.stderr
 
 
@@ -103,16 +111,16 @@ def server() -> ScriptedTogether:
     return running
 
 
-KILLS = [6, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
+KILLS = [4, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
 
 
 @pytest.mark.parametrize("kills", KILLS)
 @pytest.mark.parametrize("work", ["create", "block"])
 async def test_after_kills_every_deployment_that_runs_is_found(
-    server: ScriptedTogether, tmp_path: Path, work: str, kills: int
+    programs: Imported, server: ScriptedTogether, tmp_path: Path, work: str, kills: int
 ) -> None:
     with server:
-        killed(server, work, kills, tmp_path, 500)
+        killed(programs, server, work, kills, tmp_path, 500)
         running = [one for one in server.management.deployments() if one.max_replicas]
         print(
             f"{kills} kills in {work}: {len(running)} deployments run, {len(server.management.endpoints)} are left"
@@ -147,7 +155,7 @@ async def test_after_kills_every_deployment_that_runs_is_found(
 
 @pytest.mark.parametrize("kills", KILLS)
 async def test_after_kills_every_upload_goes_on_where_it_was(
-    server: ScriptedTogether, tmp_path: Path, kills: int, monkeypatch: pytest.MonkeyPatch
+    programs: Imported, server: ScriptedTogether, tmp_path: Path, kills: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dataclasses import replace
 
@@ -156,7 +164,7 @@ async def test_after_kills_every_upload_goes_on_where_it_was(
     monkeypatch.setattr(Account, "limits", replace(Account.limits, part_bytes=PART_BYTES))
     folders = [write_adapter(tmp_path / str(child), size=20 * PART_BYTES) for child in range(kills)]
     with server:
-        killed(server, "upload", kills, tmp_path, 500)
+        killed(programs, server, "upload", kills, tmp_path, 500)
         management = server.management
         whole = [model for model in management.models.values() if model.revisions]
         begun = [model for model in management.models.values() if not model.revisions]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalModel, LocalTogether, Received, Reply, ScriptedEngine, Usage
 from tests.conformance.conftest import PRETEND
 from tests.conformance.marks import made_at, new_name, schema_name
+from tests.imported import CALLS, Imported, Program, imported
 from tests.secrets_watch import MARK
 
 ROOT = Path(__file__).parents[2]
@@ -46,8 +48,37 @@ def engine_of(server: LocalTogether) -> ScriptedEngine:
     return engine
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "pytest", "-n", "0", "-m", "", "-p", "no:cacheprovider", *arguments]
+TESTED_WITH = (
+    "pytest",
+    "xdist.plugin",
+    "pytest_asyncio.plugin",
+    "hypothesis.stateful",
+    "openapi_schema_validator",
+    "uvicorn",
+    "httpx",
+    "anyio._backends._asyncio",
+    "numpy",
+    "hdbcli.dbapi",
+    "together.resources",
+    "together.types",
+    "hana_ai.api.connector.connector",
+    "hana_ai.api.local.hana.process",
+    "hana_ai.api.local.together.api.app",
+    "hana_ai.api.local.together.scripted.engine",
+    "hana_ai.api.local.together.server",
+)
+PYTEST = "import pytest; raise SystemExit(pytest.console_main())"
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Imported]:
+    """Processes that have imported what the suite is tested with, and nothing of the suite."""
+    with imported(*CALLS, *TESTED_WITH) as begun:
+        yield begun
+
+
+def arguments_of(*arguments: str) -> list[str]:
+    return ["-n", "0", "-m", "", "-p", "no:cacheprovider", *arguments]
 
 
 def environment(server: LocalTogether | None = None, **more: str) -> dict[str, str]:
@@ -55,10 +86,8 @@ def environment(server: LocalTogether | None = None, **more: str) -> dict[str, s
     return {**os.environ, **ours, **more}
 
 
-def run(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+def run(processes: Imported, *arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return processes.run(PYTEST, *arguments_of(*arguments), environment=env, folder=ROOT)
 
 
 def endpoint_names(server: LocalTogether) -> set[str]:
@@ -75,7 +104,7 @@ def create_endpoint(server: LocalTogether, name: str) -> None:
 
 
 def test_a_run_tells_its_cost_removes_what_is_its_own_and_reports_what_differs(
-    real: LocalTogether, tmp_path: Path
+    processes: Imported, real: LocalTogether, tmp_path: Path
 ) -> None:
     def differs(request: Received) -> Reply | None:
         if request.body.get("tools") and request.body.get("response_format"):
@@ -91,6 +120,7 @@ def test_a_run_tells_its_cost_removes_what_is_its_own_and_reports_what_differs(
         create_endpoint(real, name)
     report = tmp_path / "report.md"
     ended = run(
+        processes,
         f"--report={report}",
         f"{SUITE}/test_together_errors.py",
         f"{SUITE}/test_together_endpoints.py",
@@ -122,64 +152,58 @@ def test_a_run_tells_its_cost_removes_what_is_its_own_and_reports_what_differs(
 
 
 @pytest.mark.slow
-def test_what_may_cost_more_than_the_budget_is_not_begun(real: LocalTogether) -> None:
-    ended = run("--budget-usd=0.0001", f"{SUITE}/test_together_errors.py", env=environment(real))
+def test_what_may_cost_more_than_the_budget_is_not_begun(processes: Imported, real: LocalTogether) -> None:
+    ended = run(processes, "--budget-usd=0.0001", f"{SUITE}/test_together_errors.py", env=environment(real))
     assert "more than the budget" in ended.stdout + ended.stderr
     assert ended.returncode == 2
     assert not engine_of(real).posts
 
 
-def test_the_budget_stops_a_run_that_costs_more_than_was_said(real: LocalTogether) -> None:
+def test_the_budget_stops_a_run_that_costs_more_than_was_said(processes: Imported, real: LocalTogether) -> None:
     engine_of(real).always(Reply(usage=Usage(1_000_000, 1)))
-    ended = run(f"{SUITE}/test_together_replies.py", env=environment(real))
+    ended = run(processes, f"{SUITE}/test_together_replies.py", env=environment(real))
     assert "TogetherAIBudgetExceededError" in ended.stdout
     assert len(engine_of(real).posts) == 1
 
 
-def begun(server: LocalTogether, *arguments: str) -> subprocess.Popen[str]:
+@contextmanager
+def begun(processes: Imported, server: LocalTogether) -> Iterator[Program]:
     """A run that has made an endpoint, and waits for an answer about its deployment."""
     engine_of(server).on(None, lambda request: Reply(stall=True) if "/deployments" in request.path else None)
-    process = subprocess.Popen(
-        command(f"{SUITE}/test_together_endpoints.py", "-k", "validated and real", *arguments),
-        cwd=ROOT,
-        env=environment(server),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    until = time.monotonic() + PATIENCE
-    while not any("/deployments" in request.path for request in engine_of(server).posts):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    assert len(endpoint_names(server)) == 1
-    return process
+    arguments = arguments_of(f"{SUITE}/test_together_endpoints.py", "-k", "validated and real")
+    with processes.begun(PYTEST, *arguments, environment=environment(server), folder=ROOT) as process:
+        until = time.monotonic() + PATIENCE
+        while not any("/deployments" in request.path for request in engine_of(server).posts):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert len(endpoint_names(server)) == 1
+        yield process
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking it.")
-def test_a_run_that_is_ended_takes_away_what_it_made(real: LocalTogether) -> None:
-    process = begun(real)
-    process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=PATIENCE)
+def test_a_run_that_is_ended_takes_away_what_it_made(processes: Imported, real: LocalTogether) -> None:
+    with begun(processes, real) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        out = process.stdout.read()
+        assert process.wait() == pytest.ExitCode.INTERRUPTED
     assert endpoint_names(real) == set()
     assert "- taken away: hana-ai-conformance-" in out
-    assert process.returncode == pytest.ExitCode.INTERRUPTED
 
 
-def test_what_a_killed_run_left_the_next_one_takes_away(real: LocalTogether) -> None:
-    process = begun(real)
-    process.kill()
-    process.communicate(timeout=PATIENCE)
+def test_what_a_killed_run_left_the_next_one_takes_away(processes: Imported, real: LocalTogether) -> None:
+    with begun(processes, real) as process:
+        process.send_signal(signal.SIGKILL)
     [left] = endpoint_names(real)
     assert made_at(left) is not None
     engine_of(real).reset()
     only = f"{SUITE}/test_together_errors.py::test_a_path_that_is_not_there_is_refused"
-    ended = run("--abandoned-after=0", only, env=environment(real))
+    ended = run(processes, "--abandoned-after=0", only, env=environment(real))
     assert endpoint_names(real) == set()
     assert f"- taken away: {left}" in ended.stdout
 
 
-def test_hana_is_left_as_it_was(tmp_path: Path) -> None:
+def test_hana_is_left_as_it_was(processes: Imported, tmp_path: Path) -> None:
     report = tmp_path / "report.md"
     young = schema_name(new_name())
     with LocalHana() as hana:
@@ -189,6 +213,7 @@ def test_hana_is_left_as_it_was(tmp_path: Path) -> None:
                 cursor.execute(f'CREATE SCHEMA "{name}"')
                 cursor.execute(f'CREATE TABLE "{name}".T (A INTEGER)')
         ended = run(
+            processes,
             f"--report={report}",
             f"{SUITE}/test_hana.py",
             "-k",
@@ -212,9 +237,14 @@ def test_hana_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_without_variables_nothing_real_is_met() -> None:
+def test_without_variables_nothing_real_is_met(processes: Imported) -> None:
     ended = run(
-        f"{SUITE}/test_together_errors.py", f"{SUITE}/test_hana.py", "-k", "key_is_refused", env=environment()
+        processes,
+        f"{SUITE}/test_together_errors.py",
+        f"{SUITE}/test_hana.py",
+        "-k",
+        "key_is_refused",
+        env=environment(),
     )
     assert "Together AI: left out" in ended.stdout
     assert "SAP HANA: left out" in ended.stdout

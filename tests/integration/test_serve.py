@@ -10,12 +10,13 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from hana_ai.api.cli.app import run
+from tests.imported import Imported, Program, imported
 
 PYTHON = sys.executable
 SERVE = [PYTHON, "-m", "hana_ai.api.cli", "serve"]
@@ -41,17 +42,26 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COLUMNS", "100")
 
 
-@contextmanager
-def serving(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen([*SERVE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+COMMAND = "from hana_ai.api.cli import main; main()"
 
 
-def lines_of(process: subprocess.Popen[str]) -> list[str]:
+@pytest.fixture(scope="module")
+def commands() -> Iterator[Imported]:
+    """Processes in which the command is imported."""
+    with imported(
+        "hana_ai.api.cli.app",
+        "hana_ai.api.cli.serving",
+        "hana_ai.api.local.together.__main__",
+        "hana_ai.api.local.hana.__main__",
+    ) as begun:
+        yield begun
+
+
+def serving(commands: Imported, *arguments: str) -> AbstractContextManager[Program]:
+    return commands.begun(COMMAND, "serve", *arguments)
+
+
+def lines_of(process: Program | subprocess.Popen[str]) -> list[str]:
     """What it prints until it waits."""
     assert process.stdout is not None
     lines = []
@@ -79,28 +89,22 @@ def in_a_shell(lines: list[str], name: str) -> str:
     ids=["together", "hana", "all"],
 )
 def test_what_is_printed_can_be_pasted_and_ctrl_c_ends_it(
-    command: tuple[str, ...], names: tuple[str, ...]
+    commands: Imported, command: tuple[str, ...], names: tuple[str, ...]
 ) -> None:
-    with serving(*command) as process:
+    with serving(commands, *command) as process:
         lines = lines_of(process)
         assert all(line.startswith(("# ", "export ")) for line in lines), lines
         assert [line.split()[1].partition("=")[0] for line in lines if line.startswith("export ")] == list(names)
         for name in names:
             assert in_a_shell(lines, name)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait() == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
 
 
-def test_a_program_runs_with_the_variables_set_and_its_end_is_that_of_the_servers(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [*SERVE, "all", "--engine", "scripted", "--", PYTHON, "-c", ASK],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def test_a_program_runs_with_the_variables_set_and_its_end_is_that_of_the_servers(commands: Imported) -> None:
+    ended = commands.run(COMMAND, "serve", "all", "--engine", "scripted", "--", PYTHON, "-c", ASK)
     assert (ended.returncode, ended.stdout, ended.stderr) == (7, "a question\nTrue\n", "")
 
 
@@ -128,7 +132,7 @@ def test_options_after_the_dashes_are_the_programs(capfd: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 5)], ids=["SIGTERM", "SIGINT"]
 )
-def test_signals_are_the_programs(number: signal.Signals, status: int) -> None:
+def test_signals_are_the_programs(commands: Imported, number: signal.Signals, status: int) -> None:
     # As in a terminal, where Ctrl-C reaches both: the program may go on, and says how it ends.
     script = """
 import signal, sys, time
@@ -136,36 +140,29 @@ signal.signal(signal.SIGINT, lambda *_: sys.exit(5))
 print("ready", flush=True)
 time.sleep(60)
 """
-    process = subprocess.Popen(
-        [*SERVE, "together", "--engine", "scripted", "--", PYTHON, "-c", script],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
+    program = ["--", PYTHON, "-c", script]
+    own_session = f"import os; os.setsid(); {COMMAND}"
+    with commands.begun(own_session, "serve", "together", "--engine", "scripted", *program) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         if number == signal.SIGINT:
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
-        assert process.wait(30) == status
-    finally:
-        process.kill()
-        process.communicate()
+        assert process.wait() == status
 
 
 # --- a file of variables ---
 
 
-def test_the_variables_go_into_a_file_for_as_long_as_the_servers_run(tmp_path: Path) -> None:
+def test_the_variables_go_into_a_file_for_as_long_as_the_servers_run(commands: Imported, tmp_path: Path) -> None:
     path = tmp_path / ".env"
     mine = "# mine\nTOGETHER_TIMEOUT=30\nTOGETHER_API_KEY=\nLAST=1"
     path.write_text(mine, "utf-8")
     script = (
         "from hana_ai.api import TogetherAISettings as S; s = S(); print(s.together_base_url, s.together_timeout)"
     )
-    with serving("together", "--engine", "scripted", "--env-file", ".env") as process:
+    with serving(commands, "together", "--engine", "scripted", "--env-file", ".env") as process:
         assert not [line for line in lines_of(process) if line.startswith("export")]
         text = path.read_text("utf-8")
         assert text.startswith(mine + "\n")
@@ -175,24 +172,26 @@ def test_the_variables_go_into_a_file_for_as_long_as_the_servers_run(tmp_path: P
         assert read.startswith("http://127.0.0.1:")
         assert read.endswith(" 30.0\n")
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait() == 0
     assert path.read_text("utf-8") == mine + "\n"
 
 
-def test_a_file_made_for_the_variables_is_private_and_goes_with_the_servers(tmp_path: Path) -> None:
+def test_a_file_made_for_the_variables_is_private_and_goes_with_the_servers(
+    commands: Imported, tmp_path: Path
+) -> None:
     path = tmp_path / "stand-in.env"
-    with serving("together", "--engine", "scripted", "--env-file", str(path)) as process:
+    with serving(commands, "together", "--engine", "scripted", "--env-file", str(path)) as process:
         lines_of(process)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait() == 0
     assert not path.exists()
 
 
-def test_what_a_killed_run_left_in_the_file_is_replaced(tmp_path: Path) -> None:
+def test_what_a_killed_run_left_in_the_file_is_replaced(commands: Imported, tmp_path: Path) -> None:
     path = tmp_path / ".env"
     for _ in range(2):
-        with serving("together", "--engine", "scripted", "--env-file", str(path)) as process:
+        with serving(commands, "together", "--engine", "scripted", "--env-file", str(path)) as process:
             lines_of(process)
     assert path.read_text("utf-8").count("TOGETHER_API_KEY=") == 1
 
@@ -280,11 +279,11 @@ def test_the_callers_handlers_of_signals_come_back() -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_an_empty_key_is_no_key() -> None:
+def test_an_empty_key_is_no_key(commands: Imported) -> None:
     environment = {**os.environ, "TOGETHER_LOCAL_API_KEY": ""}
     script = 'import os; assert len(os.environ["TOGETHER_API_KEY"]) > 30'
-    command = [*SERVE, "together", "--engine", "scripted", "--", PYTHON, "-c", script]
-    assert subprocess.run(command, env=environment, timeout=60, check=False).returncode == 0
+    command = ["serve", "together", "--engine", "scripted", "--", PYTHON, "-c", script]
+    assert commands.run(COMMAND, *command, environment=environment).returncode == 0
 
 
 def test_a_chosen_key_is_quoted_for_the_shell() -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -37,9 +34,9 @@ from hana_ai.api.local.together import LocalModel, LocalTogether, Received, Repl
 from hana_ai.api.usage.ledger import close_all as close_ledgers
 from hana_ai.api.usage.limits import Limits
 from tests.conftest import ScriptedTogether, cancel_once, eventually, export
+from tests.imported import CALLS, Imported, imported
 
 LIMITS = Limits()
-_ROOT = Path(__file__).parents[2]
 
 PRICED = (
     LocalModel("priced/chat", "chat", 8192, price_input=100.0, price_output=1000.0, price_cached_input=10.0),
@@ -257,18 +254,14 @@ def test_the_clients_settings_choose_the_ledger(priced: ScriptedTogether, tmp_pa
 
 # --- other processes ---
 
-CHILD = """
-import sys, hana_ai
-hana_ai.__path__ = [sys.argv[1], *hana_ai.__path__]
+ASK = """
+import sys
 from hana_ai.api import TogetherAIEmbeddings
 ask = TogetherAIEmbeddings(model="priced/embedding").embed_query
 """
-"""Embeddings alone, since LangChain's chat models take a process two seconds more to import."""
-
 
 FORKED = """
-import os
-import langchain_core.language_models.chat_models
+import os, sys
 children, fork = [], 0
 for number in range(1, {count}):
     if (pid := os.fork()) == 0:
@@ -279,30 +272,22 @@ for number in range(1, {count}):
 for pid in children:
     assert os.waitpid(pid, 0)[1] == 0
 """
-"""Several processes that import once; none has made a call before it is forked."""
+"""Several processes, none of which has made a call before it is forked."""
+
+
+@pytest.fixture(scope="module")
+def programs() -> Iterator[Imported]:
+    with imported(*CALLS) as begun:
+        yield begun
 
 
 def forked(count: int, code: str) -> str:
     return FORKED.format(count=count, code=code)
 
 
-def child(code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD + code, str(_ROOT / "hana_ai"), *arguments],
-        stdout=subprocess.PIPE,
-        stdin=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
-
-
-def finish(*children: subprocess.Popen[str]) -> list[str]:
-    outputs = []
-    for process in children:
-        output, _ = process.communicate(timeout=250)
-        assert process.returncode == 0
-        outputs.append(output)
-    return outputs
+def finish(programs: Imported, code: str, *arguments: str) -> None:
+    ended = programs.run(code, *arguments)
+    assert ended.returncode == 0, ended.stderr[-3000:]
 
 
 @pytest.fixture
@@ -328,9 +313,9 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ids=["end", "exit", "atexit", "multiprocessing", "fork"],
 )
 def test_calls_are_written_when_a_process_ends(
-    priced: ScriptedTogether, database: Path, end: str, calls: int
+    priced: ScriptedTogether, programs: Imported, database: Path, end: str, calls: int
 ) -> None:
-    finish(child(f"ask('Hello'); {end}"))
+    finish(programs, f"{ASK}ask('Hello'); {end}")
     totals = get_ledger().totals()
     assert totals["total_requests"] == calls == len([r for r in priced.engine.requests if r.method == "POST"])
     assert totals["unknown_cost_requests"] == 0
@@ -339,7 +324,7 @@ def test_calls_are_written_when_a_process_ends(
 MIXED = """
 import asyncio
 from hana_ai.api import ChatTogetherAI, TogetherAI, TogetherAIEmbeddings, TogetherAIError, TogetherAIRerank
-calls, number = int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else fork
+calls, number = int(sys.argv[1]), fork
 chat, llm = ChatTogetherAI(model="priced/chat", max_retries=0), TogetherAI(model="priced/chat")
 embed, rerank = TogetherAIEmbeddings(model="priced/embedding"), TogetherAIRerank(model="priced/rerank")
 
@@ -400,17 +385,13 @@ class Counting(LocalTogether):
 
 
 @pytest.mark.parametrize("calls", [200, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
-def test_totals_of_four_processes_are_the_servers_own(database: Path, calls: int) -> None:
+def test_totals_of_four_processes_are_the_servers_own(
+    programs: Imported, database: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
     with Counting() as server:
         environment = server.environment()
-        each = str(calls // 4)
-        if calls < 1000:
-            processes = [child(forked(4, MIXED), each, **environment)]
-        else:
-            processes = [child(MIXED, each, str(number), **environment) for number in range(4)]
-        for process in processes:
-            _, _ = process.communicate(timeout=850)
-            assert process.returncode == 0
+        export(monkeypatch, environment)
+        finish(programs, forked(4, MIXED), str(calls // 4))
         totals = get_ledger(TogetherAISettings(**environment)).totals()
         by_operation = get_ledger(TogetherAISettings(**environment)).totals_by("operation")
     assert totals["total_requests"] == calls == sum(server.answers.values())
@@ -428,23 +409,27 @@ def test_totals_of_four_processes_are_the_servers_own(database: Path, calls: int
     }
 
 
-def test_a_killed_process_loses_no_more_than_the_buffers_bound(priced: ScriptedTogether, database: Path) -> None:
-    process = child(
-        """
+def test_a_killed_process_loses_no_more_than_the_buffers_bound(
+    priced: ScriptedTogether, programs: Imported, database: Path
+) -> None:
+    # A moment between the calls: how many there are is not the point.
+    code = """
+import time
 while True:
     ask("Hello")
     print(flush=True)
+    time.sleep(0.02)
 """
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    ended = [time.time()]
-    deadline = time.monotonic() + LIMITS.flush_seconds + 1.2
-    while time.monotonic() < deadline:
+    with programs.begun(ASK + code) as process:
+        assert process.stdout is not None
         process.stdout.readline()
-        ended.append(time.time())
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+        ended = [time.time()]
+        deadline = time.monotonic() + LIMITS.flush_seconds + 1.2
+        while time.monotonic() < deadline:
+            process.stdout.readline()
+            ended.append(time.time())
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
     killed = time.time()
     kept = get_ledger().totals()["total_requests"]
     # One second for the thread to be given the processor, on a machine that is busy.
@@ -556,11 +541,11 @@ asyncio.run(main())
 
 
 def test_a_budget_of_one_dollar_is_shared_by_processes(
-    priced: ScriptedTogether, database: Path, monkeypatch: pytest.MonkeyPatch
+    priced: ScriptedTogether, programs: Imported, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOGETHER_BUDGET_USD", "1")
     priced.engine.always(_NINE)
-    finish(child(forked(3, SPENDER)))
+    finish(programs, forked(3, SPENDER))
     spent = posts(priced) * _COST
     in_flight = 3 * 4
     assert 1 <= spent < 1 + in_flight * _COST
@@ -594,7 +579,7 @@ def test_a_budget_says_that_it_can_not_count_what_has_no_price(
 
 
 def test_a_ledger_in_hana_is_shared_with_its_budget(
-    priced: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
+    priced: ScriptedTogether, programs: Imported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hana_ai.api.local.hana import LocalHana
 
@@ -608,7 +593,7 @@ def test_a_ledger_in_hana_is_shared_with_its_budget(
             for _ in range(3):
                 chat.invoke("Hello")
         # Another process of the same budget.
-        finish(child(SPENDER))
+        finish(programs, SPENDER)
         spent = posts(priced) * _COST
         assert Decimal("0.05") <= spent < Decimal("0.05") + 4 * _COST
         with pytest.raises(TogetherAIBudgetExceededError):

@@ -20,6 +20,7 @@ import pytest
 from hana_ai.api.local.together import ScriptedEngine
 from tests import upstream
 from tests.conftest import ScriptedTogether
+from tests.imported import CALLS, Imported, imported
 
 CHECKOUT = Path(__file__).parents[3]
 START = f"""
@@ -37,6 +38,27 @@ def environment(together_environment: ScriptedTogether) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(CHECKOUT), "TOGETHER_TIMEOUT": "30"}
 
 
+@pytest.fixture(scope="module")
+def programs() -> Iterator[Imported]:
+    with imported(*CALLS, "gunicorn.app.wsgiapp", "uvicorn_worker") as begun:
+        yield begun
+
+
+@pytest.fixture(scope="module")
+def patched_programs() -> Iterator[Imported]:
+    """Those whose threads are greenlets."""
+    with imported(*CALLS, "gunicorn.app.wsgiapp", "gunicorn.workers.ggevent", greenlets=True) as begun:
+        yield begun
+
+
+def forked(programs: Imported, script: str, environment: dict[str, str], *arguments: str) -> str:
+    """Run a script to its end, without importing; it must end well and say nothing on its standard error."""
+    ended = programs.run(script, *arguments, environment=environment)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert ended.stderr == ""
+    return ended.stdout
+
+
 def run(script: str, environment: dict[str, str], *arguments: str, options: tuple[str, ...] = ()) -> str:
     """Run a script to its end; it must end well and say nothing on its standard error."""
     ended = subprocess.run(
@@ -52,11 +74,12 @@ def run(script: str, environment: dict[str, str], *arguments: str, options: tupl
     return ended.stdout
 
 
-FORKS_ON_PURPOSE = ("-W", "ignore::DeprecationWarning")
+FORKS_ON_PURPOSE = "import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n"
 """From Python 3.12 on, a fork beside other threads is warned of."""
 
 FORKS = (
-    START
+    FORKS_ON_PURPOSE
+    + START
     + """
 import os, sys, threading, time
 forks = int(sys.argv[1])
@@ -97,8 +120,10 @@ print("parent:", chat.invoke("still here").content)
 
 
 @pytest.mark.parametrize("forks", [15, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
-def test_no_child_hangs_that_is_forked_amid_calls(environment: dict[str, str], forks: int) -> None:
-    assert run(FORKS, environment, str(forks), options=FORKS_ON_PURPOSE) == "parent: still here\n"
+def test_no_child_hangs_that_is_forked_amid_calls(
+    programs: Imported, environment: dict[str, str], forks: int
+) -> None:
+    assert forked(programs, FORKS, environment, str(forks)) == "parent: still here\n"
 
 
 APPLICATION = (
@@ -125,38 +150,39 @@ async def asgi(scope, receive, send):
 )
 
 
+GUNICORN = """
+from gunicorn.app.wsgiapp import run
+run(prog="gunicorn")
+"""
+
+
 @contextmanager
-def served(folder: Path, environment: dict[str, str], worker: str, application: str) -> Iterator[str]:
+def served(programs: Imported, environment: dict[str, str], worker: str, application: str) -> Iterator[str]:
     """Serve the application with gunicorn; gives its address."""
-    (folder / "application.py").write_text(APPLICATION)
-    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--worker-class", worker]
-    command += ["--threads", "4"] if worker == "gthread" else []
-    command += ["--bind", "127.0.0.1:0", "--graceful-timeout", "10", f"application:{application}"]
-    server = subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    Path("application.py").write_text(APPLICATION)
+    arguments = ["--chdir", str(Path.cwd()), "--preload", "--workers", "2", "--worker-class", worker]
+    arguments += ["--threads", "4"] if worker == "gthread" else []
+    arguments += ["--bind", "127.0.0.1:0", "--graceful-timeout", "10", f"application:{application}"]
     said: list[str] = []
-    assert server.stderr is not None
-    # Read on in a thread, so that the server never waits for a full pipe.
-    with server.stderr as lines:
+    with programs.begun(GUNICORN, *arguments, environment=environment) as server:
+        lines = server.stderr
+        assert lines is not None
+        for line in lines:
+            said.append(line)
+            if found := re.search(r"Listening at: (http://127\.0\.0\.1:\d+)", line):
+                break
+        else:
+            raise AssertionError("".join(said)[-3000:])
+        # Read on in a thread, so that the server never waits for a full pipe.
         reader = threading.Thread(target=lambda: said.extend(lines), daemon=True)
+        reader.start()
         try:
-            for line in lines:
-                said.append(line)
-                if found := re.search(r"Listening at: (http://127\.0\.0\.1:\d+)", line):
-                    break
-            else:
-                raise AssertionError("".join(said)[-3000:])
-            reader.start()
             yield found.group(1)
             server.send_signal(signal.SIGTERM)
-            assert server.wait(30) == 0, "".join(said)[-3000:]
+            assert server.wait() == 0, "".join(said)[-3000:]
         finally:
-            if server.poll() is None:
-                server.kill()
-                server.wait()
-            if reader.ident is not None:
-                reader.join(30)
+            server.send_signal(signal.SIGKILL)
+            reader.join(30)
     assert "Traceback" not in "".join(said), "".join(said)[-3000:]
 
 
@@ -170,23 +196,27 @@ def served(folder: Path, environment: dict[str, str], worker: str, application: 
     ],
 )
 def test_gunicorn_with_a_preloaded_application(
-    tmp_path: Path, environment: dict[str, str], worker: str, application: str
+    request: pytest.FixtureRequest, environment: dict[str, str], worker: str, application: str
 ) -> None:
+    # Greenlets come before all other imports.
+    programs = request.getfixturevalue("patched_programs" if worker == "gevent" else "programs")
+
     def ask(number: int) -> list[str]:
         with urllib.request.urlopen(f"{address}/?question{number}", timeout=60) as answer:
             return str(answer.read().decode()).split()
 
-    with served(tmp_path, environment, worker, application) as address, ThreadPoolExecutor(8) as threads:
+    with served(programs, environment, worker, application) as address, ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(ask, range(24)))
     assert [answer[0] for answer in answers] == ["preloaded"] * 24
     assert [answer[2] for answer in answers] == [f"question{number}|question{number}" for number in range(24)]
 
 
 GEVENT = (
-    "from gevent import monkey; monkey.patch_all()\nimport gevent\n"
-    + START
+    START
     + """
-import asyncio
+import asyncio, gevent, threading
+from gevent import monkey
+assert monkey.is_object_patched("threading", "local")
 ticks = []
 def tick():
     while True:
@@ -206,12 +236,15 @@ print(chat.invoke("still here").content, len(ticks) > 3)
 )
 
 
-def test_greenlets_wait_for_their_answers_side_by_side(environment: dict[str, str]) -> None:
-    assert run(GEVENT, environment, options=("-W", "ignore")) == "still here True\n"
+def test_greenlets_wait_for_their_answers_side_by_side(
+    patched_programs: Imported, environment: dict[str, str]
+) -> None:
+    assert forked(patched_programs, GEVENT, environment) == "still here True\n"
 
 
 PREFORK = (
-    START
+    FORKS_ON_PURPOSE
+    + START
     + """
 import os, random, signal, sys
 class SoftTimeLimit(Exception):
@@ -261,14 +294,15 @@ print(chat.invoke("the parent").content)
 )
 
 
-def test_prefork_workers_with_soft_time_limits(environment: dict[str, str]) -> None:
-    assert run(PREFORK, environment, options=FORKS_ON_PURPOSE) == "the parent\n"
+def test_prefork_workers_with_soft_time_limits(programs: Imported, environment: dict[str, str]) -> None:
+    assert forked(programs, PREFORK, environment) == "the parent\n"
 
 
 RERUNS = (
     START
     + """
-import asyncio, threading
+import asyncio, threading, warnings
+warnings.simplefilter("ignore", ResourceWarning)
 class Rerun(BaseException):
     pass
 answers = []
@@ -296,8 +330,10 @@ print(len(answers), chat.transport.limiter(chat.model).in_use <= 30)
 )
 
 
-def test_a_script_that_is_run_again_in_a_new_thread_each_time(environment: dict[str, str]) -> None:
-    assert run(RERUNS, environment, options=("-W", "ignore::ResourceWarning")) == "60 True\n"
+def test_a_script_that_is_run_again_in_a_new_thread_each_time(
+    programs: Imported, environment: dict[str, str]
+) -> None:
+    assert forked(programs, RERUNS, environment) == "60 True\n"
 
 
 LOOPS = (
@@ -318,9 +354,20 @@ print([asyncio.run(main(number)) for number in range(20)] == [f"loop {number}" f
 )
 
 
-@pytest.mark.parametrize("options", [(), ("-X", "dev")], ids=["plain", "dev"])
-def test_event_loops_one_after_the_other(environment: dict[str, str], options: tuple[str, ...]) -> None:
-    assert run(LOOPS, environment, options=options) == "True\n"
+CHECKED = "import warnings; warnings.simplefilter('default')\n"
+"""With PYTHONASYNCIODEBUG, what -X dev sets but for what an interpreter only does from its start."""
+
+
+@pytest.mark.parametrize("checked", [False, True], ids=["plain", "checked"])
+def test_event_loops_one_after_the_other(programs: Imported, environment: dict[str, str], checked: bool) -> None:
+    script = (CHECKED if checked else "") + LOOPS
+    more = {"PYTHONASYNCIODEBUG": "1"} if checked else {}
+    assert forked(programs, script, {**environment, **more}) == "True\n"
+
+
+@pytest.mark.slow
+def test_event_loops_one_after_the_other_in_development_mode(environment: dict[str, str]) -> None:
+    assert run(LOOPS, environment, options=("-X", "dev")) == "True\n"
 
 
 def test_a_notebook_calls_with_and_without_await(environment: dict[str, str], tmp_path: Path) -> None:
