@@ -19,10 +19,33 @@ import sys
 import tempfile
 import threading
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from tests import upstream
+
+CHECKOUT = Path(__file__).parents[1]
+EMBEDS = (
+    "hana_ai.api.embeddings",
+    "hana_ai.api.langchain.embedding_job",
+    "hana_ai.api.service",
+    "hana_ai.api.catalog.preflight",
+    "hana_ai.api.transport.exchange",
+    "hana_ai.api.usage.ledger",
+    "hana_ai.api.usage.writer",
+)
+"""What a call of an embedding model imports."""
+CALLS = (
+    *EMBEDS,
+    "hana_ai.api.chat_models",
+    "hana_ai.api.langchain.completions",
+    "hana_ai.api.langchain.stream_reader",
+    "hana_ai.api.llms",
+    "hana_ai.api.rerankers",
+    "hana_ai.api.together_ai",
+)
+"""What a call of any class imports."""
 USUAL = (
     "together.resources.chat.completions",
     "anyio._backends._asyncio",
@@ -109,37 +132,85 @@ class Warm:
         self._process = process
         self._line = line
 
-    def start(self, code: str, *arguments: str, env: Mapping[str, str] | None = None) -> Started:
-        """Start a program, in this process's folder and, unless told otherwise, environment."""
-        asked = {"code": code, "argv": ["-c", *arguments], "env": dict(env or os.environ), "cwd": str(Path.cwd())}
+    def start(
+        self,
+        code: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> Started:
+        """Start a program, with this process's environment and in its folder unless told otherwise."""
+        asked = {
+            "code": code,
+            "argv": ["-c", *arguments],
+            "env": dict(os.environ if environment is None else environment),
+            "cwd": str(folder or Path.cwd()),
+        }
         pipes = [os.pipe() for _ in range(3)]
         socket.send_fds(self._line, [json.dumps(asked).encode()], [end for _, end in pipes])
         for _, end in pipes:
             os.close(end)
         return Started(*(begin for begin, _ in pipes))
 
-    def run(self, code: str, *arguments: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+    @contextlib.contextmanager
+    def begun(
+        self,
+        code: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> Iterator[Started]:
+        """A program that is killed in the end, should it run."""
+        program = self.start(code, *arguments, environment=environment, folder=folder)
+        try:
+            yield program
+        finally:
+            program.send_signal(signal.SIGKILL)
+            program.wait()
+            program.close()
+
+    def run(
+        self,
+        code: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        timeout: float = 120.0,
+    ) -> subprocess.CompletedProcess[str]:
         """Run a program to its end."""
-        program = self.start(code, *arguments)
+        program = self.start(code, *arguments, environment=environment, folder=folder)
         out, err = program.communicate(timeout)
         return subprocess.CompletedProcess([code, *arguments], program.wait(), out, err)
 
 
 @contextlib.contextmanager
-def warm(*options: str, modules: tuple[str, ...] = USUAL) -> Iterator[Warm]:
-    """A process that has imported these modules in an interpreter with these options."""
+def warm(*modules: str, options: Sequence[str] = (), greenlets: bool = False) -> Iterator[Warm]:
+    """A process that has imported modules, `USUAL` ones by default.
+
+    Parameters
+    ----------
+    *modules
+        Their names.
+    options
+        Of the interpreter.
+    greenlets
+        Whether gevent has patched the standard library before.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours_alone = ("TOGETHER_", "HANA_", "ENABLE_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours_alone)}
+    command = [sys.executable, *options, *upstream.IGNORED, "-m"]
+    command += ["gevent.monkey", "--module"] if greenlets else []
     with ours, tempfile.TemporaryDirectory() as folder:
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, *options, __file__, str(theirs.fileno()), *modules],
+                [*command, "tests.warm", str(theirs.fileno()), *(modules or USUAL)],
+                stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env=env,
+                env={**env, "PYTHONPATH": str(CHECKOUT)},
                 cwd=folder,
             )
-        assert ours.recv(16) == b"ready"
+        assert ours.recv(16) == b"ready", "what is to be imported cannot be"
         yield Warm(process, ours)
         ours.close()
         process.wait()
@@ -211,6 +282,7 @@ def _main() -> None:
     os.environ.update(asked["env"])
     os.chdir(asked["cwd"])
     sys.argv[:] = asked["argv"]
+    sys.path[0] = ""
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     exec(compile(asked["code"], "<string>", "exec"), vars(module))

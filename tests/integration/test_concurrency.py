@@ -205,7 +205,7 @@ def strict() -> Iterator[Warm]:
     """Starts programs that tell of everything that they leave."""
     # Deprecations of the libraries, met while they are imported, are not what is looked for.
     options = ["-X", "dev", "-W", "error", "-W", "ignore::DeprecationWarning", *upstream.IGNORED]
-    with warm(*options, modules=("hana_ai.api.chat_models", "langchain_core.tracers.langchain")) as started:
+    with warm("hana_ai.api.chat_models", "langchain_core.tracers.langchain", options=options) as started:
         yield started
 
 
@@ -232,7 +232,7 @@ def test_a_program_ends_without_a_warning_when(together: ScriptedTogether, stric
         + "\ngc.collect()\nprint('done')\n"
     )
     environment = {**os.environ, **together.environment(), "TOGETHER_DEFAULT_MODEL": together.model("chat")}
-    running = strict.start(program, env=environment)
+    running = strict.start(program, environment=environment)
     out, err = running.communicate()
     # In dev mode asyncio tells of every step that takes long on a busy machine.
     told = [line for line in err.splitlines() if not SLOW_STEP.match(line)]

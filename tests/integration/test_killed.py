@@ -18,7 +18,7 @@ import pytest
 from hana_ai.api import TogetherAISettings, get_ledger
 from hana_ai.api.local.together import LocalModel, LocalTogether, Reply, ScriptedEngine, Usage
 from hana_ai.api.usage.limits import Limits
-from tests.imported import CALLS, Imported, imported
+from tests.warm import CALLS, Warm, warm
 
 ROOT = Path(__file__).parents[2]
 MODELS = (
@@ -97,12 +97,12 @@ def check_integrity(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def programs() -> Iterator[Imported]:
-    with imported(*CALLS) as begun:
+def programs() -> Iterator[Warm]:
+    with warm(*CALLS) as begun:
         yield begun
 
 
-def killed(programs: Imported, environment: dict[str, str], kills: int, lives_ms: float) -> None:
+def killed(programs: Warm, environment: dict[str, str], kills: int, lives_ms: float) -> None:
     """Run the processes and kill them."""
     arguments = [str(ROOT / "hana_ai"), str(kills), str(random.randrange(10**6)), str(THREADS)]
     environment = {**os.environ, **environment, "LIVES_MS": str(lives_ms)}
@@ -116,7 +116,7 @@ MANY_KILLS = pytest.param(250, marks=[pytest.mark.slow, pytest.mark.timeout(1800
 
 @pytest.mark.parametrize("kills", [KILLS, pytest.param(10, marks=pytest.mark.slow), MANY_KILLS])
 def test_after_kills_the_sums_are_the_servers_but_for_what_each_process_had_in_hand(
-    programs: Imported, tmp_path: Path, kills: int
+    programs: Warm, tmp_path: Path, kills: int
 ) -> None:
     engine = ScriptedEngine(models=MODELS, keep=10**6)
     arrived: dict[str, list[float]] = {}
@@ -164,7 +164,7 @@ def test_after_kills_the_sums_are_the_servers_but_for_what_each_process_had_in_h
 
 @pytest.mark.parametrize("kills", [3, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_after_kills_a_budget_is_passed_by_no_more_than_what_each_process_had_in_hand(
-    programs: Imported, tmp_path: Path, kills: int
+    programs: Warm, tmp_path: Path, kills: int
 ) -> None:
     engine = ScriptedEngine(models=MODELS, keep=10**6)
     engine.on("/v1/chat/completions", lambda _: Reply(text="a", usage=Usage(1, 9)))

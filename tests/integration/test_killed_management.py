@@ -14,8 +14,8 @@ from hana_ai.api import TogetherAIConnector
 from hana_ai.api.connector.upload_parts import JOURNAL, local_files
 from hana_ai.api.local.together import LocalModel, ScriptedEngine
 from tests.conftest import ScriptedTogether
-from tests.imported import Imported, imported
 from tests.integration.connector.conftest import DEDICATED, write_adapter
+from tests.warm import Warm, warm
 
 ROOT = Path(__file__).parents[2]
 ON_DEMAND = {"type": "dedicated"}
@@ -83,8 +83,8 @@ while alive:
 
 
 @pytest.fixture(scope="module")
-def programs() -> Iterator[Imported]:
-    with imported(
+def programs() -> Iterator[Warm]:
+    with warm(
         "anyio._backends._asyncio",
         "together.resources",
         "together.types",
@@ -94,9 +94,7 @@ def programs() -> Iterator[Imported]:
         yield begun
 
 
-def killed(
-    programs: Imported, server: ScriptedTogether, work: str, kills: int, folders: Path, lives_ms: int
-) -> None:
+def killed(programs: Warm, server: ScriptedTogether, work: str, kills: int, folders: Path, lives_ms: int) -> None:
     arguments = [kills, random.randrange(10**6), AT_A_TIME, PART_BYTES, work, folders, DEDICATED, lives_ms]
     environment = {**os.environ, **server.environment()}
     done = programs.run(FORKING, str(ROOT / "hana_ai"), *map(str, arguments), environment=environment)
@@ -117,7 +115,7 @@ KILLS = [4, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(1200)]
 @pytest.mark.parametrize("kills", KILLS)
 @pytest.mark.parametrize("work", ["create", "block"])
 async def test_after_kills_every_deployment_that_runs_is_found(
-    programs: Imported, server: ScriptedTogether, tmp_path: Path, work: str, kills: int
+    programs: Warm, server: ScriptedTogether, tmp_path: Path, work: str, kills: int
 ) -> None:
     with server:
         killed(programs, server, work, kills, tmp_path, 500)
@@ -155,7 +153,7 @@ async def test_after_kills_every_deployment_that_runs_is_found(
 
 @pytest.mark.parametrize("kills", KILLS)
 async def test_after_kills_every_upload_goes_on_where_it_was(
-    programs: Imported, server: ScriptedTogether, tmp_path: Path, kills: int, monkeypatch: pytest.MonkeyPatch
+    programs: Warm, server: ScriptedTogether, tmp_path: Path, kills: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dataclasses import replace
 

@@ -18,8 +18,8 @@ from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalModel, LocalTogether, Received, Reply, ScriptedEngine, Usage
 from tests.conformance.conftest import PRETEND
 from tests.conformance.marks import made_at, new_name, schema_name
-from tests.imported import CALLS, Imported, Program, imported
 from tests.secrets_watch import MARK
+from tests.warm import CALLS, Started, Warm, warm
 
 ROOT = Path(__file__).parents[2]
 SUITE = "tests/conformance"
@@ -71,9 +71,9 @@ PYTEST = "import pytest; raise SystemExit(pytest.console_main())"
 
 
 @pytest.fixture(scope="module")
-def processes() -> Iterator[Imported]:
+def processes() -> Iterator[Warm]:
     """Processes that have imported what the suite is tested with, and nothing of the suite."""
-    with imported(*CALLS, *TESTED_WITH) as begun:
+    with warm(*CALLS, *TESTED_WITH) as begun:
         yield begun
 
 
@@ -86,7 +86,7 @@ def environment(server: LocalTogether | None = None, **more: str) -> dict[str, s
     return {**os.environ, **ours, **more}
 
 
-def run(processes: Imported, *arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def run(processes: Warm, *arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return processes.run(PYTEST, *arguments_of(*arguments), environment=env, folder=ROOT)
 
 
@@ -104,7 +104,7 @@ def create_endpoint(server: LocalTogether, name: str) -> None:
 
 
 def test_a_run_tells_its_cost_removes_what_is_its_own_and_reports_what_differs(
-    processes: Imported, real: LocalTogether, tmp_path: Path
+    processes: Warm, real: LocalTogether, tmp_path: Path
 ) -> None:
     def differs(request: Received) -> Reply | None:
         if request.body.get("tools") and request.body.get("response_format"):
@@ -152,14 +152,14 @@ def test_a_run_tells_its_cost_removes_what_is_its_own_and_reports_what_differs(
 
 
 @pytest.mark.slow
-def test_what_may_cost_more_than_the_budget_is_not_begun(processes: Imported, real: LocalTogether) -> None:
+def test_what_may_cost_more_than_the_budget_is_not_begun(processes: Warm, real: LocalTogether) -> None:
     ended = run(processes, "--budget-usd=0.0001", f"{SUITE}/test_together_errors.py", env=environment(real))
     assert "more than the budget" in ended.stdout + ended.stderr
     assert ended.returncode == 2
     assert not engine_of(real).posts
 
 
-def test_the_budget_stops_a_run_that_costs_more_than_was_said(processes: Imported, real: LocalTogether) -> None:
+def test_the_budget_stops_a_run_that_costs_more_than_was_said(processes: Warm, real: LocalTogether) -> None:
     engine_of(real).always(Reply(usage=Usage(1_000_000, 1)))
     ended = run(processes, f"{SUITE}/test_together_replies.py", env=environment(real))
     assert "TogetherAIBudgetExceededError" in ended.stdout
@@ -167,7 +167,7 @@ def test_the_budget_stops_a_run_that_costs_more_than_was_said(processes: Importe
 
 
 @contextmanager
-def begun(processes: Imported, server: LocalTogether) -> Iterator[Program]:
+def begun(processes: Warm, server: LocalTogether) -> Iterator[Started]:
     """A run that has made an endpoint, and waits for an answer about its deployment."""
     engine_of(server).on(None, lambda request: Reply(stall=True) if "/deployments" in request.path else None)
     arguments = arguments_of(f"{SUITE}/test_together_endpoints.py", "-k", "validated and real")
@@ -181,7 +181,7 @@ def begun(processes: Imported, server: LocalTogether) -> Iterator[Program]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking it.")
-def test_a_run_that_is_ended_takes_away_what_it_made(processes: Imported, real: LocalTogether) -> None:
+def test_a_run_that_is_ended_takes_away_what_it_made(processes: Warm, real: LocalTogether) -> None:
     with begun(processes, real) as process:
         process.send_signal(signal.SIGTERM)
         assert process.stdout is not None
@@ -191,7 +191,7 @@ def test_a_run_that_is_ended_takes_away_what_it_made(processes: Imported, real: 
     assert "- taken away: hana-ai-conformance-" in out
 
 
-def test_what_a_killed_run_left_the_next_one_takes_away(processes: Imported, real: LocalTogether) -> None:
+def test_what_a_killed_run_left_the_next_one_takes_away(processes: Warm, real: LocalTogether) -> None:
     with begun(processes, real) as process:
         process.send_signal(signal.SIGKILL)
     [left] = endpoint_names(real)
@@ -203,7 +203,7 @@ def test_what_a_killed_run_left_the_next_one_takes_away(processes: Imported, rea
     assert f"- taken away: {left}" in ended.stdout
 
 
-def test_hana_is_left_as_it_was(processes: Imported, tmp_path: Path) -> None:
+def test_hana_is_left_as_it_was(processes: Warm, tmp_path: Path) -> None:
     report = tmp_path / "report.md"
     young = schema_name(new_name())
     with LocalHana() as hana:
@@ -237,7 +237,7 @@ def test_hana_is_left_as_it_was(processes: Imported, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_without_variables_nothing_real_is_met(processes: Imported) -> None:
+def test_without_variables_nothing_real_is_met(processes: Warm) -> None:
     ended = run(
         processes,
         f"{SUITE}/test_together_errors.py",

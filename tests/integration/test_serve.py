@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hana_ai.api.cli.app import run
-from tests.imported import Imported, Program, imported
+from tests.warm import Started, Warm, warm
 
 PYTHON = sys.executable
 SERVE = [PYTHON, "-m", "hana_ai.api.cli", "serve"]
@@ -46,9 +46,9 @@ COMMAND = "from hana_ai.api.cli import main; main()"
 
 
 @pytest.fixture(scope="module")
-def commands() -> Iterator[Imported]:
+def commands() -> Iterator[Warm]:
     """Processes in which the command is imported."""
-    with imported(
+    with warm(
         "hana_ai.api.cli.app",
         "hana_ai.api.cli.serving",
         "hana_ai.api.local.together.__main__",
@@ -57,11 +57,11 @@ def commands() -> Iterator[Imported]:
         yield begun
 
 
-def serving(commands: Imported, *arguments: str) -> AbstractContextManager[Program]:
+def serving(commands: Warm, *arguments: str) -> AbstractContextManager[Started]:
     return commands.begun(COMMAND, "serve", *arguments)
 
 
-def lines_of(process: Program | subprocess.Popen[str]) -> list[str]:
+def lines_of(process: Started | subprocess.Popen[str]) -> list[str]:
     """What it prints until it waits."""
     assert process.stdout is not None
     lines = []
@@ -89,7 +89,7 @@ def in_a_shell(lines: list[str], name: str) -> str:
     ids=["together", "hana", "all"],
 )
 def test_what_is_printed_can_be_pasted_and_ctrl_c_ends_it(
-    commands: Imported, command: tuple[str, ...], names: tuple[str, ...]
+    commands: Warm, command: tuple[str, ...], names: tuple[str, ...]
 ) -> None:
     with serving(commands, *command) as process:
         lines = lines_of(process)
@@ -103,7 +103,7 @@ def test_what_is_printed_can_be_pasted_and_ctrl_c_ends_it(
         assert process.stderr.read() == ""
 
 
-def test_a_program_runs_with_the_variables_set_and_its_end_is_that_of_the_servers(commands: Imported) -> None:
+def test_a_program_runs_with_the_variables_set_and_its_end_is_that_of_the_servers(commands: Warm) -> None:
     ended = commands.run(COMMAND, "serve", "all", "--engine", "scripted", "--", PYTHON, "-c", ASK)
     assert (ended.returncode, ended.stdout, ended.stderr) == (7, "a question\nTrue\n", "")
 
@@ -132,7 +132,7 @@ def test_options_after_the_dashes_are_the_programs(capfd: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 5)], ids=["SIGTERM", "SIGINT"]
 )
-def test_signals_are_the_programs(commands: Imported, number: signal.Signals, status: int) -> None:
+def test_signals_are_the_programs(commands: Warm, number: signal.Signals, status: int) -> None:
     # As in a terminal, where Ctrl-C reaches both: the program may go on, and says how it ends.
     script = """
 import signal, sys, time
@@ -155,7 +155,7 @@ time.sleep(60)
 # --- a file of variables ---
 
 
-def test_the_variables_go_into_a_file_for_as_long_as_the_servers_run(commands: Imported, tmp_path: Path) -> None:
+def test_the_variables_go_into_a_file_for_as_long_as_the_servers_run(commands: Warm, tmp_path: Path) -> None:
     path = tmp_path / ".env"
     mine = "# mine\nTOGETHER_TIMEOUT=30\nTOGETHER_API_KEY=\nLAST=1"
     path.write_text(mine, "utf-8")
@@ -177,7 +177,7 @@ def test_the_variables_go_into_a_file_for_as_long_as_the_servers_run(commands: I
 
 
 def test_a_file_made_for_the_variables_is_private_and_goes_with_the_servers(
-    commands: Imported, tmp_path: Path
+    commands: Warm, tmp_path: Path
 ) -> None:
     path = tmp_path / "stand-in.env"
     with serving(commands, "together", "--engine", "scripted", "--env-file", str(path)) as process:
@@ -188,7 +188,7 @@ def test_a_file_made_for_the_variables_is_private_and_goes_with_the_servers(
     assert not path.exists()
 
 
-def test_what_a_killed_run_left_in_the_file_is_replaced(commands: Imported, tmp_path: Path) -> None:
+def test_what_a_killed_run_left_in_the_file_is_replaced(commands: Warm, tmp_path: Path) -> None:
     path = tmp_path / ".env"
     for _ in range(2):
         with serving(commands, "together", "--engine", "scripted", "--env-file", str(path)) as process:
@@ -279,7 +279,7 @@ def test_the_callers_handlers_of_signals_come_back() -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_an_empty_key_is_no_key(commands: Imported) -> None:
+def test_an_empty_key_is_no_key(commands: Warm) -> None:
     environment = {**os.environ, "TOGETHER_LOCAL_API_KEY": ""}
     script = 'import os; assert len(os.environ["TOGETHER_API_KEY"]) > 30'
     command = ["serve", "together", "--engine", "scripted", "--", PYTHON, "-c", script]

@@ -34,7 +34,7 @@ from hana_ai.api.local.together import LocalModel, LocalTogether, Received, Repl
 from hana_ai.api.usage.ledger import close_all as close_ledgers
 from hana_ai.api.usage.limits import Limits
 from tests.conftest import ScriptedTogether, cancel_once, eventually, export
-from tests.imported import CALLS, Imported, imported
+from tests.warm import CALLS, Warm, warm
 
 LIMITS = Limits()
 
@@ -276,8 +276,8 @@ for pid in children:
 
 
 @pytest.fixture(scope="module")
-def programs() -> Iterator[Imported]:
-    with imported(*CALLS) as begun:
+def programs() -> Iterator[Warm]:
+    with warm(*CALLS) as begun:
         yield begun
 
 
@@ -285,7 +285,7 @@ def forked(count: int, code: str) -> str:
     return FORKED.format(count=count, code=code)
 
 
-def finish(programs: Imported, code: str, *arguments: str) -> None:
+def finish(programs: Warm, code: str, *arguments: str) -> None:
     ended = programs.run(code, *arguments)
     assert ended.returncode == 0, ended.stderr[-3000:]
 
@@ -313,7 +313,7 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ids=["end", "exit", "atexit", "multiprocessing", "fork"],
 )
 def test_calls_are_written_when_a_process_ends(
-    priced: ScriptedTogether, programs: Imported, database: Path, end: str, calls: int
+    priced: ScriptedTogether, programs: Warm, database: Path, end: str, calls: int
 ) -> None:
     finish(programs, f"{ASK}ask('Hello'); {end}")
     totals = get_ledger().totals()
@@ -386,7 +386,7 @@ class Counting(LocalTogether):
 
 @pytest.mark.parametrize("calls", [200, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_totals_of_four_processes_are_the_servers_own(
-    programs: Imported, database: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+    programs: Warm, database: Path, monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:
     with Counting() as server:
         environment = server.environment()
@@ -410,7 +410,7 @@ def test_totals_of_four_processes_are_the_servers_own(
 
 
 def test_a_killed_process_loses_no_more_than_the_buffers_bound(
-    priced: ScriptedTogether, programs: Imported, database: Path
+    priced: ScriptedTogether, programs: Warm, database: Path
 ) -> None:
     # A moment between the calls: how many there are is not the point.
     code = """
@@ -541,7 +541,7 @@ asyncio.run(main())
 
 
 def test_a_budget_of_one_dollar_is_shared_by_processes(
-    priced: ScriptedTogether, programs: Imported, database: Path, monkeypatch: pytest.MonkeyPatch
+    priced: ScriptedTogether, programs: Warm, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOGETHER_BUDGET_USD", "1")
     priced.engine.always(_NINE)
@@ -579,7 +579,7 @@ def test_a_budget_says_that_it_can_not_count_what_has_no_price(
 
 
 def test_a_ledger_in_hana_is_shared_with_its_budget(
-    priced: ScriptedTogether, programs: Imported, monkeypatch: pytest.MonkeyPatch
+    priced: ScriptedTogether, programs: Warm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hana_ai.api.local.hana import LocalHana
 

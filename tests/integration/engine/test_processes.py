@@ -20,7 +20,7 @@ import pytest
 from hana_ai.api.local.together import ScriptedEngine
 from tests import upstream
 from tests.conftest import ScriptedTogether
-from tests.imported import CALLS, Imported, imported
+from tests.warm import CALLS, Warm, warm
 
 CHECKOUT = Path(__file__).parents[3]
 START = f"""
@@ -39,19 +39,19 @@ def environment(together_environment: ScriptedTogether) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def programs() -> Iterator[Imported]:
-    with imported(*CALLS, "gunicorn.app.wsgiapp", "uvicorn_worker") as begun:
+def programs() -> Iterator[Warm]:
+    with warm(*CALLS, "gunicorn.app.wsgiapp", "uvicorn_worker") as begun:
         yield begun
 
 
 @pytest.fixture(scope="module")
-def patched_programs() -> Iterator[Imported]:
+def patched_programs() -> Iterator[Warm]:
     """Those whose threads are greenlets."""
-    with imported(*CALLS, "gunicorn.app.wsgiapp", "gunicorn.workers.ggevent", greenlets=True) as begun:
+    with warm(*CALLS, "gunicorn.app.wsgiapp", "gunicorn.workers.ggevent", greenlets=True) as begun:
         yield begun
 
 
-def forked(programs: Imported, script: str, environment: dict[str, str], *arguments: str) -> str:
+def forked(programs: Warm, script: str, environment: dict[str, str], *arguments: str) -> str:
     """Run a script to its end, without importing; it must end well and say nothing on its standard error."""
     ended = programs.run(script, *arguments, environment=environment)
     assert ended.returncode == 0, ended.stderr[-3000:]
@@ -120,9 +120,7 @@ print("parent:", chat.invoke("still here").content)
 
 
 @pytest.mark.parametrize("forks", [15, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
-def test_no_child_hangs_that_is_forked_amid_calls(
-    programs: Imported, environment: dict[str, str], forks: int
-) -> None:
+def test_no_child_hangs_that_is_forked_amid_calls(programs: Warm, environment: dict[str, str], forks: int) -> None:
     assert forked(programs, FORKS, environment, str(forks)) == "parent: still here\n"
 
 
@@ -157,7 +155,7 @@ run(prog="gunicorn")
 
 
 @contextmanager
-def served(programs: Imported, environment: dict[str, str], worker: str, application: str) -> Iterator[str]:
+def served(programs: Warm, environment: dict[str, str], worker: str, application: str) -> Iterator[str]:
     """Serve the application with gunicorn; gives its address."""
     Path("application.py").write_text(APPLICATION)
     arguments = ["--chdir", str(Path.cwd()), "--preload", "--workers", "2", "--worker-class", worker]
@@ -237,7 +235,7 @@ print(chat.invoke("still here").content, len(ticks) > 3)
 
 
 def test_greenlets_wait_for_their_answers_side_by_side(
-    patched_programs: Imported, environment: dict[str, str]
+    patched_programs: Warm, environment: dict[str, str]
 ) -> None:
     assert forked(patched_programs, GEVENT, environment) == "still here True\n"
 
@@ -294,7 +292,7 @@ print(chat.invoke("the parent").content)
 )
 
 
-def test_prefork_workers_with_soft_time_limits(programs: Imported, environment: dict[str, str]) -> None:
+def test_prefork_workers_with_soft_time_limits(programs: Warm, environment: dict[str, str]) -> None:
     assert forked(programs, PREFORK, environment) == "the parent\n"
 
 
@@ -330,9 +328,7 @@ print(len(answers), chat.transport.limiter(chat.model).in_use <= 30)
 )
 
 
-def test_a_script_that_is_run_again_in_a_new_thread_each_time(
-    programs: Imported, environment: dict[str, str]
-) -> None:
+def test_a_script_that_is_run_again_in_a_new_thread_each_time(programs: Warm, environment: dict[str, str]) -> None:
     assert forked(programs, RERUNS, environment) == "60 True\n"
 
 
@@ -359,7 +355,7 @@ CHECKED = "import warnings; warnings.simplefilter('default')\n"
 
 
 @pytest.mark.parametrize("checked", [False, True], ids=["plain", "checked"])
-def test_event_loops_one_after_the_other(programs: Imported, environment: dict[str, str], checked: bool) -> None:
+def test_event_loops_one_after_the_other(programs: Warm, environment: dict[str, str], checked: bool) -> None:
     script = (CHECKED if checked else "") + LOOPS
     more = {"PYTHONASYNCIODEBUG": "1"} if checked else {}
     assert forked(programs, script, {**environment, **more}) == "True\n"

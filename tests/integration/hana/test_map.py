@@ -353,7 +353,7 @@ def test_a_map_that_is_killed_gives_what_an_undisturbed_one_gives(
     chance = random.Random(kills)
     variables = {**os.environ, **local_hana.environment(), **server.environment()}
     for _ in range(kills):
-        job = programs.start(MAPS, mode, str(BATCH), env=variables)
+        job = programs.start(MAPS, mode, str(BATCH), environment=variables)
         # The moment at which it is killed, be it done or not.
         time.sleep(chance.uniform(0.0, 0.6))
         job.send_signal(signal.SIGKILL)

@@ -41,7 +41,7 @@ def start(together: ScriptedTogether, local_hana: LocalHana, programs: Warm) -> 
             COMMAND_LINE,
             *("ingest", str(folder), table, *options),
             *("--window", str(WINDOW), "--chunk-tokens", "60", "--overlap-tokens", "0"),
-            env={**variables, "TOGETHER_EMBEDDING_BATCH_SIZE": "16"},
+            environment={**variables, "TOGETHER_EMBEDDING_BATCH_SIZE": "16"},
         )
 
     return run
