@@ -61,12 +61,12 @@ WRONG_PORTS = [
 ]
 WRONG_SCHEMES = ["ftp", "file", "ws", "javascript", "socks5", "http+unix", "", "1", "ht tp", "HTTP s"]
 GOOD_HOSTS = [
-    "127.0.0.1", "127.9.9.9", "localhost", "[::1]", "[0:0:0:0:0:0:0:1]",
+    "127.0.0.1", "127.9.9.9", "localhost", "[::1]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]",
 ]  # fmt: skip
 GOOD_REMOTE_HOSTS = [
     "api.together.ai", "API.Together.AI", "a", "a_b.example", "bücher.example", "xn--bcher-kva.example",
     "中文.example", "a.", "1.example", "a--b.example", "10.0.0.1", "[2001:db8::1]", "[fe80::1%eth0]",
-    "[::ffff:127.0.0.1]", "münchen",
+    "[::ffff:10.0.0.1]", "münchen",
 ]  # fmt: skip
 
 

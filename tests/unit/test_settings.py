@@ -94,6 +94,8 @@ def test_an_address_carries_nothing_but_host_and_path(url: str) -> None:
         ("http://127.8.8.8", True),
         ("http://[::1]:9", True),
         ("http://localhost", True),
+        ("http://[::ffff:127.0.0.1]:9", True),
+        ("http://[::ffff:10.0.0.1]:9", False),
         ("https://127.0.0.1.example.com", False),
         ("https://localhost.example.com", False),
         ("https://api.together.ai", False),

@@ -34,7 +34,11 @@ def is_loopback(url: str) -> bool:
     """Whether a URL points to this machine, where no key is needed and plain http is allowed."""
     try:
         host = urlsplit(url).hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        if host == "localhost":
+            return True
+        address = ipaddress.ip_address(host)
+        # Only Python 3.13 and later ask the IPv4 address that an IPv6 one stands for.
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
     except ValueError:
         return False
 
