@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from hana_ai.api.cli.app import run
+from tests import upstream
 from tests.warm import Started, Warm, warm
 
 PYTHON = sys.executable
@@ -104,7 +105,8 @@ def test_what_is_printed_can_be_pasted_and_ctrl_c_ends_it(
 
 
 def test_a_program_runs_with_the_variables_set_and_its_end_is_that_of_the_servers(commands: Warm) -> None:
-    ended = commands.run(COMMAND, "serve", "all", "--engine", "scripted", "--", PYTHON, "-c", ASK)
+    program = [PYTHON, *upstream.IGNORED, "-c", ASK]
+    ended = commands.run(COMMAND, "serve", "all", "--engine", "scripted", "--", *program)
     assert (ended.returncode, ended.stdout, ended.stderr) == (7, "a question\nTrue\n", "")
 
 
