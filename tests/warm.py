@@ -184,7 +184,7 @@ class Warm:
 
 
 @contextlib.contextmanager
-def warm(*modules: str, options: Sequence[str] = (), greenlets: bool = False) -> Iterator[Warm]:
+def warm(*modules: str, options: Sequence[str] = ()) -> Iterator[Warm]:
     """A process that has imported modules, `USUAL` ones by default.
 
     Parameters
@@ -193,18 +193,17 @@ def warm(*modules: str, options: Sequence[str] = (), greenlets: bool = False) ->
         Their names.
     options
         Of the interpreter.
-    greenlets
-        Whether gevent has patched the standard library before.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours_alone = ("TOGETHER_", "HANA_", "ENABLE_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours_alone)}
-    command = [sys.executable, *options, *upstream.IGNORED, "-m"]
-    command += ["gevent.monkey", "--module"] if greenlets else []
     with ours, tempfile.TemporaryDirectory() as folder:
         with theirs:
             process = subprocess.Popen(
-                [*command, "tests.warm", str(theirs.fileno()), *(modules or USUAL)],
+                [
+                    *(sys.executable, *options, *upstream.IGNORED, "-m", "tests.warm", str(theirs.fileno())),
+                    *(modules or USUAL),
+                ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env={**env, "PYTHONPATH": str(CHECKOUT)},

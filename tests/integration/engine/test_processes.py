@@ -20,7 +20,7 @@ import pytest
 from hana_ai.api.local.together import ScriptedEngine
 from tests import upstream
 from tests.conftest import ScriptedTogether
-from tests.warm import CALLS, Warm, warm
+from tests.warm import CALLS, Started, Warm, warm
 
 CHECKOUT = Path(__file__).parents[3]
 START = f"""
@@ -41,13 +41,6 @@ def environment(together_environment: ScriptedTogether) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def programs() -> Iterator[Warm]:
     with warm(*CALLS, "gunicorn.app.wsgiapp", "uvicorn_worker") as begun:
-        yield begun
-
-
-@pytest.fixture(scope="module")
-def patched_programs() -> Iterator[Warm]:
-    """Those whose threads are greenlets."""
-    with warm(*CALLS, "gunicorn.app.wsgiapp", "gunicorn.workers.ggevent", greenlets=True) as begun:
         yield begun
 
 
@@ -155,14 +148,36 @@ run(prog="gunicorn")
 
 
 @contextmanager
+def gunicorn(
+    programs: Warm, environment: dict[str, str], worker: str, *arguments: str
+) -> Iterator[Started | subprocess.Popen[str]]:
+    """Run gunicorn; it is killed in the end, should it run.
+
+    A process that has imported everything is forked for it, but for greenlets: these come before all imports.
+    """
+    arguments = ("--preload", "--workers", "2", "--worker-class", worker, "--bind", "127.0.0.1:0", *arguments)
+    if worker != "gevent":
+        with programs.begun(GUNICORN, *arguments, environment=environment) as forked:
+            yield forked
+        return
+    command = [sys.executable, "-m", "gunicorn", *arguments]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+@contextmanager
 def served(programs: Warm, environment: dict[str, str], worker: str, application: str) -> Iterator[str]:
     """Serve the application with gunicorn; gives its address."""
     Path("application.py").write_text(APPLICATION)
-    arguments = ["--chdir", str(Path.cwd()), "--preload", "--workers", "2", "--worker-class", worker]
-    arguments += ["--threads", "4"] if worker == "gthread" else []
-    arguments += ["--bind", "127.0.0.1:0", "--graceful-timeout", "10", f"application:{application}"]
+    arguments = ["--chdir", str(Path.cwd()), *(["--threads", "4"] if worker == "gthread" else [])]
+    arguments += ["--graceful-timeout", "10", f"application:{application}"]
     said: list[str] = []
-    with programs.begun(GUNICORN, *arguments, environment=environment) as server:
+    with gunicorn(programs, environment, worker, *arguments) as server:
         lines = server.stderr
         assert lines is not None
         for line in lines:
@@ -177,7 +192,7 @@ def served(programs: Warm, environment: dict[str, str], worker: str, application
         try:
             yield found.group(1)
             server.send_signal(signal.SIGTERM)
-            assert server.wait() == 0, "".join(said)[-3000:]
+            assert server.wait(60) == 0, "".join(said)[-3000:]
         finally:
             server.send_signal(signal.SIGKILL)
             reader.join(30)
@@ -194,11 +209,8 @@ def served(programs: Warm, environment: dict[str, str], worker: str, application
     ],
 )
 def test_gunicorn_with_a_preloaded_application(
-    request: pytest.FixtureRequest, environment: dict[str, str], worker: str, application: str
+    programs: Warm, environment: dict[str, str], worker: str, application: str
 ) -> None:
-    # Greenlets come before all other imports.
-    programs = request.getfixturevalue("patched_programs" if worker == "gevent" else "programs")
-
     def ask(number: int) -> list[str]:
         with urllib.request.urlopen(f"{address}/?question{number}", timeout=60) as answer:
             return str(answer.read().decode()).split()
@@ -210,10 +222,10 @@ def test_gunicorn_with_a_preloaded_application(
 
 
 GEVENT = (
-    START
+    "from gevent import monkey; monkey.patch_all()\n"
+    + START
     + """
 import asyncio, gevent, threading
-from gevent import monkey
 assert monkey.is_object_patched("threading", "local")
 ticks = []
 def tick():
@@ -234,10 +246,8 @@ print(chat.invoke("still here").content, len(ticks) > 3)
 )
 
 
-def test_greenlets_wait_for_their_answers_side_by_side(
-    patched_programs: Warm, environment: dict[str, str]
-) -> None:
-    assert forked(patched_programs, GEVENT, environment) == "still here True\n"
+def test_greenlets_wait_for_their_answers_side_by_side(environment: dict[str, str]) -> None:
+    assert run(GEVENT, environment, options=("-W", "ignore")) == "still here True\n"
 
 
 PREFORK = (
