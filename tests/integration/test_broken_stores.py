@@ -10,6 +10,8 @@ import os
 import resource
 import shutil
 import sqlite3
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -116,6 +118,23 @@ def test_a_locked_ledger_refuses_calls_where_that_is_set(
             FACES[face](chat)
         assert time.monotonic() - started < TIMEOUT
     assert posts(priced) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_question_that_outlives_its_ledger_leaves_no_file_open(
+    priced: ScriptedTogether, ledger_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOGETHER_USAGE_UNAVAILABLE", "refuse")
+    with locked(ledger_path):
+        with pytest.raises(TogetherAIError, match="TOGETHER_USAGE_UNAVAILABLE=refuse"):
+            asyncio.run(ChatTogetherAI(model=PRICED).ainvoke("Hello"))
+        asking = [thread for thread in threading.enumerate() if thread.name == "together-ai-budget"]
+        assert asking, "the call has left before its question was answered"
+        close_ledgers()
+    for thread in asking:
+        thread.join(60)
+    targets = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    assert not [target for target in targets if target.startswith(str(ledger_path))]
 
 
 def test_calls_of_a_locked_ledger_are_written_when_it_is_free(

@@ -50,6 +50,8 @@ class Admission:
 
     def __post_init__(self) -> None:
         self.strict = self.strict and self.store.shared
+        self.closed = False
+        """Whether the ledger was closed; an exchange that outlives that keeps no connection."""
         self._lock = threading.Lock()
         self._readings: weakref.WeakKeyDictionary[PriceList, Turns] = weakref.WeakKeyDictionary()
         """Those of each catalogue: an address that does not answer keeps nobody else waiting."""
@@ -133,6 +135,13 @@ class Admission:
 
     def _exchange(self, seconds: float) -> None:
         """Tell the other processes what this one spent, and ask what they did, within some seconds."""
+        try:
+            self._exchange_sums(seconds)
+        finally:
+            if self.closed:
+                self.store.close()
+
+    def _exchange_sums(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         self.flush(seconds)
         if self.outage.lasts:

@@ -325,6 +325,7 @@ class Ledger:
     def close(self) -> None:
         """Write everything and close the database; a later question opens it again."""
         self._writer.close()
+        self.admission.closed = True
         self.flush()
         if self._store.shared and self._prices.waiting:
             self._prices.read_within(self._limits.close_seconds)
