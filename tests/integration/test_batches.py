@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -21,7 +22,7 @@ from hana_ai.api.local.together import Refusal, ScriptedEngine
 from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.together_ai import TogetherAIClient
 from tests.conftest import PRICED, PRICED_CALL, ScriptedTogether, export
-from tests.integration.forked import forks
+from tests.warm import Warm
 
 CHAT = ScriptedEngine.CHAT
 
@@ -262,11 +263,18 @@ def test_what_batches_give_can_be_pickled() -> None:
 # --- killed ---
 
 
-def submitted_though_killed(server: ScriptedTogether, kills: int) -> None:
+SUBMITS = """
+from hana_ai.api.together_ai import TogetherAIClient
+TogetherAIClient().batches.submit(f"question {number}" for number in range(200))
+"""
+
+
+def submitted_though_killed(programs: Warm, server: ScriptedTogether, kills: int) -> None:
     chance = random.Random(kills)
-    with forks(server.environment()) as started:
-        for _ in range(kills):
-            started.kill_after(chance.uniform(0.0, 0.6), "submit 200")
+    for _ in range(kills):
+        with programs.begun(SUBMITS):
+            # The moment is the test's, not a time to wait for something.
+            time.sleep(chance.uniform(0.0, 0.6))
     client = TogetherAIClient()
     submitted = client.batches.submit(f"question {number}" for number in range(200))
     client.batches.wait(submitted)
@@ -274,13 +282,15 @@ def submitted_though_killed(server: ScriptedTogether, kills: int) -> None:
     assert sum(one.path == "/v1/chat/completions" for one in server.engine.posts) == 200
 
 
-def test_a_process_that_is_killed_submits_nothing_twice(server: ScriptedTogether) -> None:
-    submitted_though_killed(server, 3)
+def test_a_process_that_is_killed_submits_nothing_twice(programs: Warm, server: ScriptedTogether) -> None:
+    submitted_though_killed(programs, server, 3)
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_twenty_times_submits_nothing_twice(server: ScriptedTogether) -> None:
-    submitted_though_killed(server, 20)
+def test_a_process_that_is_killed_twenty_times_submits_nothing_twice(
+    programs: Warm, server: ScriptedTogether
+) -> None:
+    submitted_though_killed(programs, server, 20)
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ from hana_ai.api.errors import TogetherAIError, TogetherAISettingsError
 from hana_ai.api.local.together import Reply, ScriptedEngine
 from hana_ai.api.routing.gen_ai_hub import init_embedding_model, init_llm
 from tests.conftest import ScriptedTogether
-from tests.integration.forked import answered
+from tests.integration.worker_job import answered
 from tests.secrets_watch import MARK
 
 KEY = f"{MARK}-of-the-settings"
