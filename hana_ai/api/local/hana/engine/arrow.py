@@ -100,6 +100,8 @@ class Table:
 
     def __init__(self, columns: Sequence[tuple[str, SqlType, _Values]]) -> None:
         self._keep: list[object] = []
+        self.size = 0
+        """Bytes of the values."""
         self._length = len(columns[0][2]) if columns else 0
         built = [self._column(name, kind, values) for name, kind, values in columns]
         self._schemas = [schema for schema, _ in built]
@@ -160,6 +162,7 @@ class Table:
         if array.size == 0:
             array = np.zeros(8, dtype=np.uint8)
         self._keep += [data, array]
+        self.size += array.nbytes
         return int(array.ctypes.data)
 
     def _column(self, name: str, kind: SqlType, values: _Values) -> tuple[_Schema, _Array]:

@@ -17,7 +17,7 @@ from hana_ai.api.local.hana.catalog.statement_record import StatementRecord
 from hana_ai.api.local.hana.engine import inputs, planning
 from hana_ai.api.local.hana.engine.arrow import batch_table
 from hana_ai.api.local.hana.engine.draft import Drafting
-from hana_ai.api.local.hana.engine.journal import Effect, Transaction
+from hana_ai.api.local.hana.engine.journal import BATCH_ROWS, Effect, Transaction
 from hana_ai.api.local.hana.engine.planning import CompiledChange, CompiledQuery, Plan
 from hana_ai.api.local.hana.engine.reading import OpenResult
 from hana_ai.api.local.hana.engine.recording import counting, note_preparation, noted
@@ -323,16 +323,16 @@ class DuckDBSession:
         numbers = self.work.new_rows(len(rows))
         # Kept, because DuckDB reads its memory until the statement has ended.
         self._batch = batch_table(plan.bound, rows, numbers)
-        self.connection.register("batch_rows", self._batch)
+        self.connection.register(BATCH_ROWS, self._batch)
         with self.scripts.supplied(change.parameters, {}) as values:
-            done = change.program.run(Execution(self.work, change.parameters, values, numbers))
+            done = change.program.run(Execution(self.work, change.parameters, values, numbers, self._batch))
         self._release_batch()
         return done
 
     def _release_batch(self) -> None:
         # Not while a transaction is aborted: DuckDB refuses even this then.
         if self._batch is not None:
-            self.connection.unregister("batch_rows")
+            self.connection.unregister(BATCH_ROWS)
             self._batch = None
 
     def _cleared_on_commit(self) -> Iterator[TableInfo]:

@@ -15,7 +15,7 @@ from hana_ai.api.local.hana.engine.constraints import (
     remember_keys,
     replace_rows,
 )
-from hana_ai.api.local.hana.engine.journal import Effect
+from hana_ai.api.local.hana.engine.journal import BATCH_ROWS, BatchInsert, Effect
 from hana_ai.api.local.hana.engine.work import BY_RIDS, Execution, within
 from hana_ai.api.local.hana.language import syntax
 from hana_ai.api.local.hana.translation.fragments import NOTHING, Sql, compose
@@ -51,6 +51,8 @@ class InsertProgram:
     table: TableInfo
     insert: Sql
     counted: bool
+    repeatable: bool = False
+    """Whether it adds the same rows each time."""
 
     def run(self, execution: Execution) -> tuple[list[int], list[Effect]]:
         """See `work.Program.run`."""
@@ -61,7 +63,10 @@ class InsertProgram:
         added = within(numbers)
         note_identity(execution, self.table, added)
         check_foreign_keys(work, self.table, added)
-        return execution.counts(done), [Effect(self.table.sql, added=added)]
+        again = None
+        if self.repeatable and execution.rows is not None:
+            again = BatchInsert(execution.rows, self.insert.text, execution.named(self.insert, rid=numbers.start))
+        return execution.counts(done), [Effect(self.table.sql, added=added, count=done, insert=again)]
 
 
 def compile_insert(statement: syntax.Insert, environment: Environment, parameters: Parameters) -> InsertProgram:
@@ -69,7 +74,17 @@ def compile_insert(statement: syntax.Insert, environment: Environment, parameter
     table = changed_table(environment, statement.table, "INSERT")
     rows = inserted_rows(statement, environment, parameters, table)
     names = ", ".join([*(column.quoted for column in table.columns), "_rid"])
-    return InsertProgram(table, compose("INSERT INTO {} ({}) {}", table.sql, names, rows.select), rows.counted)
+    insert = compose("INSERT INTO {} ({}) {}", table.sql, names, rows.select)
+    return InsertProgram(table, insert, rows.counted, _is_repeatable(statement, table))
+
+
+def _is_repeatable(statement: syntax.Insert, table: TableInfo) -> bool:
+    """Whether the rows are parameters alone: nothing is computed for a column."""
+    return (
+        statement.values is not None
+        and all(isinstance(value, exp.Placeholder) for value in statement.values)
+        and not any(column.default or column.identity or column.generated for column in table.columns)
+    )
 
 
 def inserted_rows(
@@ -81,7 +96,7 @@ def inserted_rows(
     if statement.values is not None:
         given = target.given(target.columns(statement.columns, len(statement.values)), statement.values)
         if parameters.rows:
-            batch = Sql(f" FROM batch_rows AS {parameters.rows}")
+            batch = Sql(f" FROM {BATCH_ROWS} AS {parameters.rows}")
             return InsertedRows(target.select(given, batch, f"{parameters.rows}.rid"), True)
         return InsertedRows(target.select(given, NOTHING, ONE_RID), True)
     assert statement.query is not None

@@ -6,18 +6,21 @@ hidden row number that every table has. It is rolled back then, and the remember
 that gives another answer the second time (RAND, sequences, the clock) is never run twice.
 
 Rows are copied aside only when another statement follows, so a transaction of one statement, the usual case under
-autocommit, pays nothing.
+autocommit, pays nothing. Many rows that came as parameters alone need no copy: their batch is kept and inserted
+again.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import duckdb
 
+from hana_ai.api.local.hana.engine.arrow import Table
 from hana_ai.api.local.hana.errors import from_duckdb, is_conflict, unsupported
 from hana_ai.api.local.hana.interface import HanaError
 from hana_ai.api.local.hana.names import literal
@@ -25,6 +28,10 @@ from hana_ai.api.local.hana.translation.fragments import Sql
 
 _SMALL = 64
 """Up to this many rows are kept in memory; more are spilled to a file."""
+_MOST_KEPT = 64 * 1024**2
+"""Bytes of batches that a transaction keeps."""
+BATCH_ROWS = "batch_rows"
+"""The relation of a batch's parameter rows."""
 
 
 class Creation(Protocol):
@@ -37,6 +44,21 @@ class Creation(Protocol):
         """Make it again."""
 
 
+@dataclass(frozen=True, slots=True)
+class BatchInsert:
+    """An INSERT of a batch whose rows are its parameters, so that it adds the same rows each time."""
+
+    batch: Table
+    sql: str
+    values: Mapping[str, object]
+
+    def run(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Insert the rows."""
+        connection.register(BATCH_ROWS, self.batch)
+        connection.execute(self.sql, self.values).fetchall()
+        connection.unregister(BATCH_ROWS)
+
+
 @dataclass(slots=True)
 class Effect:
     """The rows that one statement removed from a table and added to it."""
@@ -46,6 +68,10 @@ class Effect:
     removed: list[int] = field(default_factory=list)
     added: Sql | None = None
     """A condition that finds the added rows until the next statement; ``$rids`` are those of `removed`."""
+    count: int | None = None
+    """How many were added, where that is known; rows found by `$rids` are as many as were removed."""
+    insert: BatchInsert | None = None
+    """What adds them again."""
     everything: bool = False
     """All rows were removed (TRUNCATE)."""
     creation: Creation | None = None
@@ -69,6 +95,8 @@ class Transaction:
         self._connection = connection
         self._effects: list[Effect] = []
         self._captured = 0
+        self._kept = 0
+        """Bytes of batches."""
         self._savepoints: dict[str, int] = {}
         """How many effects came before each, oldest first."""
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -105,20 +133,33 @@ class Transaction:
             # its own sees them as they were before; temporary tables it does not see, nor does anybody else.
             with self._connection.cursor() as others:
                 effect.before = _fingerprint(others, effect)
-        if effect.added is None:
+        if effect.added is None or self._keeps(effect):
             return
         query = f"SELECT * FROM {effect.table} WHERE {effect.added.text}"
-        values = {"rids": effect.removed} if effect.added.names else {}
-        rows = self._connection.execute(f"{query} LIMIT {_SMALL + 1}", values).fetchall()
-        if len(rows) <= _SMALL:
-            effect.rows = rows
-            return
+        values, count = {}, effect.count
+        if effect.added.names:
+            values, count = {"rids": effect.removed}, len(effect.removed)
+        if count is None or count <= _SMALL:
+            rows = self._connection.execute(f"{query} LIMIT {_SMALL + 1}", values).fetchall()
+            if len(rows) <= _SMALL:
+                effect.rows = rows
+                return
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="hana-loopback-")
         effect.file = Path(self._folder.name) / f"{len(self._effects)}-{id(effect)}.parquet"
         self._connection.execute(
             f"COPY ({query}) TO {literal(str(effect.file))} (FORMAT parquet, COMPRESSION uncompressed)", values
         )
+
+    def _keeps(self, effect: Effect) -> bool:
+        """Whether the batch itself is kept: it needs no copy of the rows."""
+        if effect.insert is None:
+            return False
+        if self._kept + effect.insert.batch.size > _MOST_KEPT:
+            effect.insert = None
+            return False
+        self._kept += effect.insert.batch.size
+        return True
 
     def set_savepoint(self, name: str) -> None:
         """Remember this moment; a savepoint of the same name moves here."""
@@ -197,19 +238,22 @@ class Transaction:
         if effect.creation is not None:
             effect.creation.repeat()
         if effect.everything:
-            self._connection.execute(f"DELETE FROM {effect.table}")
+            self._run(f"DELETE FROM {effect.table}")
         elif effect.removed:
-            self._connection.execute(
-                f"DELETE FROM {effect.table} WHERE _rid IN (SELECT unnest($rids))", {"rids": effect.removed}
-            )
-        if effect.file is not None:
-            self._connection.execute(
-                f"INSERT INTO {effect.table} SELECT * FROM read_parquet({literal(str(effect.file))})"
-            )
+            rids = {"rids": effect.removed}
+            self._run(f"DELETE FROM {effect.table} WHERE _rid IN (SELECT unnest($rids))", rids)
+        if effect.insert is not None:
+            effect.insert.run(self._connection)
+        elif effect.file is not None:
+            self._run(f"INSERT INTO {effect.table} SELECT * FROM read_parquet({literal(str(effect.file))})")
         elif effect.rows:
             marks = ", ".join("?" for _ in effect.rows[0])
             for row in effect.rows:
-                self._connection.execute(f"INSERT INTO {effect.table} VALUES ({marks})", list(row))
+                self._run(f"INSERT INTO {effect.table} VALUES ({marks})", list(row))
+
+    def _run(self, sql: str, values: object = None) -> None:
+        # All of it is fetched: DuckDB registers no batch while a result is open.
+        self._connection.execute(sql, values).fetchall()
 
     def commit(self) -> None:
         """Commit.
@@ -252,7 +296,7 @@ class Transaction:
 
     def _forget(self) -> None:
         self._effects = []
-        self._captured = 0
+        self._captured = self._kept = 0
         self._savepoints = {}
         self.holds_ddl = False
         if self._folder is not None:
@@ -260,9 +304,10 @@ class Transaction:
             self._folder = None
 
 
-def _fingerprint(connection: duckdb.DuckDBPyConnection, effect: Effect) -> tuple[object, ...] | None:
+def _fingerprint(connection: duckdb.DuckDBPyConnection, effect: Effect) -> tuple[object, ...]:
     """What a connection sees of the rows that an effect removes."""
-    query = f"SELECT count(*), bit_xor(hash(t)) FROM {effect.table} AS t"
-    if effect.everything:
-        return connection.execute(query).fetchone()
-    return connection.execute(f"{query} WHERE _rid IN (SELECT unnest($rids))", {"rids": effect.removed}).fetchone()
+    query, values = f"SELECT count(*), bit_xor(hash(t)) FROM {effect.table} AS t", {}
+    if not effect.everything:
+        query, values = f"{query} WHERE _rid IN (SELECT unnest($rids))", {"rids": effect.removed}
+    found: tuple[object, ...] = connection.execute(query, values).fetchall()[0]
+    return found

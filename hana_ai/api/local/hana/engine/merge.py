@@ -37,7 +37,7 @@ class _When:
         done = execution.number(self.change, rid=numbers.start)
         added = within(numbers)
         check_foreign_keys(execution.work, table, added)
-        return done, [Effect(table.sql, added=added)] if done else []
+        return done, [Effect(table.sql, added=added, count=done)] if done else []
 
     def _change(self, execution: Execution, table: TableInfo) -> tuple[int, list[Effect]]:
         rids = execution.rids(self.change)

@@ -10,6 +10,7 @@ import duckdb
 
 from hana_ai.api.local.hana.catalog.environment import Environment, SessionState
 from hana_ai.api.local.hana.catalog.objects import Catalog, TableInfo
+from hana_ai.api.local.hana.engine.arrow import Table
 from hana_ai.api.local.hana.engine.journal import Effect
 from hana_ai.api.local.hana.engine.tables import create_physical
 from hana_ai.api.local.hana.translation.fragments import Sql
@@ -99,6 +100,8 @@ class Execution:
     """The values of the `?` by name, unless they come as a batch."""
     batch: range | None = None
     """The row numbers of a batch: as many parameter rows run as one statement."""
+    rows: Table | None = None
+    """The parameter rows of a batch."""
 
     def new_rows(self, counted: bool) -> range:
         """Row numbers for what the statement adds; `counted` when each parameter row adds one row."""
@@ -108,8 +111,11 @@ class Execution:
 
     def execute(self, sql: Sql, **values: object) -> duckdb.DuckDBPyConnection:
         """Run generated SQL with the values that it refers to."""
-        named = self.work.named(sql, self.parameters.hidden, {**self.values, **values})
-        return self.work.connection.execute(sql.text, named)
+        return self.work.connection.execute(sql.text, self.named(sql, **values))
+
+    def named(self, sql: Sql, **values: object) -> dict[str, object]:
+        """The values that generated SQL refers to."""
+        return self.work.named(sql, self.parameters.hidden, {**self.values, **values})
 
     def number(self, sql: Sql, **values: object) -> int:
         """Run generated SQL that answers with one number, such as how many rows it changed."""

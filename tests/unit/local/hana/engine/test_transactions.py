@@ -52,11 +52,11 @@ def test_replayed_rows_are_the_rows_that_were_written(table: Sql) -> None:
     assert table.rows("SELECT * FROM T ORDER BY ID") == before
 
 
-def test_large_and_wide_rows_survive_a_replay(sql: Sql) -> None:
+@pytest.mark.parametrize("default", ["", " DEFAULT TRUE"], ids=["rows-of-parameters", "with-a-default"])
+def test_large_and_wide_rows_survive_a_replay(sql: Sql, default: str) -> None:
     sql.done(
         "CREATE TABLE W (ID INTEGER PRIMARY KEY, V REAL_VECTOR(8), D DECIMAL(38, 10), B BLOB, L NCLOB, "
-        "AT TIMESTAMP, "
-        "DAY DATE, T TIME, OK BOOLEAN, S SECONDDATE, TI TINYINT, R REAL, F DECIMAL)"
+        f"AT TIMESTAMP, DAY DATE, T TIME, OK BOOLEAN{default}, S SECONDDATE, TI TINYINT, R REAL, F DECIMAL)"
     )
     rows = [
         (
@@ -67,18 +67,36 @@ def test_large_and_wide_rows_survive_a_replay(sql: Sql) -> None:
         )
         for number in range(500)
     ]  # fmt: skip
-    sql.run("INSERT INTO W VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", *rows)
+    insert = f"INSERT INTO W VALUES ({', '.join('?' * 13)})"
+    sql.run(insert, *rows)
     before = [str(row) for row in sql.rows("SELECT * FROM W ORDER BY ID")]
     assert sql.code("INSERT INTO W (ID) VALUES (7)") == 301
     assert [str(row) for row in sql.rows("SELECT * FROM W ORDER BY ID")] == before
     sql.run("UPDATE W SET OK = NULL")
     assert sql.code("INSERT INTO W (ID) VALUES (7)") == 301
     assert sql.value("SELECT COUNT(*) FROM W WHERE OK IS NULL") == 500
+    sql.run(insert, *((n + 500, *rest) for n, *rest in rows))
+    assert sql.code("INSERT INTO W (ID) VALUES (7)") == 301
+    assert sql.value("SELECT COUNT(*) FROM W") == 1000
     sql.run("DELETE FROM W WHERE ID >= 250")
     assert sql.code("INSERT INTO W (ID) VALUES (7)") == 301
     assert sql.value("SELECT COUNT(*) FROM W") == 250
     sql.session.rollback()
     assert sql.value("SELECT COUNT(*) FROM W") == 0
+
+
+def test_batches_beyond_what_is_kept_survive_a_replay(sql: Sql) -> None:
+    sql.done("CREATE TABLE L (ID INTEGER PRIMARY KEY, TXT NCLOB)")
+    rows = [(number, chr(ord("a") + number % 26) * 200_000) for number in range(450)]
+    for begin in range(0, 450, 150):
+        sql.run("INSERT INTO L VALUES (?, ?)", *rows[begin : begin + 150])
+    for _ in range(2):
+        assert sql.code("INSERT INTO L (ID) VALUES (7)") == 301
+    sql.session.commit()
+    count = "SELECT COUNT(*), COUNT(DISTINCT ID), MIN(LENGTH(TXT)), MAX(LENGTH(TXT)) FROM L"
+    assert sql.rows(count) == [(450, 450, 200_000, 200_000)]
+    found = dict(sql.rows("SELECT ID, SUBSTRING(TXT, 1, 1) FROM L"))
+    assert found == {number: text[0] for number, text in rows}
 
 
 def test_a_failing_batch_writes_nothing(table: Sql) -> None:
