@@ -273,7 +273,10 @@ class TogetherAIEmbeddings(ClientFields, Serializable, Embeddings):
         )
 
     def _calls(self, job: EmbeddingJob) -> Iterator[Call]:
-        return map(self._call, job.bodies())
+        for body in job.bodies():
+            call = self._call(body)
+            call.condense = job.condense(len(body["input"]))
+            yield call
 
     @contextmanager
     def _working(self, job: EmbeddingJob, options: _Options) -> Iterator[EmbeddingJob]:

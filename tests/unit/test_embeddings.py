@@ -353,38 +353,38 @@ def test_an_index_may_be_written_as_a_float() -> None:
     assert vectors_from_wire({"data": [entry(1.0, [2]), entry(0.0, [1])]}, 2) == [[1.0], [2.0]]
 
 
-@pytest.mark.parametrize(
-    ("reply", "what"),
-    [
-        (None, "fit at its top"),
-        ([], "fit at its top"),
-        ({"data": None}, "fit at data: .*list, not None"),
-        ({"data": [entry(0, [1])]}, "has 1 vectors"),
-        ({"data": [entry(0, [1]), entry(1, [1]), entry(2, [1])]}, "has 3 vectors"),
-        ({"data": [entry(0, [1]), entry(0, [1])]}, "two vectors with the index 0"),
-        ({"data": [entry(0, [1]), entry(2, [1])]}, r"the index 2 at data\[1\]\.index"),
-        ({"data": [entry(0, [1]), entry(-1, [1])]}, r"fit at data\[1\]\.index: .*whole number from 0, not -1"),
-        ({"data": [entry(0, [1]), entry(0.5, [1])]}, r"fit at data\[1\]\.index: .*, not 0\.5"),
-        ({"data": [entry(0, [1]), entry(None, [1])]}, r"fit at data\[1\]\.index: .*, not None"),
-        ({"data": [entry(0, [1]), "vector"]}, r"fit at data\[1\]: .*, not 'vector'"),
-        ({"data": [entry(0, [1]), entry(1, "AACAPw==")]}, r"fit at data\[1\]\.embedding: .* list, not 'AACAPw=='"),
-        ({"data": [entry(0, [1]), entry(1, None)]}, r"fit at data\[1\]\.embedding: .* list, not None"),
-        ({"data": [entry(0, [1]), entry(1, [None])]}, r"fit at data\[1\]\.embedding\[0\]: .*, not None"),
-        ({"data": [entry(0, [1]), entry(1, ["1"])]}, r"fit at data\[1\]\.embedding\[0\]: .*, not '1'"),
-        ({"data": [entry(0, [1]), entry(1, [True])]}, r"fit at data\[1\]\.embedding\[0\]: .*, not True"),
-        ({"data": [entry(0, [1]), entry(True, [1])]}, r"fit at data\[1\]\.index: .*, not True"),
-        ({"data": [entry(0, [1]), entry(1, [10**400])]}, r"at data\[1\]\.embedding"),
-        ({"data": [entry(0, [1]), entry(float("inf"), [1])]}, r"fit at data\[1\]\.index: .*, not inf"),
-        ({"data": [entry(0, [1]), entry(float("nan"), [1])]}, r"fit at data\[1\]\.index: .*, not nan"),
-        ({"data": [entry(1, [1, 2]), entry(0, [1, 1e300])]}, r"1e\+300 at data\[1\]\.embedding\[1\]"),
-        ({"data": [entry(0, [-3.41e38]), entry(1, [1])]}, r"-3\.41e\+38 at data\[0\]\.embedding\[0\]"),
-        ({"data": [entry(0, [1]), entry(1, [float("nan")])]}, r"data\[1\]\.embedding\[0\]: .*, not nan"),
-        ({"data": [entry(0, [1]), entry(1, [float("-inf")])]}, r"data\[1\]\.embedding\[0\]: .*, not -inf"),
-        ({"data": [entry(0, [1]), entry(1, [10**300])]}, r"0 at data\[1\]\.embedding\[0\]"),
-        ({"data": [entry(0, [1]), entry(1, [1, 2])]}, "1 and 2 numbers"),
-        ({"data": [entry(0, []), entry(1, [])]}, r"fit at data\[0\]\.embedding"),
-    ],
-)
+NOT_A_VECTOR_A_TEXT: list[tuple[Any, str]] = [
+    (None, "fit at its top"),
+    ([], "fit at its top"),
+    ({"data": None}, "fit at data: .*list, not None"),
+    ({"data": [entry(0, [1])]}, "has 1 vectors"),
+    ({"data": [entry(0, [1]), entry(1, [1]), entry(2, [1])]}, "has 3 vectors"),
+    ({"data": [entry(0, [1]), entry(0, [1])]}, "two vectors with the index 0"),
+    ({"data": [entry(0, [1]), entry(2, [1])]}, r"the index 2 at data\[1\]\.index"),
+    ({"data": [entry(0, [1]), entry(-1, [1])]}, r"fit at data\[1\]\.index: .*whole number from 0, not -1"),
+    ({"data": [entry(0, [1]), entry(0.5, [1])]}, r"fit at data\[1\]\.index: .*, not 0\.5"),
+    ({"data": [entry(0, [1]), entry(None, [1])]}, r"fit at data\[1\]\.index: .*, not None"),
+    ({"data": [entry(0, [1]), "vector"]}, r"fit at data\[1\]: .*, not 'vector'"),
+    ({"data": [entry(0, [1]), entry(1, "AACAPw==")]}, r"fit at data\[1\]\.embedding: .* list, not 'AACAPw=='"),
+    ({"data": [entry(0, [1]), entry(1, None)]}, r"fit at data\[1\]\.embedding: .* list, not None"),
+    ({"data": [entry(0, [1]), entry(1, [None])]}, r"fit at data\[1\]\.embedding\[0\]: .*, not None"),
+    ({"data": [entry(0, [1]), entry(1, ["1"])]}, r"fit at data\[1\]\.embedding\[0\]: .*, not '1'"),
+    ({"data": [entry(0, [1]), entry(1, [True])]}, r"fit at data\[1\]\.embedding\[0\]: .*, not True"),
+    ({"data": [entry(0, [1]), entry(True, [1])]}, r"fit at data\[1\]\.index: .*, not True"),
+    ({"data": [entry(0, [1]), entry(1, [10**400])]}, r"at data\[1\]\.embedding"),
+    ({"data": [entry(0, [1]), entry(float("inf"), [1])]}, r"fit at data\[1\]\.index: .*, not inf"),
+    ({"data": [entry(0, [1]), entry(float("nan"), [1])]}, r"fit at data\[1\]\.index: .*, not nan"),
+    ({"data": [entry(1, [1, 2]), entry(0, [1, 1e300])]}, r"1e\+300 at data\[1\]\.embedding\[1\]"),
+    ({"data": [entry(0, [-3.41e38]), entry(1, [1])]}, r"-3\.41e\+38 at data\[0\]\.embedding\[0\]"),
+    ({"data": [entry(0, [1]), entry(1, [float("nan")])]}, r"data\[1\]\.embedding\[0\]: .*, not nan"),
+    ({"data": [entry(0, [1]), entry(1, [float("-inf")])]}, r"data\[1\]\.embedding\[0\]: .*, not -inf"),
+    ({"data": [entry(0, [1]), entry(1, [10**300])]}, r"0 at data\[1\]\.embedding\[0\]"),
+    ({"data": [entry(0, [1]), entry(1, [1, 2])]}, "1 and 2 numbers"),
+    ({"data": [entry(0, []), entry(1, [])]}, r"fit at data\[0\]\.embedding"),
+]
+
+
+@pytest.mark.parametrize(("reply", "what"), NOT_A_VECTOR_A_TEXT)
 def test_a_reply_that_is_not_one_vector_a_text_is_an_error(reply: Any, what: str) -> None:
     with pytest.raises(TogetherAIResponseError, match=what):
         vectors_from_wire(reply, 2)

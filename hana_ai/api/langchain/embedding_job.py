@@ -25,6 +25,7 @@ from hana_ai.api.wire.token_counts import sum_token_counts, token_counts
 
 if TYPE_CHECKING:
     from hana_ai.api.transport.call import Reply
+    from hana_ai.api.wire.encoding import Condense
     from hana_ai.api.wire.schemas import JSONObject
 
 logger = logging.getLogger(__name__)
@@ -297,6 +298,10 @@ class EmbeddingJob:
                 end = begin + size
             self._sent.append((begin, end))
             yield {"model": self.rules.model, "input": self.inputs(begin, end), **self.rules.parameters}
+
+    def condense(self, count: int) -> Condense | None:
+        """What makes something smaller of a reply to `count` texts where it is decoded."""
+        return None
 
     def take(self, position: int, reply: Reply) -> dict[str, list[float]]:
         """Take a reply; gives the vectors by text, for a cache to keep, and none without a cache.

@@ -51,7 +51,7 @@ def vectors_from_wire(
         The reply is not `count` vectors of one width, one for each `index`, or a number is too large for 32-bit
         floats, which databases and caches keep.
     """
-    return _read(reply, count, lambda numbers: numbers, model, request_id)[0]
+    return _read(reply, count, _fitting, model, request_id)[0]
 
 
 def packed_from_wire(
@@ -64,7 +64,8 @@ def packed_from_wire(
 ) -> tuple[list[bytes], int]:
     """Turn a reply of embeddings into what `pack` makes of each vector, in the request's order, and their width.
 
-    No list of floats outlives the decoded reply: a vector takes 4 bytes a number instead of 32.
+    No list of floats outlives the decoded reply: a vector takes 4 bytes a number instead of 32. `pack` raises an
+    OverflowError for a number that it cannot hold.
 
     Raises
     ------
@@ -106,18 +107,24 @@ def _read(
             numbers = NUMBERS.validate_python(given)
         except ValidationError as exc:
             raise wrong(f"has a vector that is not of numbers at data[{position}].embedding") from exc
-        if not hypot(*numbers) <= LARGEST and (place := _first_unfit(numbers)) is not None:
-            raise wrong(
-                f"has {numbers[place]!r} at data[{position}].embedding[{place}], which no 32-bit float can hold"
-            )
         try:
             vectors[int(index)] = made(numbers)
         except OverflowError as exc:
-            raise wrong(f"has a number at data[{position}].embedding that is too large: {exc}") from exc
+            if (place := _first_unfit(numbers)) is None:
+                raise wrong(f"has a number at data[{position}].embedding that is too large: {exc}") from exc
+            raise wrong(
+                f"has {numbers[place]!r} at data[{position}].embedding[{place}], which no 32-bit float can hold"
+            ) from exc
         widths.add(len(numbers))
     if len(widths) != 1 or widths == {0}:
         raise wrong(f"has vectors of {' and '.join(map(str, sorted(widths)))} numbers")
     return [vector for vector in vectors if vector is not None], widths.pop()
+
+
+def _fitting(numbers: list[float]) -> list[float]:
+    if not hypot(*numbers) <= LARGEST and _first_unfit(numbers) is not None:
+        raise OverflowError
+    return numbers
 
 
 def _first_unfit(numbers: Sequence[float]) -> int | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -12,6 +12,9 @@ from hana_ai.api.wire.schemas import JSONObject
 
 MAX_DEPTH = 200
 """Lists and objects in each other; a reply with more is refused."""
+
+Condense: TypeAlias = Callable[[Any], Any]
+"""Makes something smaller of a decoded reply, which may be deeper than `MAX_DEPTH`; it raises nothing."""
 
 _NO_BRACKETS = bytes(letter for letter in range(256) if letter not in b"[]{}")
 _MANY_BYTES = 64 * 1024
@@ -39,8 +42,15 @@ def encode(body: Mapping[str, object]) -> bytes:
         raise TogetherAIInputError(f"The request can't be written as JSON: {what}. {hint}") from exc
 
 
-def decode(data: bytes, *, model: str | None, request_id: str | None, content_type: str = "") -> Any:
-    """Decode a reply's body.
+def decode(
+    data: bytes,
+    *,
+    model: str | None,
+    request_id: str | None,
+    content_type: str = "",
+    condense: Condense | None = None,
+) -> Any:
+    """Decode a reply's body, as `loads`.
 
     Raises
     ------
@@ -48,7 +58,7 @@ def decode(data: bytes, *, model: str | None, request_id: str | None, content_ty
         It is no JSON.
     """
     try:
-        return loads(data)
+        return loads(data, condense)
     except ValueError as exc:
         begin = " ".join(data[:200].decode("utf-8", "replace").split())
         raise TogetherAIResponseError(
@@ -59,8 +69,8 @@ def decode(data: bytes, *, model: str | None, request_id: str | None, content_ty
         ) from exc
 
 
-def loads(data: bytes) -> Any:
-    """Decode JSON that is not deeper than `MAX_DEPTH`.
+def loads(data: bytes, condense: Condense | None = None) -> Any:
+    """Decode JSON that is not deeper than `MAX_DEPTH`, and condense it while the processor's cache holds it.
 
     Raises
     ------
@@ -68,6 +78,8 @@ def loads(data: bytes) -> Any:
         It is deeper, or no JSON.
     """
     value = orjson.loads(data)
+    if condense is not None:
+        value = condense(value)
     # Each level takes an opening and a closing bracket: most replies are too short, or have too few, to be deep.
     if len(data) > 2 * MAX_DEPTH and not _has_few_brackets(data) and _is_deep(value):
         raise ValueError(f"JSON with more than {MAX_DEPTH} lists and objects in each other")

@@ -15,6 +15,7 @@ from typing import Protocol
 PLACE_LENGTH = 24
 """Letters of an id that say which document a chunk is of."""
 
+_sorted_json = json.JSONEncoder(sort_keys=True, default=str).encode
 _END = "g"
 """Comes after every hexadecimal digit."""
 
@@ -115,13 +116,12 @@ def chunk_id(place: str, position: int, content: str, model: str) -> str:
 
 
 def _hash(*parts: str) -> bytes:
-    made = blake2b(digest_size=20)
+    data: list[bytes] = []
     for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        made.update(len(data).to_bytes(8, "little"))
-        made.update(data)
-    return made.digest()
+        encoded = part.encode("utf-8", "surrogatepass")
+        data += (len(encoded).to_bytes(8, "little"), encoded)
+    return blake2b(b"".join(data), digest_size=20).digest()
 
 
 def _as_json(metadata: Mapping[str, object]) -> str:
-    return json.dumps(metadata, sort_keys=True, default=str)
+    return _sorted_json(metadata) if metadata else "{}"

@@ -22,7 +22,7 @@ CONVERTED = frozenset(
 )
 """Endings of files that markitdown turns into Markdown."""
 
-MARKDOWN = frozenset((".md", ".markdown", ".mdx")) | CONVERTED
+MARKDOWN = (".md", ".markdown", ".mdx", *CONVERTED)
 
 _BEGINNINGS = {
     ".pdf": b"%PDF",

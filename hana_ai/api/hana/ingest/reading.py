@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import PurePath
 from typing import Protocol
 
 from hana_ai.api.hana.ingest.documents import (
@@ -27,6 +26,7 @@ from hana_ai.api.hana.ingest.work import OPEN, Chunk, OpenDocument
 AT_ONCE = 256
 """Documents that are looked up together."""
 
+_as_json = json.JSONEncoder(default=str).encode
 _Found = tuple[str, str, SourceDocument]
 """Place, fingerprint and the document."""
 
@@ -149,7 +149,7 @@ class Reader:
         UnreadableError
             It cannot be read.
         """
-        markdown = PurePath(content.source).suffix.lower() in MARKDOWN
+        markdown = content.source.lower().endswith(MARKDOWN)
         metadata = dict(content.metadata)
         for text in content.texts():
             for part in self.splitter.split(text, markdown=markdown):
@@ -163,5 +163,5 @@ class Reader:
 
     def _chunk(self, document: OpenDocument, text: str, metadata: dict[str, object]) -> Chunk:
         position = document.chunks
-        own = json.dumps({**metadata, "chunk": position}, default=str)
+        own = _as_json({**metadata, "chunk": position})
         return Chunk(document, chunk_id(document.place, position, text, self.model), text, own)

@@ -14,7 +14,7 @@ from hana_ai.api.local.hana.engine.arrow import Table
 from hana_ai.api.local.hana.engine.journal import Effect
 from hana_ai.api.local.hana.engine.tables import create_physical
 from hana_ai.api.local.hana.translation.fragments import Sql
-from hana_ai.api.local.hana.translation.scope import Parameters
+from hana_ai.api.local.hana.translation.scope import Gathered, Parameters
 
 MANY_ROWS = 2**31
 """Row numbers set aside for a statement that does not know how many rows it will add."""
@@ -61,7 +61,10 @@ class Work:
                 found[name] = values[name]
             else:
                 value = hidden[int(name[1:])]
-                found[name] = value(self.state) if callable(value) else value
+                if isinstance(value, Gathered):
+                    found[name] = value.of(values)
+                else:
+                    found[name] = value(self.state) if callable(value) else value
         return found
 
     def ensure_temporary(self, table: TableInfo) -> bool:

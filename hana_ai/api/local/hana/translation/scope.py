@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from hana_ai.api.local.hana.catalog.objects import RoutineInfo
@@ -209,6 +209,17 @@ class RoutineCall:
     """Whether it is called for each row."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The values of several `?`, passed as one list."""
+
+    names: tuple[str, ...]
+
+    def of(self, values: Mapping[str, object]) -> list[object]:
+        """The list, of the values by name."""
+        return [values[name] for name in self.names]
+
+
 @dataclass(slots=True)
 class Parameters:
     """The `?` of a statement, and values that the session supplies with each execution."""
@@ -219,7 +230,7 @@ class Parameters:
     vectors: dict[int, bool] = field(default_factory=dict)
     """Parameters of TO_REAL_VECTOR (False) and TO_HALF_VECTOR (True): text or bytes come in, a vector goes on."""
     hidden: list[object] = field(default_factory=list)
-    """Values, or functions of the session that give one."""
+    """Values, functions of the session that give one, and lists of the statement's own parameters."""
     rows: str | None = None
     """The alias of the relation that holds a batch's rows, None when values are passed one by one."""
     variables: Variables | None = None
@@ -240,6 +251,10 @@ class Parameters:
     def reference(self, index: int) -> Sql:
         """How DuckDB SQL names this `?`."""
         return Sql(f"{self.rows}.p{index}") if self.rows else Sql(f"$p{index}", frozenset({f"p{index}"}))
+
+    def gather(self, indexes: Sequence[int]) -> Sql:
+        """Pass the values of several `?` as one list."""
+        return self.hide(Gathered(tuple(f"p{index}" for index in indexes)))
 
     def hide(self, value: object) -> Sql:
         """Pass a value, or what a function of the session gives, beside the statement's own parameters."""

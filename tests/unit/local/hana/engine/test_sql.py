@@ -537,3 +537,40 @@ def test_a_batch_of_vectors_is_checked_like_each_of_them(sql: Sql) -> None:
         assert caught.value.code == code
     sql.run("INSERT INTO BATCHED VALUES (?, ?)", (6, None), (7, "[1, 2]"), (8, good[0][1]))
     assert sql.value("SELECT COUNT(*) FROM BATCHED") == 8
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_in_of_parameters(sql: Sql, count: int) -> None:
+    sql.done("CREATE TABLE I (ID INTEGER PRIMARY KEY, TXT NVARCHAR(20), BIG BIGINT, N DECIMAL(10, 2), DAY DATE)")
+    sql.done(
+        "INSERT INTO I VALUES (?, ?, ?, ?, ?)", *[(n, f"t{n}", n * 2**33, n, "2024-02-29") for n in range(50)]
+    )
+    marks = ", ".join("?" * count)
+    for column, values in (
+        ("ID", list(range(count))),
+        ("TXT", [f"t{n}" for n in range(count)]),
+        ("BIG", [n * 2**33 for n in range(count)]),
+        ("N", [f"{n}.00" for n in range(count)]),
+    ):
+        found = sql.rows(f"SELECT ID FROM I WHERE {column} IN ({marks}) ORDER BY ID", *values)
+        assert found == [(n,) for n in range(count)]
+        found = sql.rows(f"SELECT ID FROM I WHERE {column} NOT IN ({marks}) ORDER BY ID", *values)
+        assert found == [(n,) for n in range(count, 50)]
+        with_null = [*values[1:], None]
+        found = sql.rows(f"SELECT ID FROM I WHERE {column} IN ({marks}) ORDER BY ID", *with_null)
+        assert found == [(n,) for n in range(1, count)]
+        assert sql.rows(f"SELECT ID FROM I WHERE {column} NOT IN ({marks})", *with_null) == []
+    assert sql.value(f"SELECT COUNT(*) FROM I WHERE DAY IN ({marks})", *["2024-02-29"] * count) == 50
+    joined = (
+        f"SELECT COUNT(*) FROM I AS A LEFT JOIN I AS B ON A.ID = B.ID AND B.TXT IN ({marks}) WHERE B.ID IS NULL"
+    )
+    assert sql.value(joined, *[f"t{n}" for n in range(count)]) == 50 - count
+    chosen = f"SELECT SUM(CASE WHEN ID IN ({marks}) THEN 1 ELSE 0 END) FROM I"
+    assert sql.value(chosen, *range(count)) == count
+    update = f"UPDATE I SET TXT = ? WHERE ID IN ({marks})"
+    assert sql.done(update, ("x", *range(count)), ("y", *range(1, count + 1))) == [count, count]
+    assert sql.rows("SELECT TXT, COUNT(*) FROM I WHERE LENGTH(TXT) = 1 GROUP BY TXT ORDER BY 1") == [
+        ("x", 1),
+        ("y", count),
+    ]
+    assert sql.done(f"DELETE FROM I WHERE ID IN ({marks})", tuple(range(count))) == [count]

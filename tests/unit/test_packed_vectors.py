@@ -1,0 +1,57 @@
+"""Replies into vectors in the database's binary form, packed where a reply is decoded."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hana_ai.api.errors import TogetherAIResponseError
+from hana_ai.api.hana.vector_column import packed
+from hana_ai.api.langchain.embedding_job import BatchSize, EmbeddingRules
+from hana_ai.api.langchain.embedding_replies import LARGEST
+from hana_ai.api.langchain.packed_vectors import PackedJob
+from hana_ai.api.wire.encoding import decode
+from tests.unit.test_embeddings import NOT_A_VECTOR_A_TEXT, entry
+
+
+def packed_from(reply: Any) -> list[bytes]:
+    """The packed vectors of a reply to two texts, as it comes from the wire."""
+    rules, pack = EmbeddingRules("m", 4), partial(packed, type="REAL_VECTOR")
+    job = PackedJob(pack, ["a", "b"], rules, size=BatchSize(), widths={})
+    assert job.begin_round()
+    [body] = job.bodies()
+    condense = job.condense(len(body["input"]))
+    data = decode(json.dumps(reply).encode(), model="m", request_id=None, condense=condense)
+    job.take(0, SimpleNamespace(data=data, request_id=None))  # type: ignore[arg-type]
+    return job.packed().vectors
+
+
+@pytest.mark.parametrize(("reply", "what"), NOT_A_VECTOR_A_TEXT)
+def test_a_packed_reply_is_refused_for_the_same_reasons(reply: Any, what: str) -> None:
+    no_json = re.search("NaN|Infinity|0{400}", json.dumps(reply))
+    with pytest.raises(TogetherAIResponseError, match="is not JSON" if no_json else what):
+        packed_from(reply)
+
+
+def test_a_packed_reply_may_be_in_any_order() -> None:
+    first, second = [1, 2, 3], [0.5, -2, LARGEST]
+    reply = {"data": [entry(1, second), entry(0, first)]}
+    assert packed_from(reply) == [struct.pack("<I3f", 3, *numbers) for numbers in (first, second)]
+
+
+@pytest.mark.parametrize("place", ["data", "embedding", "usage"])
+def test_a_packed_reply_is_not_deep(place: str) -> None:
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    reply = {"data": [entry(0, [1]), entry(1, deep if place == "embedding" else [1])], "usage": {}}
+    if place != "embedding":
+        reply[place] = deep
+    with pytest.raises(TogetherAIResponseError, match="is not JSON"):
+        packed_from(reply)
