@@ -139,6 +139,29 @@ def find_table(
     TogetherAIInputError
         There is no such table or column, it has no vectors, or a column must be named.
     """
+    column, own = _found(connection, table, schema, vector_column)
+    if text_column is not None and all(text_column != other.column for other in own.columns):
+        raise no_column(column.schema, table, text_column)
+    return _described(connection, column, own, _index_of(connection, column), text_column)
+
+
+def find_vector_column(
+    connection: Connection, table: str, schema: str | None = None
+) -> tuple[VectorColumn, str | None]:
+    """The vector column of a table and its index, if it has one; no row is read.
+
+    Raises
+    ------
+    TogetherAIInputError
+        There is no such table, or not one vector column.
+    """
+    column, _ = _found(connection, table, schema)
+    return column, _index_of(connection, column)
+
+
+def _found(
+    connection: Connection, table: str, schema: str | None, vector_column: str | None = None
+) -> tuple[VectorColumn, _Table]:
     schema = schema or current_schema(connection)
     own = _columns(connection, schema, table).get(table)
     if own is None:
@@ -151,11 +174,12 @@ def find_table(
         names = ", ".join(column.column for column in vectors)
         several = f"several vector columns, {names}: name one with vector_column=... or --vector-column"
         raise TogetherAIInputError(f"{own.name} has {several if names else 'no vector column'}.")
-    [column] = chosen
-    if text_column is not None and all(text_column != other.column for other in own.columns):
-        raise no_column(schema, table, text_column)
-    index = {name: index for of, name, index in _indexes(connection, schema) if of == table}.get(column.column)
-    return _described(connection, column, own, index, text_column)
+    return chosen[0], own
+
+
+def _index_of(connection: Connection, column: VectorColumn) -> str | None:
+    indexes = _indexes(connection, column.schema)
+    return {name: index for of, name, index in indexes if of == column.table}.get(column.column)
 
 
 def text_column_of(info: VectorTableInfo) -> str:

@@ -146,13 +146,13 @@ def _walk(root: Path) -> Iterator[Path]:
 def _refused(path: Path) -> str | None:
     if path.name.startswith("."):
         return "hidden"
+    if path.is_file():
+        return None
     if path.is_symlink() and path.is_dir():
         return "a link to a folder"
     if path.is_dir():
         return "a folder that may not be read"
-    if not path.exists():
-        return "a link to nothing"
-    return None if path.is_file() else "not a regular file"
+    return "not a regular file" if path.exists() else "a link to nothing"
 
 
 def encoding_of(path: Path) -> str:

@@ -30,7 +30,7 @@ from hana_ai.api.hana.ingest.splitting import Splitter, splitter_for
 from hana_ai.api.hana.ingest.spread import IngestWork
 from hana_ai.api.hana.ingest.target import Target, namespace_of
 from hana_ai.api.hana.ingest.work import Batcher
-from hana_ai.api.hana.tables import current_schema, find_table
+from hana_ai.api.hana.tables import current_schema, find_vector_column
 from hana_ai.api.hana.vector_column import has_table
 from hana_ai.api.hana.vector_store import TogetherHanaDB
 from hana_ai.api.wire import html
@@ -344,7 +344,7 @@ class _Job:
         with self.connections.lease() as connection:
             if not has_table(connection, self.options.schema, self.table):
                 return self.options.vector_type
-            return find_table(connection, self.table, self.options.schema or None).type
+            return find_vector_column(connection, self.table, self.options.schema or None)[0].type
 
     def _result(self, counter: Counter) -> IngestResult:
         return IngestResult(
@@ -353,7 +353,7 @@ class _Job:
 
     def _index(self, store: TogetherHanaDB) -> bool:
         with self.connections.lease() as connection:
-            if find_table(connection, self.table, self.options.schema or None).index is not None:
+            if find_vector_column(connection, self.table, self.options.schema or None)[1] is not None:
                 return False
         store.create_hnsw_index()
         return True
@@ -401,7 +401,7 @@ class _Job:
         with self.connections.lease() as connection:
             if not has_table(connection, schema, self.table):
                 return _OnlyLooking(None)
-            find_table(connection, self.table, schema or None)
+            find_vector_column(connection, self.table, schema or None)
             recorded = has_table(connection, schema, RECORDS)
             name = namespace_of(schema or current_schema(connection), self.table, self.corpus)
         # Opening it tells whether it is another model's.

@@ -5,19 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from queue import Empty, Full, Queue
-from typing import TypeVar
 
 from hana_ai.api.hana.ingest.documents import SourceDocument, Unreadable, UnreadableError
 from hana_ai.api.hana.ingest.embedding import Embedder
 from hana_ai.api.hana.ingest.reading import Reader
-from hana_ai.api.hana.ingest.work import Batch, Batcher, OpenDocument, Window
+from hana_ai.api.hana.ingest.work import Batch, Batcher, Handover, OpenDocument, Window
 from hana_ai.api.hana.ingest.writing import MOST_ROWS, Writer
 
-_POLL = 0.05
 _TELL = 0.25
 
-_T = TypeVar("_T")
 _Arrived = Batch | OpenDocument
 
 
@@ -50,12 +46,10 @@ class Pipeline:
         self._embedder = embedder
         self._writer = writer
         self._sizes = sizes
-        self._to_embed: Queue[Batch] = Queue(sizes.requests)
-        self._to_write: Queue[_Arrived] = Queue(max(64, 2 * sizes.requests))
+        self._to_embed = Handover[Batch](sizes.requests)
+        self._to_write = Handover[_Arrived](max(64, 2 * sizes.requests))
         self._window = Window(sizes.window)
         self._stop = threading.Event()
-        self._read = threading.Event()
-        self._embedded = threading.Event()
         self._errors: list[BaseException] = []
         self._open: set[str] = set()
         self._open_lock = threading.Lock()
@@ -76,15 +70,15 @@ class Pipeline:
         writers = [self._start(f"write-{number}", self._writing) for number in range(sizes.writers)]
         try:
             self._wait([reader], tell)
-            self._read.set()
+            self._to_embed.end()
             self._wait(embedders, tell)
-            self._embedded.set()
+            self._to_write.end()
             self._wait(writers, tell)
         except BaseException:
             # What is sent has been paid for: it is written, unless somebody asks a second time.
             self.stop()
             self._wait([reader, *embedders], tell)
-            self._embedded.set()
+            self._to_write.end()
             self._wait(writers, tell)
             raise
         if self._errors:
@@ -93,7 +87,7 @@ class Pipeline:
     def stop(self) -> None:
         """Read and send no more; what is under way is written."""
         self._stop.set()
-        self._read.set()
+        self._to_embed.end()
         self._window.close()
 
     def _start(self, name: str, work: Callable[..., None], *arguments: object) -> threading.Thread:
@@ -135,7 +129,7 @@ class Pipeline:
             except UnreadableError as exc:
                 if not self._unreadable(document, str(exc)):
                     continue
-            if self._writer.end(document) and not self._put(self._to_write, document):
+            if self._writer.end(document) and not self._to_write.put(document, self._stop.is_set):
                 return
         for batch in batcher.flush():
             self._send(batch)
@@ -151,11 +145,11 @@ class Pipeline:
         return False
 
     def _send(self, batch: Batch) -> bool:
-        return self._window.enter(len(batch.chunks)) and self._put(self._to_embed, batch)
+        return self._window.enter(len(batch.chunks)) and self._to_embed.put(batch, self._stop.is_set)
 
     def _embedding(self) -> None:
         while True:
-            batch = self._take(self._to_embed, self._read)
+            batch = self._to_embed.take()
             if batch is None or self._stop.is_set():
                 return
             made = self._embedder([chunk.text for chunk in batch.chunks])
@@ -164,12 +158,13 @@ class Pipeline:
                 chunk.vector = made.vectors[position]
                 if position in made.reasons:
                     chunk.document.problem = made.reasons[position]
-            self._put(self._to_write, batch, anyway=True)
+            # What is sent has been paid for: it is written unless writing has failed.
+            self._to_write.put(batch, lambda: bool(self._errors))
 
     def _writing(self) -> None:
         complete: list[OpenDocument] = []
         while True:
-            first = None if complete else self._take(self._to_write, self._embedded)
+            first = None if complete else self._to_write.take()
             if first is None and not complete:
                 return
             batches: list[Batch] = []
@@ -181,17 +176,11 @@ class Pipeline:
                     rows += len(arrived.chunks)
                 else:
                     complete.append(arrived)
-                arrived = self._next() if rows < MOST_ROWS and len(complete) < MOST_ROWS else None
+                arrived = self._to_write.take_now() if rows < MOST_ROWS and len(complete) < MOST_ROWS else None
             left = self._writer.write(batches, complete)
             self._closed([*complete, *(chunk.document for batch in batches for chunk in batch.chunks)])
             self._window.leave(rows)
             complete = left
-
-    def _next(self) -> _Arrived | None:
-        try:
-            return self._to_write.get_nowait()
-        except Empty:
-            return None
 
     # --- documents that are open ---
 
@@ -202,26 +191,3 @@ class Pipeline:
     def _closed(self, documents: Iterable[OpenDocument]) -> None:
         with self._open_lock:
             self._open.difference_update(document.place for document in documents if document.waiting == 0)
-
-    # --- queues that end ---
-
-    def _put(self, queue: Queue[_T], item: _T, *, anyway: bool = False) -> bool:
-        """Hand something on; False if the run was stopped, unless it must arrive `anyway`."""
-        while True:
-            try:
-                queue.put(item, timeout=_POLL)
-            except Full:
-                if self._stop.is_set() and (not anyway or self._errors):
-                    return False
-            else:
-                return True
-
-    def _take(self, queue: Queue[_T], last: threading.Event) -> _T | None:
-        """The next; None once `last` is set and there is no more, or the run has failed."""
-        while True:
-            ended = last.is_set()
-            try:
-                return queue.get(timeout=_POLL)
-            except Empty:
-                if ended:
-                    return None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from queue import Empty, Full, Queue
+from typing import Generic, TypeVar
 
 from hana_ai.api.hana.costs import estimated_tokens
 
@@ -14,6 +17,9 @@ MOST_TOKENS = 64_000
 """Tokens in a request of embeddings, about."""
 MOST_BYTES = 1_000_000
 """Bytes of text in a request of embeddings."""
+_POLL = 0.05
+
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True, eq=False)
@@ -120,6 +126,59 @@ class Window:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+class Handover(Generic[_T]):
+    """What a stage hands to the next one, at most `size` at a time."""
+
+    def __init__(self, size: int) -> None:
+        self._queue: Queue[_T | None] = Queue(size)
+        """None wakes those who wait when there is no more."""
+        self._ended = threading.Event()
+
+    def put(self, item: _T, refused: Callable[[], bool]) -> bool:
+        """Hand something on; False if there is no room, and `refused` says that there will be none."""
+        while True:
+            try:
+                self._queue.put(item, timeout=_POLL)
+            except Full:
+                if refused():
+                    return False
+            else:
+                return True
+
+    def take(self) -> _T | None:
+        """The next; None if there is no more."""
+        while True:
+            ended = self._ended.is_set()
+            try:
+                item = self._passed_on(self._queue.get(timeout=_POLL))
+            except Empty:
+                item = None
+            if item is not None or ended:
+                return item
+
+    def take_now(self) -> _T | None:
+        """The next; None if there is none at present."""
+        try:
+            return self._passed_on(self._queue.get_nowait())
+        except Empty:
+            return None
+
+    def end(self) -> None:
+        """There is no more to come."""
+        self._ended.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        # Where there is no room, nobody waits.
+        with contextlib.suppress(Full):
+            self._queue.put_nowait(None)
+
+    def _passed_on(self, item: _T | None) -> _T | None:
+        if item is None:
+            self._wake()
+        return item
 
 
 def by_document(chunks: Sequence[Chunk]) -> dict[OpenDocument, list[Chunk]]:

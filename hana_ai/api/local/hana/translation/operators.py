@@ -172,7 +172,7 @@ def _in(binder: Binding, node: exp.Expr, scope: Scope) -> Bound:
 
 
 def _as_list(binder: Binding, items: Sequence[Bound], values: Sequence[Sql]) -> Sql:
-    """What stands in the parentheses of IN: many parameters of one type go as one list, which is planned faster."""
+    """What stands in the parentheses of IN: many parameters of one type are a list, which is planned faster."""
     parameters = binder.parameters
     indexes = [item.parameter for item in items if item.parameter is not None]
     if len(indexes) == len(items) >= _MANY and parameters.rows is None:
