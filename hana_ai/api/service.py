@@ -13,7 +13,7 @@ from hana_ai.api.catalog.catalog import LIFETIME, Catalog
 from hana_ai.api.catalog.kept import KeptCatalog
 from hana_ai.api.errors import TogetherAIModelNotFoundError
 from hana_ai.api.process import RenewableLock, Stage, on_exit, on_fork
-from hana_ai.api.settings import TogetherAISettings
+from hana_ai.api.settings import TogetherAISettings, current_settings
 from hana_ai.api.transport.call import Call, Reply
 from hana_ai.api.transport.transport import Transport
 from hana_ai.api.usage import ledger as ledgers
@@ -92,7 +92,7 @@ def catalog_for(base_url: str, api_key: SecretStr, settings: TogetherAISettings 
     key = (base_url, api_key)
     catalog = _catalogs.get(key)
     if catalog is None:
-        settings = settings if settings is not None else TogetherAISettings()
+        settings = settings if settings is not None else current_settings()
         lifetime, folder = settings.together_catalog_lifetime, settings.together_catalog_dir
         kept = KeptCatalog(base_url, api_key, lifetime=lifetime, folder=folder)
         with _lock:

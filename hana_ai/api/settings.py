@@ -11,6 +11,7 @@ import os
 from dataclasses import replace
 from decimal import Decimal
 from functools import cache
+from hashlib import blake2b
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -235,6 +236,39 @@ class TogetherAISettings(BaseSettings):
             "There is no Together API key. Set the environment variable TOGETHER_API_KEY or pass api_key=...; "
             f"keys are made at {KEY_PAGE}."
         )
+
+
+def current_settings() -> TogetherAISettings:
+    """The settings as they are now; only where a variable or `.env` has changed are they read anew.
+
+    Raises
+    ------
+    TogetherAISettingsError
+        As of `TogetherAISettings`.
+    """
+    state = _state()
+    for known, settings in tuple(_current):
+        if known == state:
+            warn_of_slips(os.environ, "the environment", _variables())
+            return settings
+    settings = TogetherAISettings()
+    _current[:] = [(state, settings)]
+    return settings
+
+
+_current: list[tuple[bytes, TogetherAISettings]] = []
+"""The last settings, behind the hash of what they were read from."""
+
+
+def _state() -> bytes:
+    """A hash of what the settings are read from: no copy of a key stays behind."""
+    read_here, made = _variables(), blake2b(digest_size=20)
+    for name, value in os.environ.items():
+        if name.upper() in read_here:
+            made.update(f"{name}={value}\0".encode("utf-8", "surrogateescape"))
+    path = str(TogetherAISettings.model_config["env_file"])
+    made.update(repr((os.path.abspath(path), read(path))).encode())  # noqa: PTH100 - quick, for each object
+    return made.digest()
 
 
 def _check_files(given: object) -> None:

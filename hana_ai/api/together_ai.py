@@ -29,7 +29,7 @@ from hana_ai.api.langchain.answers import (
 from hana_ai.api.langchain.client_fields import default_model
 from hana_ai.api.langchain.closing import Closing
 from hana_ai.api.service import catalog_of, get_transport, ledger_for
-from hana_ai.api.settings import TogetherAISettings
+from hana_ai.api.settings import TogetherAISettings, current_settings
 from hana_ai.api.usage.key import UsageKey, usage_key
 from hana_ai.api.wire.schemas import JSONObject
 
@@ -58,7 +58,7 @@ class LangChainObjects:
     """Makes LangChain objects for one set of settings; see `TogetherAIClient`."""
 
     def __init__(self, settings: TogetherAISettings | None = None) -> None:
-        self.settings = settings if settings is not None else TogetherAISettings()
+        self.settings = settings if settings is not None else current_settings()
         self.settings.require_api_key()
         for kind in ("chat", "embedding", "rerank"):
             if model := default_model(self.settings, kind):
@@ -393,7 +393,7 @@ def get_together_ai_client(settings: TogetherAISettings | None = None) -> Togeth
     >>> client = get_together_ai_client()
     >>> print(client.generate_chat_completion("What is a column store?"))
     """
-    settings = settings if settings is not None else TogetherAISettings()
+    settings = settings if settings is not None else current_settings()
     settings.require_enabled()
     with _lock:
         client = _clients.get(settings)

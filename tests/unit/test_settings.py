@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hana_ai.api.errors import TogetherAINotEnabledError, TogetherAISettingsError
-from hana_ai.api.settings import DEFAULT_BASE_URL, TogetherAISettings, is_loopback
+from hana_ai.api.settings import DEFAULT_BASE_URL, TogetherAISettings, current_settings, is_loopback
 
 KEY = "tgp_v1_watched-a-secret-key"
 
@@ -168,3 +168,48 @@ def test_fields_can_be_given_by_the_variables_names() -> None:
 def test_an_enabled_provider_without_a_key_asks_for_the_key() -> None:
     with pytest.raises(TogetherAISettingsError, match="TOGETHER_API_KEY"):
         TogetherAISettings(enable_together_ai=True).require_enabled()
+
+
+def test_the_current_settings_are_read_anew_when_something_has_changed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def same() -> bool:
+        before, after = current_settings(), current_settings()
+        assert before == TogetherAISettings()
+        return before is after
+
+    assert same()
+    monkeypatch.setenv("TOGETHER_TIMEOUT", "7")
+    assert current_settings().together_timeout == 7.0
+    assert same()
+    monkeypatch.setenv("together_max_retries", "9")
+    assert current_settings().together_max_retries == 9
+    (tmp_path / ".env").write_text("TOGETHER_TIMEOUT=8\nTOGETHER_CONNECT_TIMEOUT=3\n")
+    assert (current_settings().together_timeout, current_settings().together_connect_timeout) == (7.0, 3.0)
+    monkeypatch.delenv("TOGETHER_TIMEOUT")
+    assert current_settings().together_timeout == 8.0
+    assert same()
+    (tmp_path / ".env").write_text("TOGETHER_TIMEOUT=9\nTOGETHER_CONNECT_TIMEOUT=3\n")
+    assert current_settings().together_timeout == 9.0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert current_settings().together_timeout == 60.0
+    assert same()
+
+
+def test_a_wrong_value_is_refused_each_time_and_slips_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    current_settings()
+    monkeypatch.setenv("TOGETHER_TIMEOUT", "soon")
+    for _ in range(2):
+        with pytest.raises(TogetherAISettingsError, match="TOGETHER_TIMEOUT='soon'"):
+            current_settings()
+    monkeypatch.setenv("TOGETHER_TIMEOUT", "7")
+    current_settings()
+    monkeypatch.setenv("TOGETHER_TIMOUTS", "8")
+    current_settings()
+    assert "TOGETHER_TIMOUTS in the environment is not read" in caplog.text
+    Path(".env").write_text("TOGETHER_TIMEOUTT=8\n")
+    current_settings()
+    assert "TOGETHER_TIMEOUTT in" in caplog.text

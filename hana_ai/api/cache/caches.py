@@ -32,7 +32,7 @@ from hana_ai.api.cache.values import (
 )
 from hana_ai.api.errors import TogetherAISettingsError
 from hana_ai.api.process import RenewableLock, Stage, close_each, on_exit, on_fork
-from hana_ai.api.settings import TogetherAISettings
+from hana_ai.api.settings import TogetherAISettings, current_settings
 
 __all__ = ["CacheStats", "TogetherAICache", "TogetherAIEmbeddingCache", "answers_of", "close_all", "vectors_of"]
 
@@ -71,7 +71,7 @@ class _Cache:
     def _set_up(
         self, database: str | os.PathLike[str] | None, bounds: Bounds, settings: TogetherAISettings | None
     ) -> None:
-        key = cache_key(settings or TogetherAISettings(), None if database is None else str(database))
+        key = cache_key(settings or current_settings(), None if database is None else str(database))
         if key is None:
             raise TogetherAISettingsError(
                 "There is no database for the cache. Set TOGETHER_CACHE, or name a SQLite path or hana:TABLE."

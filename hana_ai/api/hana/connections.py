@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, Self, cast
 
 from hana_ai.api.errors import TogetherAISettingsError
-from hana_ai.api.settings import TogetherAISettings
+from hana_ai.api.settings import TogetherAISettings, current_settings
 from hana_ai.api.storage import drivers
 from hana_ai.api.storage.address import HanaAddress
 from hana_ai.api.storage.pool import Pool
@@ -73,7 +73,7 @@ def connect(settings: TogetherAISettings | None = None, **properties: object) ->
     """
     from hdbcli import dbapi  # type: ignore[import-untyped, unused-ignore]
 
-    wanted = {**connection_properties(settings or TogetherAISettings()), **properties}
+    wanted = {**connection_properties(settings or current_settings()), **properties}
     try:
         connection: Connection = dbapi.connect(**wanted)
     except dbapi.Error as exc:

@@ -125,9 +125,9 @@ class ClientFields(Habits):
     @model_validator(mode="after")
     def _fill_from_settings(self) -> Self:
         # Here, since pydantic-settings would add a tenth to what importing the classes takes.
-        from hana_ai.api.settings import TogetherAISettings
+        from hana_ai.api.settings import TogetherAISettings, current_settings
 
-        settings = TogetherAISettings()
+        settings = current_settings()
         if self.api_key is None:
             self.api_key = settings.together_api_key
         else:

@@ -21,7 +21,7 @@ from decimal import Decimal
 from typing import Literal
 
 from hana_ai.api.process import RenewableLock, Stage, close_each, on_exit, on_fork
-from hana_ai.api.settings import TogetherAISettings
+from hana_ai.api.settings import TogetherAISettings, current_settings
 from hana_ai.api.storage.outage import Outage
 from hana_ai.api.storage.schema import StoreError
 from hana_ai.api.usage.admission import Admission
@@ -362,7 +362,7 @@ def get_ledger(settings: TogetherAISettings | None = None) -> Ledger:
     >>> for day, totals in get_ledger().totals_by("day").items():
     ...     print(day, totals["total_requests"], totals["total_cost_usd"])
     """
-    return ledger_for(usage_key(settings if settings is not None else TogetherAISettings()))
+    return ledger_for(usage_key(settings if settings is not None else current_settings()))
 
 
 def ledger_for(key: UsageKey, catalog_for: CatalogFor | None = None) -> Ledger:
