@@ -266,8 +266,7 @@ def _state() -> bytes:
     for name, value in os.environ.items():
         if name.upper() in read_here:
             made.update(f"{name}={value}\0".encode("utf-8", "surrogateescape"))
-    path = str(TogetherAISettings.model_config["env_file"])
-    made.update(repr((os.path.abspath(path), read(path))).encode())  # noqa: PTH100 - quick, for each object
+    made.update(repr(read(str(TogetherAISettings.model_config["env_file"]))).encode())
     return made.digest()
 
 
