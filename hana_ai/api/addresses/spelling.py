@@ -62,8 +62,11 @@ def unknown_keys(given: Iterable[str], known: Sequence[str], owner: str) -> str 
     return f"{' '.join(said)} It takes {', '.join(known)}." if said else None
 
 
-def edits(one: str, other: str) -> int:
-    """How many letters must be added, removed, replaced or exchanged with their neighbour, none of them twice."""
+def edits(one: str, other: str, most: int = 2) -> int:
+    """How many letters must be added, removed, replaced or exchanged with their neighbour, none of them twice.
+
+    What is more than `most` is `most` + 1.
+    """
     before: list[int] = []
     last = list(range(len(other) + 1))
     for row, letter in enumerate(one, 1):
@@ -73,8 +76,11 @@ def edits(one: str, other: str) -> int:
             if row > 1 and column > 1 and letter == other[column - 2] and one[row - 2] == wanted:
                 cost = min(cost, before[column - 2] + 1)
             current.append(cost)
+        if min(current) > most and min(last) >= most:
+            # No later row has less, nor has an exchange, which is one more than the row before the last.
+            return most + 1
         before, last = last, current
-    return last[-1]
+    return min(last[-1], most + 1)
 
 
 def without_a_letter(name: str) -> Iterator[str]:

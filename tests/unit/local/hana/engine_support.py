@@ -57,10 +57,13 @@ class Sql:
         return affected
 
 
+CREDENTIALS = derive("Secret1")
+
+
 @pytest.fixture
 def engine(lock_timeout: float) -> Iterator[DuckDBEngine]:
     made = DuckDBEngine(lock_timeout=lock_timeout)
-    made.ensure_user("DBADMIN", derive("Secret1"), admin=True)
+    made.ensure_user("DBADMIN", CREDENTIALS, admin=True)
     yield made
     made.close()
 
@@ -76,7 +79,7 @@ def sql(engine: DuckDBEngine) -> Iterator[Sql]:
 def shared() -> Iterator[Sql]:
     """A session for all tests of a module that leave nothing behind, since an engine takes a while to make."""
     made = DuckDBEngine()
-    made.ensure_user("DBADMIN", derive("Secret1"), admin=True)
+    made.ensure_user("DBADMIN", CREDENTIALS, admin=True)
     session = made.session("DBADMIN", 1)
     yield Sql(session)
     session.close()
