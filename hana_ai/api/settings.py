@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from functools import cache
@@ -15,7 +16,8 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from hana_ai.api.addresses.carrying import Known, pack, pack_password, unpack
 from hana_ai.api.addresses.checks import (
@@ -133,6 +135,19 @@ class TogetherAISettings(BaseSettings):
         # Out here, so that pydantic's error is no context of this one: its frames hold the key of the environment.
         raise TogetherAISettingsError(wrong)
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given, then the environment, then `.env`."""
+        read_from = (source for source in (env_settings, dotenv_settings) if isinstance(source, EnvSettingsSource))
+        return init_settings, *(_Plain(settings_cls, source.env_vars) for source in read_from)
+
     # Pickles carry no secrets that the settings of the process which loads them can give again.
 
     def __getstate__(self) -> dict[str, object]:
@@ -236,6 +251,21 @@ class TogetherAISettings(BaseSettings):
             "There is no Together API key. Set the environment variable TOGETHER_API_KEY or pass api_key=...; "
             f"keys are made at {KEY_PAGE}."
         )
+
+
+class _Plain(PydanticBaseSettingsSource):
+    """Variables that are the values of fields; the library's own source looks for lists and the like in them."""
+
+    def __init__(self, settings_cls: type[BaseSettings], variables: Mapping[str, str | None]) -> None:
+        super().__init__(settings_cls)
+        self._variables = variables
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
+        return self._variables.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        fields = self.settings_cls.model_fields
+        return {name: value for name in fields if (value := self._variables.get(name)) is not None}
 
 
 def current_settings() -> TogetherAISettings:
