@@ -291,7 +291,7 @@ _current: list[tuple[bytes, TogetherAISettings]] = []
 
 
 def _state() -> bytes:
-    """A hash of what the settings are read from: no copy of a key stays behind."""
+    """A hash of what the settings are read from, from which no key can be told."""
     read_here, made = _variables(), blake2b(digest_size=20)
     for name, value in os.environ.items():
         if name.upper() in read_here:

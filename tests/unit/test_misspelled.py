@@ -118,6 +118,11 @@ def test_one_edit_of_a_name_of_four_letters_is_always_close(name: str, data: st.
         assert (similar(slip, [name, "quite_another"]) == [name]) is (slip != name)
 
 
+@given(st.text("abc", max_size=8), st.text("abc", max_size=8), st.integers(1, 3))
+def test_edits_are_counted_up_to_the_most_that_matters(one: str, other: str, most: int) -> None:
+    assert edits(one, other, most) == min(edits(one, other, len(one) + len(other)), most + 1)
+
+
 @pytest.mark.parametrize(
     ("slip", "close"),
     [
