@@ -25,9 +25,8 @@ def packed_from(reply: Any) -> list[bytes]:
     rules, pack = EmbeddingRules("m", 4), partial(packed, type="REAL_VECTOR")
     job = PackedJob(pack, ["a", "b"], rules, size=BatchSize(), widths={})
     assert job.begin_round()
-    [body] = job.bodies()
-    condense = job.condense(len(body["input"]))
-    data = decode(json.dumps(reply).encode(), model="m", request_id=None, condense=condense)
+    assert len(list(job.bodies())) == 1
+    data = decode(json.dumps(reply).encode(), model="m", request_id=None, condense=job.condense)
     job.take(0, SimpleNamespace(data=data, request_id=None))  # type: ignore[arg-type]
     return job.packed().vectors
 

@@ -42,7 +42,7 @@ class IngestArguments:
     writers: int = 1
     """Connections that write at the same time."""
     window: int | None = None
-    """Most texts that are sent, but not written yet; default: 2048."""
+    """Most texts that are sent, but not written yet; default: 4096."""
     schema: str | None = None
     """Default: HANA_SCHEMA, else the user's own."""
     engine: Literal["local", "ray"] = "local"

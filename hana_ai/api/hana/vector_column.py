@@ -11,6 +11,7 @@ import shlex
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.hana.connections import Connection, first_row, only_row
@@ -176,4 +177,9 @@ def recorded_name(model: str) -> str:
 
 def packed(vector: Sequence[float], type: str) -> bytes:
     """A vector as hdbcli binds it to a column of this type: its width, then the numbers."""
-    return struct.pack(f"<I{len(vector)}{'e' if type == 'HALF_VECTOR' else 'f'}", len(vector), *vector)
+    return _layout(len(vector), type).pack(len(vector), *vector)
+
+
+@lru_cache(maxsize=16)
+def _layout(width: int, type: str) -> struct.Struct:
+    return struct.Struct(f"<I{width}{'e' if type == 'HALF_VECTOR' else 'f'}")

@@ -299,8 +299,9 @@ class EmbeddingJob:
             self._sent.append((begin, end))
             yield {"model": self.rules.model, "input": self.inputs(begin, end), **self.rules.parameters}
 
-    def condense(self, count: int) -> Condense | None:
-        """What makes something smaller of a reply to `count` texts where it is decoded."""
+    @property
+    def condense(self) -> Condense | None:
+        """What makes the entries of a reply smaller where it is decoded."""
         return None
 
     def take(self, position: int, reply: Reply) -> dict[str, list[float]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from math import hypot
-from typing import Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic_core import ValidationError
 
@@ -18,8 +20,22 @@ _BATCH_WORDS = ("too large", "too many", "too big", "batch size", "batch_size", 
 _TEXT_WORDS = ("too long", "context", "tokens", "sequence length", "maximum length", "max length")
 
 
+Pack = Callable[[Sequence[float]], bytes]
+"""Raises an OverflowError for a number that it cannot hold, and `struct.error` for what is no number."""
+
+_BOOLEANS = ((b"true", b"u"), (b"false", b"f"))
+_FEW = 64
+
 LARGEST = 3.4028234663852886e38
 """The largest finite 32-bit float: what is larger would be infinite once it is stored."""
+
+
+class PackedVector(NamedTuple):
+    """A vector in a database's binary form."""
+
+    data: bytes
+    width: int
+    """How many numbers it has."""
 
 
 def refusal(error: Exception) -> Literal["batch", "text"] | None:
@@ -57,22 +73,55 @@ def vectors_from_wire(
 def packed_from_wire(
     reply: object,
     count: int,
-    pack: Callable[[Sequence[float]], bytes],
+    pack: Pack,
     *,
     model: str | None = None,
     request_id: str | None = None,
 ) -> tuple[list[bytes], int]:
     """Turn a reply of embeddings into what `pack` makes of each vector, in the request's order, and their width.
 
-    No list of floats outlives the decoded reply: a vector takes 4 bytes a number instead of 32. `pack` raises an
-    OverflowError for a number that it cannot hold.
+    Vectors that `pack_entries` has packed stay as they are.
 
     Raises
     ------
     TogetherAIResponseError
         As `vectors_from_wire`.
     """
-    return _read(reply, count, pack, model, request_id)
+
+    def made(numbers: list[float]) -> PackedVector:
+        return PackedVector(pack(numbers), len(numbers))
+
+    vectors, width = _read(reply, count, made, model, request_id)
+    return [vector.data for vector in vectors], width
+
+
+def pack_entries(pack: Pack, entries: list[Any], data: bytes) -> None:
+    """Pack the vectors of entries in place; those that are none are left to `packed_from_wire`, which tells why.
+
+    No list of floats outlives its part of the reply: a vector takes 4 bytes a number instead of 32.
+    """
+    if _may_have_booleans(data):
+        return
+    for entry in entries:
+        if isinstance(entry, dict) and isinstance(numbers := entry.get("embedding"), list) and numbers:
+            with suppress(OverflowError, struct.error):
+                entry["embedding"] = PackedVector(pack(numbers), len(numbers))
+
+
+def _may_have_booleans(data: bytes) -> bool:
+    """Whether there may be `true` or `false` in JSON, which are packed as numbers, but are none.
+
+    A search for a letter that the JSON of vectors hardly has is many times faster than one for the word.
+    """
+    for word, letter in _BOOLEANS:
+        place, found = word.index(letter), 0
+        at = data.find(letter)
+        while at >= 0:
+            found += 1
+            if found > _FEW or data.startswith(word, at - place):
+                return True
+            at = data.find(letter, at + 1)
+    return False
 
 
 def _read(
@@ -86,7 +135,7 @@ def _read(
 
     def wrong(what: str) -> TogetherAIResponseError:
         # Where its very shape is wrong, this raises, with the place.
-        check_reply(EMBEDDINGS, reply, model=model, request_id=request_id)
+        check_reply(EMBEDDINGS, _unpacked(reply), model=model, request_id=request_id)
         return TogetherAIResponseError(f"the reply to {count} texts {what}", model=model, request_id=request_id)
 
     entries = reply.get("data") if isinstance(reply, Mapping) else None
@@ -103,6 +152,10 @@ def _read(
         if vectors[int(index)] is not None:
             raise wrong(f"has two vectors with the index {index!r}, the second at data[{position}]")
         given = entry.get("embedding")
+        if isinstance(given, PackedVector):
+            vectors[int(index)] = given  # type: ignore[assignment]
+            widths.add(given.width)
+            continue
         try:
             numbers = NUMBERS.validate_python(given)
         except ValidationError as exc:
@@ -119,6 +172,21 @@ def _read(
     if len(widths) != 1 or widths == {0}:
         raise wrong(f"has vectors of {' and '.join(map(str, sorted(widths)))} numbers")
     return [vector for vector in vectors if vector is not None], widths.pop()
+
+
+def _unpacked(reply: object) -> object:
+    """The reply with plain vectors in place of packed ones, for the check of its shape."""
+    if not isinstance(reply, Mapping) or not isinstance(entries := reply.get("data"), list):
+        return reply
+    return {
+        **reply,
+        "data": [
+            {**entry, "embedding": [0.0]}
+            if isinstance(entry, Mapping) and isinstance(entry.get("embedding"), PackedVector)
+            else entry
+            for entry in entries
+        ],
+    }
 
 
 def _fitting(numbers: list[float]) -> list[float]:

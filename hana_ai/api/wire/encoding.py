@@ -8,13 +8,14 @@ from typing import Any, TypeAlias
 import orjson
 
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
+from hana_ai.api.wire import long_lists
 from hana_ai.api.wire.schemas import JSONObject
 
 MAX_DEPTH = 200
 """Lists and objects in each other; a reply with more is refused."""
 
-Condense: TypeAlias = Callable[[Any], Any]
-"""Makes something smaller of a decoded reply, which may be deeper than `MAX_DEPTH`; it raises nothing."""
+Condense: TypeAlias = Callable[[list[Any], bytes], None]
+"""Makes entries of a reply's `data` smaller, in place, given them and their JSON; raises nothing."""
 
 _NO_BRACKETS = bytes(letter for letter in range(256) if letter not in b"[]{}")
 _MANY_BYTES = 64 * 1024
@@ -70,16 +71,18 @@ def decode(
 
 
 def loads(data: bytes, condense: Condense | None = None) -> Any:
-    """Decode JSON that is not deeper than `MAX_DEPTH`, and condense it while the processor's cache holds it.
+    """Decode JSON that is not deeper than `MAX_DEPTH`, and condense the entries of its `data`.
 
     Raises
     ------
     ValueError
         It is deeper, or no JSON.
     """
-    value = orjson.loads(data)
-    if condense is not None:
-        value = condense(value)
+    value = long_lists.decoded(data, condense) if len(data) > 2 * long_lists.PART else None
+    if value is None:
+        value = orjson.loads(data)
+        if condense is not None and isinstance(value, dict) and isinstance(entries := value.get("data"), list):
+            condense(entries, data)
     # Each level takes an opening and a closing bracket: most replies are too short, or have too few, to be deep.
     if len(data) > 2 * MAX_DEPTH and not _has_few_brackets(data) and _is_deep(value):
         raise ValueError(f"JSON with more than {MAX_DEPTH} lists and objects in each other")

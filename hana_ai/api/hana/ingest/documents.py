@@ -7,6 +7,7 @@ model, so that all rows of a document are one range of ids, and equal input give
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -16,6 +17,7 @@ PLACE_LENGTH = 24
 """Letters of an id that say which document a chunk is of."""
 
 _sorted_json = json.JSONEncoder(sort_keys=True, default=str).encode
+_length = struct.Struct("<Q").pack
 _END = "g"
 """Comes after every hexadecimal digit."""
 
@@ -116,11 +118,11 @@ def chunk_id(place: str, position: int, content: str, model: str) -> str:
 
 
 def _hash(*parts: str) -> bytes:
-    data: list[bytes] = []
+    data = b""
     for part in parts:
         encoded = part.encode("utf-8", "surrogatepass")
-        data += (len(encoded).to_bytes(8, "little"), encoded)
-    return blake2b(b"".join(data), digest_size=20).digest()
+        data += _length(len(encoded)) + encoded
+    return blake2b(data, digest_size=20).digest()
 
 
 def _as_json(metadata: Mapping[str, object]) -> str:

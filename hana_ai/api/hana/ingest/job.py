@@ -38,7 +38,7 @@ from hana_ai.api.wire import html
 if TYPE_CHECKING:
     from langchain_text_splitters import TextSplitter
 
-WINDOW = 2048
+WINDOW = 4096
 """Texts between being sent and being committed."""
 
 OnProgress = Callable[[IngestProgress], None]

@@ -13,6 +13,8 @@ from hana_ai.api.hana.ingest.work import Batch, Batcher, Handover, OpenDocument,
 from hana_ai.api.hana.ingest.writing import MOST_ROWS, Writer
 
 _TELL = 0.25
+_MORE = 0.05
+"""Seconds in which more rows may come for a transaction: each costs as much as some hundred rows."""
 
 _Arrived = Batch | OpenDocument
 
@@ -145,12 +147,12 @@ class Pipeline:
         return False
 
     def _send(self, batch: Batch) -> bool:
-        return self._window.enter(len(batch.chunks)) and self._to_embed.put(batch, self._stop.is_set)
+        return self._to_embed.put(batch, self._stop.is_set)
 
     def _embedding(self) -> None:
         while True:
             batch = self._to_embed.take()
-            if batch is None or self._stop.is_set():
+            if batch is None or not self._window.enter(len(batch.chunks)) or self._stop.is_set():
                 return
             made = self._embedder([chunk.text for chunk in batch.chunks])
             batch.width, batch.counted = made.width, made.tokens
@@ -176,7 +178,9 @@ class Pipeline:
                     rows += len(arrived.chunks)
                 else:
                     complete.append(arrived)
-                arrived = self._to_write.take_now() if rows < MOST_ROWS and len(complete) < MOST_ROWS else None
+                arrived = (
+                    self._to_write.take_within(_MORE) if rows < MOST_ROWS and len(complete) < MOST_ROWS else None
+                )
             left = self._writer.write(batches, complete)
             self._closed([*complete, *(chunk.document for batch in batches for chunk in batch.chunks)])
             self._window.leave(rows)

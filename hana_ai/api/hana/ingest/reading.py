@@ -82,7 +82,8 @@ class Reader:
             found, unreadable = self._recognized(group, under_way)
             states = self.known.states([*found, *(failure[0] for failure in unreadable)])
             same, failed, new = [], [], []
-            for key, (_, fingerprint, document) in found.items():
+            for key, one in found.items():
+                _, fingerprint, document = one
                 state, met = states.get(key, ("", 0.0))
                 if met >= self.known.started and not (self.takes_over and state == OPEN):
                     self.counter.add(duplicates=1, documents=1)
@@ -92,10 +93,10 @@ class Reader:
                     failed.append(key)
                     self.counter.problem(document.source, "could not be embedded in an earlier run")
                 else:
-                    new.append((key, fingerprint, document))
+                    new.append(one)
             self._tell(same, failed, unreadable, states)
             for key, fingerprint, document in new:
-                old = self.known.ids_at(key) if key in states else set()
+                old = self.known.ids_at(key) if key in states else None
                 yield OpenDocument(key, document.source, fingerprint, key in states, old), document
 
     def _recognized(
@@ -151,17 +152,20 @@ class Reader:
         """
         markdown = content.source.lower().endswith(MARKDOWN)
         metadata = dict(content.metadata)
+        # In front of the chunk's own: the encoder takes longer to be made than to encode.
+        shared = "" if "chunk" in metadata else f"{_as_json(metadata)[:-1]}, " if metadata else "{"
         for text in content.texts():
             for part in self.splitter.split(text, markdown=markdown):
-                chunk = self._chunk(document, part, metadata)
+                chunk = self._chunk(document, part, metadata, shared)
                 document.chunks += 1
-                if chunk.id in document.old:
+                if document.old and chunk.id in document.old:
                     document.old.discard(chunk.id)
+                    document.kept = document.kept or []
                     document.kept.append((chunk.metadata, chunk.id))
                 else:
                     yield chunk
 
-    def _chunk(self, document: OpenDocument, text: str, metadata: dict[str, object]) -> Chunk:
+    def _chunk(self, document: OpenDocument, text: str, metadata: dict[str, object], shared: str) -> Chunk:
         position = document.chunks
-        own = _as_json({**metadata, "chunk": position})
+        own = f'{shared}"chunk": {position}}}' if shared else _as_json({**metadata, "chunk": position})
         return Chunk(document, chunk_id(document.place, position, text, self.model), text, own)

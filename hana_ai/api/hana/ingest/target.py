@@ -14,6 +14,7 @@ from hana_ai.api.hana.ingest.record_manager import (
     HanaRecordManager,
     make_table,
 )
+from hana_ai.api.hana.ingest.seen_places import SeenPlaces
 from hana_ai.api.hana.ingest.work import OPEN, Chunk, OpenDocument
 from hana_ai.api.hana.tables import current_schema
 from hana_ai.api.hana.vector_store import TogetherHanaDB
@@ -60,6 +61,8 @@ class Target:
         self._columns = ", ".join(map(quoted, names))
         self.started = 0.0
         """When this run began, by the database's clock."""
+        self._seen: SeenPlaces | None = None
+        """What this run has met, as long as it alone writes records; otherwise the database is asked."""
 
     def prepare(self) -> None:
         """Make the tables of records and errors; what is recorded of a table that is empty now is forgotten."""
@@ -71,6 +74,8 @@ class Target:
                 cursor.execute(
                     f'DELETE FROM {self.records.table} WHERE "NAMESPACE" = ?', (self.records.namespace,)
                 )
+        if not self.records.list_keys(limit=1):
+            self._seen = SeenPlaces()
 
     # --- reading ---
 
@@ -89,7 +94,12 @@ class Target:
 
     def states(self, places: list[str]) -> dict[str, tuple[str, float]]:
         """The states of documents that are recorded, and when each was met last."""
-        return self.records.states(places)
+        seen = self._seen
+        return self.records.states(places if seen is None else [place for place in places if seen.add(place)])
+
+    def not_alone(self) -> None:
+        """Another run writes the same: from now on, the database is asked about each document."""
+        self._seen = None
 
     def touch(self, places: list[str]) -> None:
         """Documents are still there, as they were."""
@@ -127,10 +137,10 @@ class Target:
 
     def finish(self, cursor: Cursor, documents: Sequence[OpenDocument], *, replace: bool) -> None:
         """Record that these are complete; rows of earlier versions go."""
-        stale = [(id,) for document in documents for id in document.old]
+        stale = [(id,) for document in documents for id in document.old or ()]
         if stale:
             cursor.executemany(f"DELETE FROM {self.table} WHERE {self._id} = ?", stale)
-        kept = [pair for document in documents for pair in document.kept]
+        kept = [pair for document in documents for pair in document.kept or ()]
         if kept:
             cursor.executemany(f"UPDATE {self.table} SET {self._metadata} = ? WHERE {self._id} = ?", kept)
         self._record(cursor, [(document, document.fingerprint) for document in documents], replace=replace)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import Generic, TypeVar
 
@@ -31,9 +31,9 @@ class OpenDocument:
     fingerprint: str
     recorded: bool
     """Whether the database has a record of it."""
-    old: set[str] = field(default_factory=set)
+    old: set[str] | None = None
     """Ids of rows that are there and not among its chunks, as far as they are known."""
-    kept: list[tuple[str, str]] = field(default_factory=list)
+    kept: list[tuple[str, str]] | None = None
     """Metadata and ids of chunks that have their row already."""
     waiting: int = 1
     """Chunks under way, and one while it is read."""
@@ -80,23 +80,24 @@ class Batcher:
         self._chunks: list[Chunk] = []
         self._tokens = self._bytes = 0
 
-    def add(self, chunk: Chunk) -> Iterator[Batch]:
-        """Take a chunk; yields the batch that it no longer fits into, or that it fills."""
+    def add(self, chunk: Chunk) -> Sequence[Batch]:
+        """Take a chunk; gives the batch that it no longer fits into, or that it fills."""
         tokens, size = estimated_tokens(len(chunk.text)), 2 * len(chunk.text)
+        full: Sequence[Batch] = ()
         if self._chunks and (self._tokens + tokens > MOST_TOKENS or self._bytes + size > MOST_BYTES):
-            yield from self.flush()
+            full = self.flush()
         self._chunks.append(chunk)
         self._tokens += tokens
         self._bytes += size
-        if len(self._chunks) >= self._most_texts:
-            yield from self.flush()
+        return [*full, *self.flush()] if len(self._chunks) >= self._most_texts else full
 
-    def flush(self) -> Iterator[Batch]:
-        """Yield what is left."""
-        if self._chunks:
-            batch = Batch(self._chunks, self._tokens)
-            self._chunks, self._tokens, self._bytes = [], 0, 0
-            yield batch
+    def flush(self) -> Sequence[Batch]:
+        """Give what is left."""
+        if not self._chunks:
+            return ()
+        batch = Batch(self._chunks, self._tokens)
+        self._chunks, self._tokens, self._bytes = [], 0, 0
+        return [batch]
 
 
 class Window:
@@ -158,10 +159,10 @@ class Handover(Generic[_T]):
             if item is not None or ended:
                 return item
 
-    def take_now(self) -> _T | None:
-        """The next; None if there is none at present."""
+    def take_within(self, seconds: float) -> _T | None:
+        """The next that is there in so many seconds; None if there is none, or no more."""
         try:
-            return self._passed_on(self._queue.get_nowait())
+            return self._passed_on(self._queue.get(block=not self._ended.is_set(), timeout=seconds))
         except Empty:
             return None
 

@@ -12,7 +12,7 @@ from hana_ai.api.hana.ingest.progress import Counter
 from hana_ai.api.hana.ingest.target import Target
 from hana_ai.api.hana.ingest.work import Batch, Chunk, OpenDocument, by_document
 
-MOST_ROWS = 1024
+MOST_ROWS = 2048
 """Rows that are committed together."""
 
 _NOT_UNIQUE = 301
@@ -63,7 +63,11 @@ class Writer:
         except dbapi.Error as exc:
             if exc.errorcode != _NOT_UNIQUE:
                 raise
-            # Another run writes the same.
+            # Another run writes the same, or another version of it, whose rows go.
+            self._target.not_alone()
+            for document in {*arrived, *done}:
+                if not document.recorded:
+                    document.old = self._target.ids_at(document.place)
             self._write(rows, list(arrived), done, width, replace=True)
         return self._written(arrived, rows, done, complete, batches)
 
@@ -79,6 +83,9 @@ class Writer:
         ended = set(done)
         good = [document for document in done if document.problem is None]
         begun = [document for document in arrived if document not in ended and not document.recorded]
+        for chunk in rows:
+            if chunk.document.old:
+                chunk.document.old.discard(chunk.id)
         with self._transaction(width if rows else 0) as cursor:
             if begun:
                 self._target.open(cursor, begun, replace=replace)

@@ -320,6 +320,29 @@ def test_two_runs_at_once_end_with_the_rows_of_one(
     assert alone <= {row[0] for row in content(connection)}
 
 
+def test_a_first_run_finds_what_another_one_writes_meanwhile(
+    ingest: Ingest, engine: ScriptedEngine, connection: dbapi.Connection
+) -> None:
+    pages = [Document(text_of(number, 1), id=str(number), metadata={"source": "pages"}) for number in range(400)]
+    changed = [*pages[:399], Document("another version", id="399", metadata={"source": "pages"})]
+
+    def slowly() -> Iterator[Document]:
+        for number, page in enumerate(pages):
+            if number == 256:
+                ingest(changed, name="pages")
+            yield page
+
+    first = ingest(slowly(), name="pages", window=16)
+    asked = embedded(engine)
+    assert len(asked) == 401
+    assert sum(asked.values()) <= 401 + 256 + 16, "what was looked up at once and under way"
+    assert first.progress.documents == 400
+    states = rows(connection, 'SELECT COUNT(*), MIN(LENGTH("STATE")) FROM "HANA_AI_TOGETHER_RECORDS"')
+    assert states == [(400, 32)]
+    ingest(pages, "ALONE", name="pages")
+    assert content(connection) == content(connection, "ALONE"), "nothing of the other run's version"
+
+
 # --- people ---
 
 

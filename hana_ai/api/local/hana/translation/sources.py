@@ -152,9 +152,30 @@ def _table(binder: QueryBinding, node: exp.Expr, scope: Scope, alias: str, name:
         relation, rows = _view(binder, found, alias, name, (schema, table))
         scope.relations.append(relation)
         return rows
-    columns, rows = system_view(found, binder.environment)
+    columns, rows = system_view(found, binder.environment, _names_in(node))
     scope.relations.append(Relation(alias, columns, name or table, "SYS", one_row=found == DUMMY))
     return compose("({}) AS {}", rows, alias)
+
+
+def _names_in(table: exp.Expr) -> set[str] | None:
+    """The names in the statement, among which are the columns that it takes; None if it may take all."""
+    alias = table.args.get("alias")
+    if alias is not None and alias.args.get("columns"):
+        return None
+    names = set()
+    for node in table.root().walk():
+        if isinstance(node, exp.Identifier):
+            names.add(node.name.upper())
+        elif _takes_all(node):
+            return None
+    return names
+
+
+def _takes_all(node: exp.Expr) -> bool:
+    """Whether a part of a statement takes columns that it does not name."""
+    if isinstance(node, exp.Join):
+        return node.args.get("method") is not None
+    return isinstance(node, exp.Star) and not isinstance(node.parent, exp.Count)
 
 
 def _view(

@@ -6,7 +6,7 @@ they are few, and a plan is made anew whenever the catalog changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -459,21 +459,34 @@ def _cell(value: Cell, kind: SqlType) -> str:
     return f"TIMESTAMP {literal(value)}" if kind == TIMESTAMP else literal(value)
 
 
-def system_view(name: str, environment: Environment) -> tuple[list[OutColumn], Sql]:
-    """Columns and DuckDB SQL of a system view, with the rows that the user may see."""
+def system_view(
+    name: str, environment: Environment, taken: Container[str] | None = None
+) -> tuple[list[OutColumn], Sql]:
+    """Columns and DuckDB SQL of a system view, with the rows that the user may see.
+
+    Parameters
+    ----------
+    name : str
+    environment : Environment
+    taken : container of str, optional
+        Names of columns that are taken; the time of a query grows with them. Default: all.
+    """
     view = SYSTEM_VIEWS[name]
     if name in _CHANGING:
         environment.changing.add(name)
     if name == DUMMY:
         return [OutColumn(DUMMY, view.columns[0][1], Sql("s0"), False)], Sql("SELECT 'X' AS s0")
     columns = [OutColumn(column, kind, Sql(f"s{index}")) for index, (column, kind) in enumerate(view.columns)]
-    kinds = [kind for _, kind in view.columns]
-    rows = [f"({', '.join(map(_cell, row, kinds))})" for row in view.rows(environment)]
+    kinds = [
+        (index, kind)
+        for index, (column, kind) in enumerate(view.columns)
+        if taken is None or column in taken or index == 0
+    ]
+    rows = [f"({', '.join(_cell(row[index], kind) for index, kind in kinds)})" for row in view.rows(environment)]
     casts = ", ".join(
-        f"CAST({f's{index}' if rows else 'NULL'} AS {types.storage(kind)}) AS s{index}"
-        for index, kind in enumerate(kinds)
+        f"CAST({f's{index}' if rows else 'NULL'} AS {types.storage(kind)}) AS s{index}" for index, kind in kinds
     )
     if not rows:
         return columns, Sql(f"SELECT {casts} WHERE FALSE")
-    names = ", ".join(f"s{index}" for index in range(len(kinds)))
+    names = ", ".join(f"s{index}" for index, _ in kinds)
     return columns, Sql(f"SELECT {casts} FROM (VALUES {', '.join(rows)}) AS s({names})")
