@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from math import hypot
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic_core import ValidationError
 
@@ -25,17 +25,10 @@ Pack = Callable[[Sequence[float]], bytes]
 
 _BOOLEANS = ((b"true", b"u"), (b"false", b"f"))
 _FEW = 64
+_WIDTH = "width of a packed vector"
 
 LARGEST = 3.4028234663852886e38
 """The largest finite 32-bit float: what is larger would be infinite once it is stored."""
-
-
-class PackedVector(NamedTuple):
-    """A vector in a database's binary form."""
-
-    data: bytes
-    width: int
-    """How many numbers it has."""
 
 
 def refusal(error: Exception) -> Literal["batch", "text"] | None:
@@ -87,12 +80,7 @@ def packed_from_wire(
     TogetherAIResponseError
         As `vectors_from_wire`.
     """
-
-    def made(numbers: list[float]) -> PackedVector:
-        return PackedVector(pack(numbers), len(numbers))
-
-    vectors, width = _read(reply, count, made, model, request_id)
-    return [vector.data for vector in vectors], width
+    return _read(reply, count, pack, model, request_id)
 
 
 def pack_entries(pack: Pack, entries: list[Any], data: bytes) -> None:
@@ -105,7 +93,7 @@ def pack_entries(pack: Pack, entries: list[Any], data: bytes) -> None:
     for entry in entries:
         if isinstance(entry, dict) and isinstance(numbers := entry.get("embedding"), list) and numbers:
             with suppress(OverflowError, struct.error):
-                entry["embedding"] = PackedVector(pack(numbers), len(numbers))
+                entry["embedding"], entry[_WIDTH] = pack(numbers), len(numbers)
 
 
 def _may_have_booleans(data: bytes) -> bool:
@@ -152,9 +140,9 @@ def _read(
         if vectors[int(index)] is not None:
             raise wrong(f"has two vectors with the index {index!r}, the second at data[{position}]")
         given = entry.get("embedding")
-        if isinstance(given, PackedVector):
+        if isinstance(given, bytes):
             vectors[int(index)] = given  # type: ignore[assignment]
-            widths.add(given.width)
+            widths.add(entry[_WIDTH])
             continue
         try:
             numbers = NUMBERS.validate_python(given)
@@ -182,7 +170,7 @@ def _unpacked(reply: object) -> object:
         **reply,
         "data": [
             {**entry, "embedding": [0.0]}
-            if isinstance(entry, Mapping) and isinstance(entry.get("embedding"), PackedVector)
+            if isinstance(entry, Mapping) and isinstance(entry.get("embedding"), bytes)
             else entry
             for entry in entries
         ],

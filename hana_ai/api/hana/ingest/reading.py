@@ -23,7 +23,7 @@ from hana_ai.api.hana.ingest.progress import Counter
 from hana_ai.api.hana.ingest.splitting import Splitter
 from hana_ai.api.hana.ingest.work import OPEN, Chunk, OpenDocument
 
-AT_ONCE = 256
+AT_ONCE = 500
 """Documents that are looked up together."""
 
 _as_json = json.JSONEncoder(default=str).encode

@@ -6,7 +6,7 @@ It is a record manager of LangChain's, for `langchain_core.indexing.index`, and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from langchain_core.indexing import RecordManager
@@ -135,13 +135,13 @@ class HanaRecordManager(RecordManager):
                 conditions.append(f'"UPDATED_AT" {operator} ?')
                 parameters.append(moment)  # type: ignore[arg-type]
         found: list[str] = []
-        parts = [None] if group_ids is None else list(_parts(group_ids))
+        parts = [None] if group_ids is None else list(in_parts(group_ids))
         with self.connections.lease() as connection, connection.cursor() as cursor:
             for part in parts:
                 room = "" if limit is None else f"TOP {max(0, int(limit) - len(found))} "
                 if room == "TOP 0 ":
                     break
-                groups = "" if part is None else f' AND "GROUP_ID" IN ({_marks(part)})'
+                groups = "" if part is None else f' AND "GROUP_ID" IN ({marks(part)})'
                 cursor.execute(
                     f'SELECT {room}"KEY" FROM {self.table} WHERE {" AND ".join(conditions)}{groups} '
                     'ORDER BY "KEY"',
@@ -153,9 +153,9 @@ class HanaRecordManager(RecordManager):
     def delete_keys(self, keys: Sequence[str]) -> None:
         """Delete records."""
         with self.connections.lease() as connection, transaction(connection) as cursor:
-            for part in _parts(keys):
+            for part in in_parts(keys):
                 cursor.execute(
-                    f'DELETE FROM {self.table} WHERE "NAMESPACE" = ? AND "KEY" IN ({_marks(part)})',
+                    f'DELETE FROM {self.table} WHERE "NAMESPACE" = ? AND "KEY" IN ({marks(part)})',
                     (self.namespace, *part),
                 )
 
@@ -204,10 +204,10 @@ class HanaRecordManager(RecordManager):
         """State and time of those keys that there are; the state is empty where none was written."""
         found: dict[str, tuple[str, float]] = {}
         with self.connections.lease() as connection, connection.cursor() as cursor:
-            for part in _parts(keys):
+            for part in in_parts(keys):
                 cursor.execute(
                     f'SELECT "KEY", "STATE", "UPDATED_AT" FROM {self.table} '
-                    f'WHERE "NAMESPACE" = ? AND "KEY" IN ({_marks(part)})',
+                    f'WHERE "NAMESPACE" = ? AND "KEY" IN ({marks(part)})',
                     (self.namespace, *part),
                 )
                 found |= {row[0]: (row[1] or "", row[2]) for row in cursor.fetchall()}
@@ -216,23 +216,24 @@ class HanaRecordManager(RecordManager):
     def touch(self, keys: Sequence[str], moment: float) -> None:
         """Say of records that they are still wanted."""
         with self.connections.lease() as connection, transaction(connection) as cursor:
-            for part in _parts(keys):
+            for part in in_parts(keys):
                 cursor.execute(
-                    f'UPDATE {self.table} SET "UPDATED_AT" = ? '
-                    f'WHERE "NAMESPACE" = ? AND "KEY" IN ({_marks(part)})',
+                    f'UPDATE {self.table} SET "UPDATED_AT" = ? WHERE "NAMESPACE" = ? AND "KEY" IN ({marks(part)})',
                     (moment, self.namespace, *part),
                 )
 
     def write(
-        self, cursor: Cursor, rows: Sequence[tuple[str, str, str]], moment: float, *, replace: bool = True
+        self, cursor: Cursor, rows: Iterable[tuple[str, str, str]], moment: float, *, replace: bool = True
     ) -> None:
         """Write key, group and state of records in somebody's transaction; without `replace` they must be new."""
         verb, end = ("UPSERT", " WITH PRIMARY KEY") if replace else ("INSERT INTO", "")
-        cursor.executemany(
-            f'{verb} {self.table} ("NAMESPACE", "KEY", "GROUP_ID", "UPDATED_AT", "STATE") '
-            f"VALUES (?, ?, ?, ?, ?){end}",
-            [(self.namespace, key, group[:LONGEST_GROUP], moment, state) for key, group, state in rows],
-        )
+        written = [(self.namespace, key, group[:LONGEST_GROUP], moment, state) for key, group, state in rows]
+        if written:
+            cursor.executemany(
+                f'{verb} {self.table} ("NAMESPACE", "KEY", "GROUP_ID", "UPDATED_AT", "STATE") '
+                f"VALUES (?, ?, ?, ?, ?){end}",
+                written,
+            )
 
 
 def make_table(connections: Connections, schema: str, table: str, columns: str) -> None:
@@ -257,9 +258,11 @@ def _checked(value: str, longest: int, what: str) -> str:
     return value
 
 
-def _parts(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+def in_parts(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """The values, as many at a time as one IN takes."""
     return (values[begin : begin + _AT_ONCE] for begin in range(0, len(values), _AT_ONCE))
 
 
-def _marks(values: Sequence[object]) -> str:
+def marks(values: Sequence[object]) -> str:
+    """The parameters of an IN."""
     return ", ".join("?" * len(values))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from operator import attrgetter
 
 from hana_ai.api.hana.connections import Cursor, all_rows, only_row, transaction
 from hana_ai.api.hana.embedding import model_name
@@ -12,7 +13,9 @@ from hana_ai.api.hana.ingest.record_manager import (
     LONGEST_GROUP,
     LONGEST_KEY,
     HanaRecordManager,
+    in_parts,
     make_table,
+    marks,
 )
 from hana_ai.api.hana.ingest.seen_places import SeenPlaces
 from hana_ai.api.hana.ingest.work import OPEN, Chunk, OpenDocument
@@ -133,27 +136,32 @@ class Target:
 
     def open(self, cursor: Cursor, documents: Sequence[OpenDocument], *, replace: bool) -> None:
         """Record that rows of these may be there."""
-        self._record(cursor, [(document, OPEN) for document in documents], replace=replace)
+        self._record(cursor, documents, lambda _: OPEN, replace=replace)
 
     def finish(self, cursor: Cursor, documents: Sequence[OpenDocument], *, replace: bool) -> None:
         """Record that these are complete; rows of earlier versions go."""
-        stale = [(id,) for document in documents for id in document.old or ()]
-        if stale:
-            cursor.executemany(f"DELETE FROM {self.table} WHERE {self._id} = ?", stale)
+        for part in in_parts([id for document in documents for id in document.old or ()]):
+            cursor.execute(f"DELETE FROM {self.table} WHERE {self._id} IN ({marks(part)})", part)
         kept = [pair for document in documents for pair in document.kept or ()]
         if kept:
             cursor.executemany(f"UPDATE {self.table} SET {self._metadata} = ? WHERE {self._id} = ?", kept)
-        self._record(cursor, [(document, document.fingerprint) for document in documents], replace=replace)
+        self._record(cursor, documents, attrgetter("fingerprint"), replace=replace)
 
-    def _record(self, cursor: Cursor, states: Sequence[tuple[OpenDocument, str]], *, replace: bool) -> None:
+    def _record(
+        self,
+        cursor: Cursor,
+        documents: Sequence[OpenDocument],
+        state: Callable[[OpenDocument], str],
+        *,
+        replace: bool,
+    ) -> None:
         for recorded in (False, True):
-            rows = [
-                (document.place, document.source, state)
-                for document, state in states
+            rows = (
+                (document.place, document.source, state(document))
+                for document in documents
                 if document.recorded is recorded
-            ]
-            if rows:
-                self.records.write(cursor, rows, self.started, replace=replace or recorded)
+            )
+            self.records.write(cursor, rows, self.started, replace=replace or recorded)
 
     def fail(self, cursor: Cursor, documents: Sequence[OpenDocument]) -> None:
         """Take the rows of these away, and keep why they could not be embedded."""
@@ -208,9 +216,9 @@ class Target:
                 for place in places:
                     self._delete(cursor, place)
                 if places:
-                    cursor.executemany(
-                        f'DELETE FROM {self.records.table} WHERE "NAMESPACE" = ? AND "KEY" = ?',
-                        [(self.records.namespace, place) for place in places],
+                    cursor.execute(
+                        f'DELETE FROM {self.records.table} WHERE "NAMESPACE" = ? AND "KEY" IN ({marks(places)})',
+                        (self.records.namespace, *places),
                     )
             removed += len(places)
             if len(places) < _AT_ONCE:

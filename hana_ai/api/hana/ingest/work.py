@@ -180,11 +180,3 @@ class Handover(Generic[_T]):
         if item is None:
             self._wake()
         return item
-
-
-def by_document(chunks: Sequence[Chunk]) -> dict[OpenDocument, list[Chunk]]:
-    """The chunks of each document, in the order of the documents."""
-    found: dict[OpenDocument, list[Chunk]] = {}
-    for chunk in chunks:
-        found.setdefault(chunk.document, []).append(chunk)
-    return found

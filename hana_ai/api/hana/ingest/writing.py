@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter as Counts
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from hana_ai.api.hana.connections import transaction
 from hana_ai.api.hana.ingest.progress import Counter
 from hana_ai.api.hana.ingest.target import Target
-from hana_ai.api.hana.ingest.work import Batch, Chunk, OpenDocument, by_document
+from hana_ai.api.hana.ingest.work import Batch, Chunk, OpenDocument
 
 MOST_ROWS = 2048
 """Rows that are committed together."""
@@ -51,11 +52,12 @@ class Writer:
         """
         from hdbcli import dbapi  # type: ignore[import-untyped]
 
-        arrived = by_document([chunk for batch in batches for chunk in batch.chunks])
-        rows = [chunk for document, chunks in arrived.items() if document.problem is None for chunk in chunks]
+        chunks = [chunk for batch in batches for chunk in batch.chunks]
+        arrived = Counts(chunk.document for chunk in chunks)
+        rows = [chunk for chunk in chunks if chunk.document.problem is None]
         with self._lock:
             # What this transaction completes needs no second one.
-            done = [document for document, chunks in arrived.items() if document.waiting == len(chunks)]
+            done = [document for document, count in arrived.items() if document.waiting == count]
         done += complete
         width = next((batch.width for batch in batches if batch.width), 0)
         try:
@@ -110,16 +112,16 @@ class Writer:
 
     def _written(
         self,
-        arrived: dict[OpenDocument, list[Chunk]],
+        arrived: Counts[OpenDocument],
         rows: Sequence[Chunk],
         done: Sequence[OpenDocument],
         complete: Sequence[OpenDocument],
         batches: Sequence[Batch],
     ) -> list[OpenDocument]:
         ended, left = set(done), []
-        for document, chunks in arrived.items():
+        for document, count in arrived.items():
             document.recorded = True
-            if self.end(document, len(chunks)) and document not in ended:
+            if self.end(document, count) and document not in ended:
                 left.append(document)
         failed = [document for document in ended if document.problem is not None]
         for document in failed:

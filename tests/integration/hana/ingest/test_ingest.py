@@ -30,6 +30,7 @@ from hana_ai.api.hana import (
     ingest_documents,
     list_tables,
 )
+from hana_ai.api.hana.ingest.reading import AT_ONCE
 from hana_ai.api.hana.vector_store import TogetherHanaDB
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import Received, Reply, ScriptedEngine
@@ -323,24 +324,34 @@ def test_two_runs_at_once_end_with_the_rows_of_one(
 def test_a_first_run_finds_what_another_one_writes_meanwhile(
     ingest: Ingest, engine: ScriptedEngine, connection: dbapi.Connection
 ) -> None:
-    pages = [Document(text_of(number, 1), id=str(number), metadata={"source": "pages"}) for number in range(400)]
-    changed = [*pages[:399], Document("another version", id="399", metadata={"source": "pages"})]
+    count, last = 2 * AT_ONCE + 100, 2 * AT_ONCE - 1
+    pages = [
+        Document(text_of(number, 1), id=str(number), metadata={"source": f"book {number // AT_ONCE}"})
+        for number in range(count)
+    ]
+    other = pages[AT_ONCE:]
+    other[last - AT_ONCE] = Document("another version", id=str(last), metadata=pages[last].metadata)
 
     def slowly() -> Iterator[Document]:
         for number, page in enumerate(pages):
-            if number == 256:
-                ingest(changed, name="pages")
+            if number == AT_ONCE:
+                ingest(other, name="pages")
             yield page
 
-    first = ingest(slowly(), name="pages", window=16)
+    for table in ("T", "ALONE"):
+        # From its first rows on it is known whose a table is.
+        ingest(pages[:1], table, name="first")
+    engine.requests.clear()
+    first = ingest(slowly(), name="pages", window=128)
     asked = embedded(engine)
-    assert len(asked) == 401
-    assert sum(asked.values()) <= 401 + 256 + 16, "what was looked up at once and under way"
-    assert first.progress.documents == 400
-    states = rows(connection, 'SELECT COUNT(*), MIN(LENGTH("STATE")) FROM "HANA_AI_TOGETHER_RECORDS"')
-    assert states == [(400, 32)]
+    assert len(asked) == count + 1
+    assert sum(asked.values()) == len(asked) + AT_ONCE - 1, "what was looked up at once"
+    assert first.progress.documents == count
+    recorded = 'SELECT COUNT(*), MIN(LENGTH("STATE")) FROM "HANA_AI_TOGETHER_RECORDS"'
+    states = rows(connection, f"{recorded} WHERE \"NAMESPACE\" LIKE '%T/pages'")
+    assert states == [(count, 32)]
     ingest(pages, "ALONE", name="pages")
-    assert content(connection) == content(connection, "ALONE"), "nothing of the other run's version"
+    assert content(connection) == content(connection, "ALONE"), "nothing of the other version"
 
 
 # --- people ---
