@@ -45,7 +45,7 @@ _INSTALL = "pip install 'hana-ai-together[documents]'"
 class FileDocument:
     """A file."""
 
-    path: Path
+    path: str | Path
     source: str
     """Its path within the folder that is read."""
 
@@ -69,7 +69,7 @@ class FileDocument:
         """
         made = blake2b(digest_size=20)
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path takes as long as a small file
                 while block := file.read(_BLOCK):
                     made.update(block)
         except OSError as exc:
@@ -84,11 +84,12 @@ class FileDocument:
         UnreadableError
             It is neither text nor of a format that can be converted, or is damaged.
         """
+        path = Path(self.path)
         try:
-            if self.path.suffix.lower() in CONVERTED:
-                yield _converted(self.path)
+            if path.suffix.lower() in CONVERTED:
+                yield _converted(path)
             else:
-                yield from _decoded(self.path, encoding_of(self.path))
+                yield from _decoded(path, encoding_of(path))
         except (OSError, UnicodeError) as exc:
             raise UnreadableError(_one_line(exc)) from exc
 
@@ -112,9 +113,8 @@ class FileSource:
         if not self.root.is_dir():
             yield FileDocument(self.root, self.root.name)
             return
-        for path in _walk(self.root):
-            source = path.relative_to(self.root).as_posix()
-            if (reason := _refused(path)) is not None:
+        for path, source, is_file in _walk(self.root):
+            if (reason := None if is_file else _refused(Path(path))) is not None:
                 yield Unreadable(source, reason)
             else:
                 yield FileDocument(path, source)
@@ -124,22 +124,26 @@ class FileSource:
         return sum(1 for _ in _walk(self.root)) if self.root.is_dir() else 1
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """All files in a fixed order, those behind links to folders left to be named."""
-    waiting = [root]
+def _walk(root: Path) -> Iterator[tuple[str, str, bool]]:
+    """All files in a fixed order, those behind links to folders left to be named.
+
+    Gives each one's path, its path within the root, and whether it is known to be a file that is read.
+    """
+    waiting = [(str(root), "")]
     while waiting:
-        folder = waiting.pop()
+        folder, within = waiting.pop()
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
-            yield folder
+            yield folder, within or ".", False
             continue
         folders = []
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-                folders.append(Path(entry.path))
+            source, hidden = f"{within}/{entry.name}" if within else entry.name, entry.name.startswith(".")
+            if entry.is_dir(follow_symlinks=False) and not hidden:
+                folders.append((entry.path, source))
             else:
-                yield Path(entry.path)
+                yield entry.path, source, not hidden and entry.is_file(follow_symlinks=False)
         waiting += reversed(folders)
 
 

@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from hana_ai.api.hana.ingest.documents import (
     SourceDocument,
+    TextDocument,
     Unreadable,
     UnreadableError,
     chunk_id,
@@ -23,10 +23,13 @@ from hana_ai.api.hana.ingest.progress import Counter
 from hana_ai.api.hana.ingest.splitting import Splitter
 from hana_ai.api.hana.ingest.work import OPEN, Chunk, OpenDocument
 
-AT_ONCE = 500
+AT_ONCE = 1000
 """Documents that are looked up together."""
+_LETTERS = 8_000_000
+"""Letters of texts that are in memory with those documents, about."""
 
 _as_json = json.JSONEncoder(default=str).encode
+_Item = TypeVar("_Item", bound="SourceDocument | Unreadable")
 _Found = tuple[str, str, SourceDocument]
 """Place, fingerprint and the document."""
 
@@ -77,8 +80,7 @@ class Reader:
         self, source: Iterable[SourceDocument | Unreadable], under_way: Callable[[str], bool] = lambda _: False
     ) -> Iterator[tuple[OpenDocument, SourceDocument]]:
         """Yield the documents that have to be embedded; `under_way` tells whether one of this place is already."""
-        given = iter(source)
-        while group := list(islice(given, AT_ONCE)):
+        for group in _groups(source):
             found, unreadable = self._recognized(group, under_way)
             states = self.known.states([*found, *(failure[0] for failure in unreadable)])
             same, failed, new = [], [], []
@@ -169,3 +171,16 @@ class Reader:
         position = document.chunks
         own = f'{shared}"chunk": {position}}}' if shared else _as_json({**metadata, "chunk": position})
         return Chunk(document, chunk_id(document.place, position, text, self.model), text, own)
+
+
+def _groups(source: Iterable[_Item]) -> Iterator[list[_Item]]:
+    group: list[_Item] = []
+    letters = 0
+    for item in source:
+        group.append(item)
+        letters += len(item.text) if isinstance(item, TextDocument) else 0
+        if len(group) >= AT_ONCE or letters >= _LETTERS:
+            yield group
+            group, letters = [], 0
+    if group:
+        yield group

@@ -35,6 +35,7 @@ from hana_ai.api.hana.vector_store import TogetherHanaDB
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import Received, Reply, ScriptedEngine
 from tests.integration.hana.ingest.corpus import content, embedded, rows, text_of, write_files
+from tests.integration.local.together.conftest import wait_until
 
 Ingest = Callable[..., IngestResult]
 
@@ -322,21 +323,33 @@ def test_two_runs_at_once_end_with_the_rows_of_one(
 
 
 def test_a_first_run_finds_what_another_one_writes_meanwhile(
-    ingest: Ingest, engine: ScriptedEngine, connection: dbapi.Connection
+    ingest: Ingest,
+    engine: ScriptedEngine,
+    connection: dbapi.Connection,
+    local_hana: LocalHana,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    count, last = 2 * AT_ONCE + 100, 2 * AT_ONCE - 1
+    group = 256
+    monkeypatch.setattr("hana_ai.api.hana.ingest.reading.AT_ONCE", group)
+    count, last = 2 * group + 100, group + 50
     pages = [
-        Document(text_of(number, 1), id=str(number), metadata={"source": f"book {number // AT_ONCE}"})
+        Document(text_of(number, 1), id=str(number), metadata={"source": f"book {number // group}"})
         for number in range(count)
     ]
-    other = pages[AT_ONCE:]
-    other[last - AT_ONCE] = Document("another version", id=str(last), metadata=pages[last].metadata)
+    other = pages[group:]
+    other[last - group] = Document("another version", id=str(last), metadata=pages[last].metadata)
 
     def slowly() -> Iterator[Document]:
         for number, page in enumerate(pages):
-            if number == AT_ONCE:
+            if number == group:
                 ingest(other, name="pages")
+            if number == 2 * group:
+                wait_until(lambda: versions() == 0)
             yield page
+
+    def versions() -> int:
+        with closing(local_hana.connect()) as own:
+            return int(rows(own, "SELECT COUNT(*) FROM T WHERE VEC_TEXT = 'another version'")[0][0])
 
     for table in ("T", "ALONE"):
         # From its first rows on it is known whose a table is.
@@ -345,7 +358,7 @@ def test_a_first_run_finds_what_another_one_writes_meanwhile(
     first = ingest(slowly(), name="pages", window=128)
     asked = embedded(engine)
     assert len(asked) == count + 1
-    assert sum(asked.values()) == len(asked) + AT_ONCE - 1, "what was looked up at once"
+    assert sum(asked.values()) == len(asked) + group - 1, "what was looked up before"
     assert first.progress.documents == count
     recorded = 'SELECT COUNT(*), MIN(LENGTH("STATE")) FROM "HANA_AI_TOGETHER_RECORDS"'
     states = rows(connection, f"{recorded} WHERE \"NAMESPACE\" LIKE '%T/pages'")
@@ -416,14 +429,15 @@ def test_the_log_is_quiet(tmp_path: Path, ingest: Ingest, caplog: pytest.LogCapt
 
 
 def test_memory_does_not_depend_on_the_size_of_the_corpus(ingest: Ingest) -> None:
-    least = [sys.maxsize] * 8
+    least = [sys.maxsize] * 5
 
     def given() -> Iterator[Document]:
         # How much is under way varies with the load; the least of each part of the run does not.
-        for number in range(500 * len(least)):
+        for number in range(AT_ONCE * len(least)):
             if number % 50 == 0:
                 gc.collect()
-            least[number // 500] = min(least[number // 500], tracemalloc.get_traced_memory()[0])
+            part = number // AT_ONCE
+            least[part] = min(least[part], tracemalloc.get_traced_memory()[0])
             yield Document(f"text {number} " * 20, id=str(number))
 
     embedding = DeterministicFakeEmbedding(size=32)
@@ -433,5 +447,5 @@ def test_memory_does_not_depend_on_the_size_of_the_corpus(ingest: Ingest) -> Non
         done = ingest(given(), embedding=embedding, window=256)
     finally:
         tracemalloc.stop()
-    assert done.progress.rows == 4_000
-    assert least[-1] - least[1] < 3_000 * 64, f"{least}: more than 64 bytes of each document are kept"
+    assert done.progress.rows == AT_ONCE * len(least)
+    assert least[-1] - least[1] < 3 * AT_ONCE * 64, f"{least}: more than 64 bytes of each document are kept"
