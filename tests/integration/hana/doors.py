@@ -6,7 +6,7 @@ import importlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pytest
 from langchain_core.tools import BaseTool
@@ -17,16 +17,27 @@ from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.hana.vector_store import TogetherHanaDB
 from tests.integration.hana.states import KNOWLEDGE, LANGCHAIN, OURS, SAP, Layout
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from hana_ai.vectorstore.embedding_service import GenAIHubEmbeddings, HANAVectorEmbeddings
+if TYPE_CHECKING:
     from hana_ai.vectorstore.hana_vector_engine import HANAMLinVectorEngine
-    from hana_ai.vectorstore.union_vector_stores import UnionVectorStores
     from hana_ml.dataframe import ConnectionContext
 
-    from hana_ai.api.hana.vector_engine import TogetherVectorEngine
-
 Keeps = Literal["Together", "the table's", "SAP"]
+
+_MODULES = {
+    "ConnectionContext": "hana_ml.dataframe",
+    "GenAIHubEmbeddings": "hana_ai.vectorstore.embedding_service",
+    "HANAVectorEmbeddings": "hana_ai.vectorstore.embedding_service",
+    "HANAMLinVectorEngine": "hana_ai.vectorstore.hana_vector_engine",
+    "TogetherVectorEngine": "hana_ai.api.hana.vector_engine",
+    "UnionVectorStores": "hana_ai.vectorstore.union_vector_stores",
+}
+
+
+def imported(name: str) -> Any:
+    """A class of the toolkit's or of ours for it, whose imports take seconds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 class Opened(Protocol):
@@ -125,8 +136,8 @@ def _rag_agent(context: ConnectionContext) -> Opened:
 
 
 def _union(context: ConnectionContext) -> Opened:
-    engine = HANAMLinVectorEngine(context, "T")
-    return _Engine(engine, UnionVectorStores([engine]))
+    engine = imported("HANAMLinVectorEngine")(context, "T")
+    return _Engine(engine, imported("UnionVectorStores")([engine]))
 
 
 def _ours() -> TogetherAIEmbeddings:
@@ -138,14 +149,22 @@ DOORS = {
         "Together", LANGCHAIN, lambda context: _Store(TogetherHanaDB(context.connection, _ours(), table_name="T"))
     ),
     "TogetherVectorEngine": Door(
-        "Together", KNOWLEDGE, lambda context: _Engine(TogetherVectorEngine(context, "T", embedding=_ours()))
+        "Together",
+        KNOWLEDGE,
+        lambda context: _Engine(imported("TogetherVectorEngine")(context, "T", embedding=_ours())),
     ),
     "HanaDB, TogetherAIEmbeddings": Door("Together", LANGCHAIN, _plain(lambda context: _ours())),
-    "HanaDB, HANAVectorEmbeddings": Door("the table's", LANGCHAIN, _plain(HANAVectorEmbeddings)),
-    "HanaDB, GenAIHubEmbeddings": Door("the table's", LANGCHAIN, _plain(lambda context: GenAIHubEmbeddings())),
+    "HanaDB, HANAVectorEmbeddings": Door(
+        "the table's",
+        LANGCHAIN,
+        _plain(lambda context: imported("HANAVectorEmbeddings")(context)),  # noqa: PLW0108 - imports when it is opened
+    ),
+    "HanaDB, GenAIHubEmbeddings": Door(
+        "the table's", LANGCHAIN, _plain(lambda context: imported("GenAIHubEmbeddings")())
+    ),
     "HanaDB, HanaInternalEmbeddings": Door("SAP", LANGCHAIN, _plain(lambda context: HanaInternalEmbeddings(SAP))),
     "HANAMLinVectorEngine": Door(
-        "the table's", KNOWLEDGE, lambda context: _Engine(HANAMLinVectorEngine(context, "T"))
+        "the table's", KNOWLEDGE, lambda context: _Engine(imported("HANAMLinVectorEngine")(context, "T"))
     ),
     "UnionVectorStores": Door("the table's", KNOWLEDGE, _union),
     "Mem0HanaAdapter": Door("the table's", LANGCHAIN, _mem0),

@@ -31,11 +31,9 @@ from tests.conftest import ScriptedTogether
 from tests.integration.hana.conftest import rows
 from tests.integration.hana.doors import (
     DOORS,
-    ConnectionContext,
     Door,
-    HANAMLinVectorEngine,
     Opened,
-    TogetherVectorEngine,
+    imported,
 )
 from tests.integration.hana.states import (
     KNOWLEDGE,
@@ -347,7 +345,8 @@ def test_a_question_is_no_sql(
     run(connection, 'CREATE TABLE "SECRETS" ("S" NVARCHAR(100))')
     run(connection, """INSERT INTO "SECRETS" VALUES ('the secret')""")
     STATES[state].make(connection, KNOWLEDGE, TogetherAIEmbeddings(model=OURS))
-    owner: Any = type("Mine", (HANAMLinVectorEngine,), {}) if own_class else HANAMLinVectorEngine
+    engine = imported("HANAMLinVectorEngine")
+    owner: Any = type("Mine", (engine,), {}) if own_class else engine
     engine = owner(context, "T")
     if state == "new" and not own_class:
         engine.upsert_knowledge({"id": ["1"], "description": [NEW], "example": ["one"]})
@@ -390,9 +389,9 @@ def test_of_many_first_writers_one_is_the_first(
             store: Any = HanaDB(own, embeddings, table_name="T")
             insert = partial(store.add_texts, [f"{model} {number}"])
         else:
-            context = ConnectionContext(**local_hana.connection_options())
+            context = imported("ConnectionContext")(**local_hana.connection_options())
             own = context.connection
-            store = TogetherVectorEngine(context, "T", embedding=embeddings)
+            store = imported("TogetherVectorEngine")(context, "T", embedding=embeddings)
             text = f"{model} {number}"
             insert = partial(store.upsert_knowledge, {"id": text, "description": text, "example": ""})
         ready.wait()

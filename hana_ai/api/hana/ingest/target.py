@@ -100,9 +100,17 @@ class Target:
         seen = self._seen
         return self.records.states(places if seen is None else [place for place in places if seen.add(place)])
 
-    def not_alone(self) -> None:
-        """Another run writes the same: from now on, the database is asked about each document."""
+    def not_alone(self, documents: Sequence[OpenDocument]) -> None:
+        """Another run writes the same: from now on, the database is asked about each document.
+
+        What it has written of other versions of these is to go when they are complete.
+        """
         self._seen = None
+        found = self.records.states([document.place for document in documents])
+        for document in documents:
+            state, _ = found.get(document.place, (document.fingerprint, 0.0))
+            if state != document.fingerprint:
+                document.old = self.ids_at(document.place)
 
     def touch(self, places: list[str]) -> None:
         """Documents are still there, as they were."""

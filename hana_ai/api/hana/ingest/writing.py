@@ -66,10 +66,7 @@ class Writer:
             if exc.errorcode != _NOT_UNIQUE:
                 raise
             # Another run writes the same, or another version of it, whose rows go.
-            self._target.not_alone()
-            for document in {*arrived, *done}:
-                if not document.recorded:
-                    document.old = self._target.ids_at(document.place)
+            self._target.not_alone([document for document in {*arrived, *done} if not document.recorded])
             self._write(rows, list(arrived), done, width, replace=True)
         return self._written(arrived, rows, done, complete, batches)
 
