@@ -51,6 +51,8 @@ class Pipeline:
         self._to_embed = Handover[Batch](sizes.requests)
         self._to_write = Handover[_Arrived](max(64, 2 * sizes.requests))
         self._window = Window(sizes.window)
+        # While these rows are written, as many others may be under way.
+        self._most_rows = min(MOST_ROWS, max(1, sizes.window // 2))
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
         self._open: set[str] = set()
@@ -178,9 +180,8 @@ class Pipeline:
                     rows += len(arrived.chunks)
                 else:
                     complete.append(arrived)
-                arrived = (
-                    self._to_write.take_within(_MORE) if rows < MOST_ROWS and len(complete) < MOST_ROWS else None
-                )
+                full = rows >= self._most_rows or len(complete) >= MOST_ROWS
+                arrived = None if full else self._to_write.take_within(_MORE)
             left = self._writer.write(batches, complete)
             self._closed([*complete, *(chunk.document for batch in batches for chunk in batch.chunks)])
             self._window.leave(rows)

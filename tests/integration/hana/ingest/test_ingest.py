@@ -434,7 +434,7 @@ def test_memory_does_not_depend_on_the_size_of_the_corpus(ingest: Ingest) -> Non
     def given() -> Iterator[Document]:
         # How much is under way varies with the load; the least of each part of the run does not.
         for number in range(AT_ONCE * len(least)):
-            if number % 50 == 0:
+            if number % 250 == 0:
                 gc.collect()
             part = number // AT_ONCE
             least[part] = min(least[part], tracemalloc.get_traced_memory()[0])
@@ -444,7 +444,7 @@ def test_memory_does_not_depend_on_the_size_of_the_corpus(ingest: Ingest) -> Non
     ingest([Document("imports, connections and encoders", id="0")], "WARM", embedding=embedding)
     tracemalloc.start()
     try:
-        done = ingest(given(), embedding=embedding, window=256)
+        done = ingest(given(), embedding=embedding, window=64)
     finally:
         tracemalloc.stop()
     assert done.progress.rows == AT_ONCE * len(least)
