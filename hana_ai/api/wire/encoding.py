@@ -78,7 +78,10 @@ def loads(data: bytes, condense: Condense | None = None) -> Any:
     ValueError
         It is deeper, or no JSON.
     """
-    value = long_lists.decoded(data, condense) if len(data) > 2 * long_lists.PART else None
+    value = None
+    if condense is not None and len(data) > 2 * long_lists.PART:
+        # Only where little is kept of a part is it worth it.
+        value = long_lists.decoded(data, condense)
     if value is None:
         value = orjson.loads(data)
         if condense is not None and isinstance(value, dict) and isinstance(entries := value.get("data"), list):
