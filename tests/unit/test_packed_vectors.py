@@ -14,7 +14,7 @@ import pytest
 from hana_ai.api.errors import TogetherAIResponseError
 from hana_ai.api.hana.vector_column import packed
 from hana_ai.api.langchain.embedding_job import BatchSize, EmbeddingRules
-from hana_ai.api.langchain.embedding_replies import LARGEST
+from hana_ai.api.langchain.embedding_replies import LARGEST, pack_entries, packed_from_wire
 from hana_ai.api.langchain.packed_vectors import PackedJob
 from hana_ai.api.wire.encoding import decode
 from tests.unit.test_embeddings import NOT_A_VECTOR_A_TEXT, entry
@@ -54,3 +54,25 @@ def test_a_packed_reply_is_not_deep(place: str) -> None:
         reply[place] = deep
     with pytest.raises(TogetherAIResponseError, match="is not JSON"):
         packed_from(reply)
+
+
+def test_a_long_reply_is_packed_part_by_part() -> None:
+    first, second = [0.123456789] * 40_000, [-0.987654321] * 40_000
+    pack, parts = partial(packed, type="REAL_VECTOR"), []
+
+    def condense(entries: list[Any], part: bytes) -> None:
+        parts.append(len(entries))
+        pack_entries(pack, entries, part)
+
+    def read(reply: Any) -> tuple[list[bytes], int]:
+        data = json.dumps(reply, separators=(",", ":")).encode()
+        made = decode(data, model="m", request_id=None, condense=condense)
+        assert isinstance(made["data"][0]["embedding"], bytes), "no list of floats is left"
+        return packed_from_wire(made, 2, pack)
+
+    reply = {"data": [entry(0, first), entry(1, second)]}
+    assert read(reply) == ([pack(first), pack(second)], 40_000)
+    assert parts == [1, 1]
+    second[17] = True
+    with pytest.raises(TogetherAIResponseError, match=r"data\[1\]\.embedding"):
+        read(reply)

@@ -14,7 +14,7 @@ from hana_ai.api.hana.ingest.writing import MOST_ROWS, Writer
 
 _TELL = 0.25
 _MORE = 0.05
-"""Seconds in which more rows may come for a transaction: each costs as much as some hundred rows."""
+"""Seconds in which more rows may come for a transaction: each costs as much as a hundred rows."""
 
 _Arrived = Batch | OpenDocument
 

@@ -69,7 +69,7 @@ class DuckDBEngine:
             model = WordLlamaModel()
             scalars.register(self._root, embedding or model, cross_encode or model.score, self.row_calls.call)
             if path is None:
-                # A checkpoint of what is in memory frees little, and holds up a commit for 30 us a vector.
+                # A checkpoint of data in memory frees what was deleted, and holds up a commit for 30 us a vector.
                 self._root.execute("SET checkpoint_threshold = '64MB'")
             target = literal(str(Path(path))) if path is not None else "':memory:'"
             self._root.execute(f"ATTACH {target} AS hana")
