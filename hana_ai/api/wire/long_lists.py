@@ -1,8 +1,8 @@
 """Decoding a reply whose `data` is a long list, a part of the list at a time.
 
 A reply of many vectors has megabytes. A part of it stays in the processor's cache until its numbers have become
-what they are kept as. And orjson allocates twelve bytes for each byte of JSON: the C library reuses those of a part,
-but may map those of a whole reply anew in each call, at the cost of a page fault for each 4 KB.
+what they are kept as. And orjson allocates twelve bytes for each byte of JSON: those of a part are used again,
+those of a whole reply may be mapped anew in each call, at the cost of a page fault for each 4 KB.
 """
 
 from __future__ import annotations
