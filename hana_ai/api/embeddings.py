@@ -25,8 +25,8 @@ from hana_ai.api.langchain.embedding_job import (
     VectorCache,
     check_texts,
 )
-from hana_ai.api.langchain.embedding_replies import Pack
 from hana_ai.api.langchain.packed_vectors import PackedJob, PackedVectors
+from hana_ai.api.langchain.vector_parts import Pack
 from hana_ai.api.wire.schemas import JSONObject
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ class TogetherAIEmbeddings(ClientFields, Serializable, Embeddings):
     def _calls(self, job: EmbeddingJob) -> Iterator[Call]:
         for body in job.bodies():
             call = self._call(body)
-            call.condense = job.condense
+            call.decode_part = job.decode_part
             yield call
 
     @contextmanager

@@ -38,17 +38,17 @@ def _whole(data: bytes) -> Any:
 
 def _check(data: bytes) -> bool:
     """Whether it was decoded by parts; then it is what it is at once."""
-    told: list[Any] = []
+    decoded: list[Any] = []
 
-    def tell(entries: list[Any], part: bytes) -> None:
-        assert orjson.loads(part) == entries
-        told.extend(entries)
+    def decode_part(part: bytes) -> list[Any]:
+        decoded.extend(entries := orjson.loads(part))
+        return entries
 
-    made = long_lists.decoded(data, tell)
+    made = long_lists.decoded(data, decode_part)
     if made is None:
         return False
     assert made == _whole(data)
-    assert made["data"] == told
+    assert made["data"] == decoded
     return True
 
 

@@ -13,11 +13,20 @@ import pytest
 
 from hana_ai.api.errors import TogetherAIResponseError
 from hana_ai.api.hana.vector_column import packed
+from hana_ai.api.langchain import vector_parts
 from hana_ai.api.langchain.embedding_job import BatchSize, EmbeddingRules
-from hana_ai.api.langchain.embedding_replies import LARGEST, pack_entries, packed_from_wire
+from hana_ai.api.langchain.embedding_replies import LARGEST, packed_from_wire
 from hana_ai.api.langchain.packed_vectors import PackedJob
+from hana_ai.api.langchain.vector_parts import decoder
 from hana_ai.api.wire.encoding import decode
 from tests.unit.test_embeddings import NOT_A_VECTOR_A_TEXT, entry
+
+
+@pytest.fixture(autouse=True, params=["with simdjson", "without"])
+def simdjson(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to read a reply, where there are two."""
+    if request.param == "without":
+        monkeypatch.setattr(vector_parts, "_parser", lambda: None)
 
 
 def packed_from(reply: Any) -> list[bytes]:
@@ -26,7 +35,7 @@ def packed_from(reply: Any) -> list[bytes]:
     job = PackedJob(pack, ["a", "b"], rules, size=BatchSize(), widths={})
     assert job.begin_round()
     assert len(list(job.bodies())) == 1
-    data = decode(json.dumps(reply).encode(), model="m", request_id=None, condense=job.condense)
+    data = decode(json.dumps(reply).encode(), model="m", request_id=None, decode_part=job.decode_part)
     job.take(0, SimpleNamespace(data=data, request_id=None))  # type: ignore[arg-type]
     return job.packed().vectors
 
@@ -59,14 +68,15 @@ def test_a_packed_reply_is_not_deep(place: str) -> None:
 def test_a_long_reply_is_packed_part_by_part() -> None:
     first, second = [0.123456789] * 40_000, [-0.987654321] * 40_000
     pack, parts = partial(packed, type="REAL_VECTOR"), []
+    decode_part = decoder(pack)
 
-    def condense(entries: list[Any], part: bytes) -> None:
-        parts.append(len(entries))
-        pack_entries(pack, entries, part)
+    def counted(part: bytes) -> list[Any]:
+        parts.append(len(entries := decode_part(part)))
+        return entries
 
     def read(reply: Any) -> tuple[list[bytes], int]:
         data = json.dumps(reply, separators=(",", ":")).encode()
-        made = decode(data, model="m", request_id=None, condense=condense)
+        made = decode(data, model="m", request_id=None, decode_part=counted)
         assert isinstance(made["data"][0]["embedding"], bytes), "no list of floats is left"
         return packed_from_wire(made, 2, pack)
 
@@ -76,3 +86,20 @@ def test_a_long_reply_is_packed_part_by_part() -> None:
     second[17] = True
     with pytest.raises(TogetherAIResponseError, match=r"data\[1\]\.embedding"):
         read(reply)
+
+
+@pytest.mark.parametrize(
+    "vector", [[[1.0], [2.0]], [[1.0, 2.0]], [1.0, [2.0]], [], [1.0, None], [1.0, "2"], [1e30]]
+)
+def test_what_is_no_list_of_numbers_is_not_packed(vector: list[Any]) -> None:
+    entries = [entry(0, [0.5]), entry(1, vector)]
+    part = json.dumps(entries).encode()
+    made = decoder(partial(packed, type="HALF_VECTOR"))(part)
+    assert made[0]["embedding"] == struct.pack("<Ie", 1, 0.5)
+    assert made[1]["embedding"] == vector
+
+
+@pytest.mark.parametrize("part", [b"", b"[", b"[{]", b"[1]]", b'["\xff"]'])
+def test_what_is_no_json_is_a_value_error(part: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        decoder(partial(packed, type="REAL_VECTOR"))(part)

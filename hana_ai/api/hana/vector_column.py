@@ -176,8 +176,28 @@ def recorded_name(model: str) -> str:
 
 
 def packed(vector: Sequence[float], type: str) -> bytes:
-    """A vector as hdbcli binds it to a column of this type: its width, then the numbers."""
+    """A vector as hdbcli binds it to a column of this type: its width, then the numbers.
+
+    A `memoryview` of 64-bit floats is rounded by numpy, in one step.
+
+    Raises
+    ------
+    OverflowError
+        A number is too large for the type.
+    """
+    if isinstance(vector, memoryview):
+        return len(vector).to_bytes(4, "little") + _rounded(vector, type)
     return _layout(len(vector), type).pack(len(vector), *vector)
+
+
+def _rounded(numbers: memoryview, type: str) -> bytes:
+    import numpy as np
+
+    try:
+        with np.errstate(over="raise"):
+            return np.frombuffer(numbers, "d").astype("<f2" if type == "HALF_VECTOR" else "<f4").tobytes()
+    except FloatingPointError as exc:
+        raise OverflowError(f"a number is too large for a {type}") from exc
 
 
 @lru_cache(maxsize=16)

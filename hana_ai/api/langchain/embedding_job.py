@@ -25,7 +25,7 @@ from hana_ai.api.wire.token_counts import sum_token_counts, token_counts
 
 if TYPE_CHECKING:
     from hana_ai.api.transport.call import Reply
-    from hana_ai.api.wire.encoding import Condense
+    from hana_ai.api.wire.long_lists import DecodePart
     from hana_ai.api.wire.schemas import JSONObject
 
 logger = logging.getLogger(__name__)
@@ -300,8 +300,8 @@ class EmbeddingJob:
             yield {"model": self.rules.model, "input": self.inputs(begin, end), **self.rules.parameters}
 
     @property
-    def condense(self) -> Condense | None:
-        """What makes the entries of a reply smaller where it is decoded."""
+    def decode_part(self) -> DecodePart | None:
+        """What decodes a part of a reply's vectors, and keeps less of it than their numbers."""
         return None
 
     def take(self, position: int, reply: Reply) -> dict[str, list[float]]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from math import hypot
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from pydantic_core import ValidationError
 
 from hana_ai.api.errors import TogetherAIContextOverflowError, TogetherAIRequestError, TogetherAIResponseError
+from hana_ai.api.langchain.vector_parts import WIDTH, Pack
 from hana_ai.api.wire.replies import EMBEDDINGS, NUMBERS, check_reply, is_number
 from hana_ai.api.wire.shapes import shown
 
@@ -19,13 +18,6 @@ _Vector = TypeVar("_Vector")
 _BATCH_WORDS = ("too large", "too many", "too big", "batch size", "batch_size", "maximum batch", "max batch")
 _TEXT_WORDS = ("too long", "context", "tokens", "sequence length", "maximum length", "max length")
 
-
-Pack = Callable[[Sequence[float]], bytes]
-"""Raises an OverflowError for a number that it cannot hold, and `struct.error` for what is no number."""
-
-_BOOLEANS = ((b"true", b"u"), (b"false", b"f"))
-_FEW = 64
-_WIDTH = "width of a packed vector"
 
 LARGEST = 3.4028234663852886e38
 """The largest finite 32-bit float: what is larger would be infinite once it is stored."""
@@ -73,7 +65,7 @@ def packed_from_wire(
 ) -> tuple[list[bytes], int]:
     """Turn a reply of embeddings into what `pack` makes of each vector, in the request's order, and their width.
 
-    Vectors that `pack_entries` has packed stay as they are.
+    Vectors that were packed as their reply was decoded stay as they are.
 
     Raises
     ------
@@ -81,35 +73,6 @@ def packed_from_wire(
         As `vectors_from_wire`.
     """
     return _read(reply, count, pack, model, request_id)
-
-
-def pack_entries(pack: Pack, entries: list[Any], data: bytes) -> None:
-    """Pack the vectors of entries in place; those that are none are left to `packed_from_wire`, which tells why.
-
-    No list of floats outlives its part of the reply: a vector takes 4 bytes a number instead of 32.
-    """
-    if _may_have_booleans(data):
-        return
-    for entry in entries:
-        if isinstance(entry, dict) and isinstance(numbers := entry.get("embedding"), list) and numbers:
-            with suppress(OverflowError, struct.error):
-                entry["embedding"], entry[_WIDTH] = pack(numbers), len(numbers)
-
-
-def _may_have_booleans(data: bytes) -> bool:
-    """Whether there may be `true` or `false` in JSON, which are packed as numbers, but are none.
-
-    A search for a letter that the JSON of vectors hardly has is many times faster than one for the word.
-    """
-    for word, letter in _BOOLEANS:
-        place, found = word.index(letter), 0
-        at = data.find(letter)
-        while at >= 0:
-            found += 1
-            if found > _FEW or data.startswith(word, at - place):
-                return True
-            at = data.find(letter, at + 1)
-    return False
 
 
 def _read(
@@ -142,7 +105,7 @@ def _read(
         given = entry.get("embedding")
         if isinstance(given, bytes):
             vectors[int(index)] = given  # type: ignore[assignment]
-            widths.add(entry[_WIDTH])
+            widths.add(entry[WIDTH])
             continue
         try:
             numbers = NUMBERS.validate_python(given)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from hana_ai.api.langchain.embedding_job import BatchSize, EmbeddingJob, EmbeddingRules, OnUsage
-from hana_ai.api.langchain.embedding_replies import Pack, pack_entries, packed_from_wire
-from hana_ai.api.wire.encoding import Condense
+from hana_ai.api.langchain.embedding_replies import packed_from_wire
+from hana_ai.api.langchain.vector_parts import Pack, decoder
+from hana_ai.api.wire.long_lists import DecodePart
 
 if TYPE_CHECKING:
     from hana_ai.api.transport.call import Reply
@@ -49,13 +49,15 @@ class PackedJob(EmbeddingJob):
     ) -> None:
         super().__init__(texts, rules, size=size, widths=widths, on_usage=on_usage)
         self._pack = pack
+        # It is made in the caller's thread, since it may import.
+        self._decode = decoder(pack)
         self._packed: list[bytes] = [b""] * len(self.texts)
         self._width = 0
 
     @property
-    def condense(self) -> Condense:
-        """What packs the vectors of a reply where it is decoded."""
-        return partial(pack_entries, self._pack)
+    def decode_part(self) -> DecodePart:
+        """What decodes a part of a reply, and packs its vectors."""
+        return self._decode
 
     def _read(self, reply: Reply, begin: int, end: int) -> dict[str, list[float]]:
         vectors, self._width = packed_from_wire(

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from hana_ai.api.wire.encoding import Condense, encode
+from hana_ai.api.wire.encoding import encode
+from hana_ai.api.wire.long_lists import DecodePart
 from hana_ai.api.wire.schemas import JSONObject
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class Call:
     max_retries: int = 3
     """For each target."""
     on_retry: OnRetry | None = None
-    condense: Condense | None = None
-    """Makes something smaller of the decoded reply."""
+    decode_part: DecodePart | None = None
+    """Decodes a long list in the reply, a part at a time."""
     stream: bool = False
     kind: str = "chat"
     """Kind of model, for naming living ones when this one is gone."""

@@ -72,7 +72,7 @@ class Exchange:
                 model=call.model,
                 request_id=request_id_of(headers),
                 content_type=headers.get("Content-Type", ""),
-                condense=call.condense,
+                decode_part=call.decode_part,
             )
         except BREAKAGE as exc:
             error = self._learned(limiter, sent, broken_exchange(exc, destination, call.model))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import orjson
 
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
 from hana_ai.api.wire import long_lists
+from hana_ai.api.wire.long_lists import DecodePart
 from hana_ai.api.wire.schemas import JSONObject
 
 MAX_DEPTH = 200
 """Lists and objects in each other; a reply with more is refused."""
-
-Condense: TypeAlias = Callable[[list[Any], bytes], None]
-"""Makes entries of a reply's `data` smaller, in place, given them and their JSON; raises nothing."""
 
 _NO_BRACKETS = bytes(letter for letter in range(256) if letter not in b"[]{}")
 _MANY_BYTES = 64 * 1024
@@ -49,7 +47,7 @@ def decode(
     model: str | None,
     request_id: str | None,
     content_type: str = "",
-    condense: Condense | None = None,
+    decode_part: DecodePart | None = None,
 ) -> Any:
     """Decode a reply's body, as `loads`.
 
@@ -59,7 +57,7 @@ def decode(
         It is no JSON.
     """
     try:
-        return loads(data, condense)
+        return loads(data, decode_part)
     except ValueError as exc:
         begin = " ".join(data[:200].decode("utf-8", "replace").split())
         raise TogetherAIResponseError(
@@ -70,22 +68,18 @@ def decode(
         ) from exc
 
 
-def loads(data: bytes, condense: Condense | None = None) -> Any:
-    """Decode JSON that is not deeper than `MAX_DEPTH`, and condense the entries of its `data`.
+def loads(data: bytes, decode_part: DecodePart | None = None) -> Any:
+    """Decode JSON that is not deeper than `MAX_DEPTH`; its `data` by `decode_part`, where that is possible.
 
     Raises
     ------
     ValueError
         It is deeper, or no JSON.
     """
-    value = None
-    if condense is not None and len(data) > 2 * long_lists.PART:
-        # Only where little is kept of a part is it worth it.
-        value = long_lists.decoded(data, condense)
+    # Only where little is kept of a part is it worth it.
+    value = None if decode_part is None else long_lists.decoded(data, decode_part)
     if value is None:
         value = orjson.loads(data)
-        if condense is not None and isinstance(value, dict) and isinstance(entries := value.get("data"), list):
-            condense(entries, data)
     # Each level takes an opening and a closing bracket: most replies are too short, or have too few, to be deep.
     if len(data) > 2 * MAX_DEPTH and not _has_few_brackets(data) and _is_deep(value):
         raise ValueError(f"JSON with more than {MAX_DEPTH} lists and objects in each other")

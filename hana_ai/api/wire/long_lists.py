@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
+
+DecodePart: TypeAlias = Callable[[bytes], list[Any]]
+"""Decodes entries, given their list as JSON; raises a ValueError if it is none."""
 
 PART = 256 * 1024
 """Bytes in a part, about."""
@@ -21,8 +24,8 @@ _HEAD = 1024
 """Bytes before the list, at most."""
 
 
-def decoded(data: bytes, told: Callable[[list[Any], bytes], None] | None = None) -> dict[str, Any] | None:
-    """Decode an object by the parts of its `data`; `told` is given the entries and the JSON of each part.
+def decoded(data: bytes, decode_part: DecodePart = orjson.loads) -> dict[str, Any] | None:
+    """Decode an object by the parts of its `data`.
 
     None if it cannot be done, or not in this way: where each part is a list in JSON, so are all together, and what
     is around them is the object.
@@ -39,10 +42,7 @@ def decoded(data: bytes, told: Callable[[list[Any], bytes], None] | None = None)
     try:
         value = orjson.loads(head + tail)
         for part in _parts(data, found.end(), end):
-            some = orjson.loads(part)
-            if told is not None:
-                told(some, part)
-            entries += some
+            entries += decode_part(part)
     except ValueError:
         return None
     if not isinstance(value, dict) or value.get("data") != []:

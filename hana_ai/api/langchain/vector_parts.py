@@ -1,0 +1,95 @@
+"""Vectors packed where a part of their reply is decoded, so that no list of numbers outlives its part."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache, partial
+from typing import Any
+
+import orjson
+
+from hana_ai.api.wire.long_lists import DecodePart
+
+Pack = Callable[[Sequence[float]], bytes]
+"""The binary form of a list or a `memoryview` of 64-bit floats.
+
+Raises an OverflowError for a number that it cannot hold, and `struct.error` for what is no number.
+"""
+
+WIDTH = "width of a packed vector"
+"""What an entry tells beside its packed vector."""
+
+_BOOLEANS = ((b"true", b"u"), (b"false", b"f"))
+_FEW = 64
+
+
+def decoder(pack: Pack) -> DecodePart:
+    """What decodes entries and packs their vectors; those that are none stay as they are.
+
+    simdjson reads numbers into one block of memory, and numpy rounds them there: where both are installed, no
+    Python float is made.
+    """
+    if (parser := _parser()) is None:
+        return partial(_packed, pack)
+
+    def decode(part: bytes) -> list[Any]:
+        try:
+            return _from_blocks(pack, part, parser())
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RuntimeError):
+            # It is no list of vectors, or one is not as it should be: which one, and why, is told by the others.
+            return _packed(pack, part)
+
+    return decode
+
+
+@cache
+def _parser() -> Any | None:
+    try:
+        import numpy  # noqa: F401 - `pack` needs it for what simdjson reads
+        from simdjson import Parser
+    except ImportError:
+        return None
+    return Parser
+
+
+def _from_blocks(pack: Pack, part: bytes, parser: Any) -> list[dict[str, Any]]:
+    read, entries = [], parser.parse(part)
+    # Lists in lists become one block, too.
+    if part.count(b"[") != 1 + len(entries):
+        raise ValueError("not only vectors")
+    for entry in entries:
+        numbers = memoryview(entry["embedding"].as_buffer(of_type="d")).cast("d")
+        index = entry["index"]
+        if not numbers or not isinstance(index, (int, float)):
+            raise ValueError("no vector")
+        read.append({"index": index, "embedding": pack(numbers), WIDTH: len(numbers)})
+    return read
+
+
+def _packed(pack: Pack, part: bytes) -> list[Any]:
+    entries: list[Any] = orjson.loads(part)
+    if _may_have_booleans(part):
+        return entries
+    for entry in entries:
+        if isinstance(entry, dict) and isinstance(numbers := entry.get("embedding"), list) and numbers:
+            with suppress(OverflowError, struct.error):
+                entry["embedding"], entry[WIDTH] = pack(numbers), len(numbers)
+    return entries
+
+
+def _may_have_booleans(data: bytes) -> bool:
+    """Whether there may be `true` or `false` in JSON, which are packed as numbers, but are none.
+
+    A search for a letter that the JSON of vectors hardly has is many times faster than one for the word.
+    """
+    for word, letter in _BOOLEANS:
+        place, found = word.index(letter), 0
+        at = data.find(letter)
+        while at >= 0:
+            found += 1
+            if found > _FEW or data.startswith(word, at - place):
+                return True
+            at = data.find(letter, at + 1)
+    return False
