@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 import struct
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hana_ai.api.errors import TogetherAIResponseError
-from hana_ai.api.hana.vector_column import packed
+from hana_ai.api.hana.vector_column import Packing
 from hana_ai.api.langchain import vector_parts
 from hana_ai.api.langchain.embedding_job import BatchSize, EmbeddingRules
 from hana_ai.api.langchain.embedding_replies import LARGEST, packed_from_wire
@@ -31,7 +30,7 @@ def simdjson(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 def packed_from(reply: Any) -> list[bytes]:
     """The packed vectors of a reply to two texts, as it comes from the wire."""
-    rules, pack = EmbeddingRules("m", 4), partial(packed, type="REAL_VECTOR")
+    rules, pack = EmbeddingRules("m", 4), Packing("REAL_VECTOR")
     job = PackedJob(pack, ["a", "b"], rules, size=BatchSize(), widths={})
     assert job.begin_round()
     assert len(list(job.bodies())) == 1
@@ -67,7 +66,7 @@ def test_a_packed_reply_is_not_deep(place: str) -> None:
 
 def test_a_long_reply_is_packed_part_by_part() -> None:
     first, second = [0.123456789] * 40_000, [-0.987654321] * 40_000
-    pack, parts = partial(packed, type="REAL_VECTOR"), []
+    pack, parts = Packing("REAL_VECTOR"), []
     decode_part = decoder(pack)
 
     def counted(part: bytes) -> list[Any]:
@@ -94,7 +93,7 @@ def test_a_long_reply_is_packed_part_by_part() -> None:
 def test_what_is_no_list_of_numbers_is_not_packed(vector: list[Any]) -> None:
     entries = [entry(0, [0.5]), entry(1, vector)]
     part = json.dumps(entries).encode()
-    made = decoder(partial(packed, type="HALF_VECTOR"))(part)
+    made = decoder(Packing("HALF_VECTOR"))(part)
     assert made[0]["embedding"] == struct.pack("<Ie", 1, 0.5)
     assert made[1]["embedding"] == vector
 
@@ -102,4 +101,4 @@ def test_what_is_no_list_of_numbers_is_not_packed(vector: list[Any]) -> None:
 @pytest.mark.parametrize("part", [b"", b"[", b"[{]", b"[1]]", b'["\xff"]'])
 def test_what_is_no_json_is_a_value_error(part: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        decoder(partial(packed, type="REAL_VECTOR"))(part)
+        decoder(Packing("REAL_VECTOR"))(part)

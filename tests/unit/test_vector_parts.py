@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hana_ai.api.hana.vector_column import packed
+from hana_ai.api.hana.vector_column import Packing
 from hana_ai.api.langchain.embedding_replies import LARGEST
 from hana_ai.api.langchain.vector_parts import WIDTH, _packed, decoder
 from tests.unit.test_embeddings import entry
@@ -27,7 +26,7 @@ NUMBERS = st.one_of(
 
 @given(st.lists(st.lists(NUMBERS, max_size=5), max_size=4), st.sampled_from(["REAL_VECTOR", "HALF_VECTOR"]))
 def test_vectors_are_the_same_with_and_without_floats(vectors: list[list[float]], type: str) -> None:
-    pack = partial(packed, type=type)
+    pack = Packing(type)
     part = orjson.dumps([entry(index, vector) for index, vector in enumerate(vectors)])
     plain = _packed(pack, part)
     for one, other in zip(decoder(pack)(part), plain, strict=True):
@@ -38,10 +37,10 @@ def test_vectors_are_the_same_with_and_without_floats(vectors: list[list[float]]
 def test_no_python_float_is_made() -> None:
     given = []
 
-    def pack(numbers: Any) -> bytes:
-        given.append(numbers)
-        return packed(numbers, "REAL_VECTOR")
+    class Watched(Packing):
+        def blocks(self, vectors: Sequence[memoryview[float]]) -> list[bytes]:
+            given.extend(vectors)
+            return super().blocks(vectors)
 
-    decoder(pack)(orjson.dumps([entry(0, [0.5, 1]), entry(1, [2, 0.25])]))
-    assert [type(numbers) for numbers in given] == [memoryview, memoryview]
-    assert [numbers.tolist() for numbers in given] == [[0.5, 1.0], [2.0, 0.25]]
+    decoder(Watched("REAL_VECTOR"))(orjson.dumps([entry(0, [0.5, 1]), entry(1, [2, 0.25])]))
+    assert [vector.tolist() for vector in given] == [[0.5, 1.0], [2.0, 0.25]]

@@ -176,28 +176,39 @@ def recorded_name(model: str) -> str:
 
 
 def packed(vector: Sequence[float], type: str) -> bytes:
-    """A vector as hdbcli binds it to a column of this type: its width, then the numbers.
+    """A vector as hdbcli binds it to a column of this type: its width, then the numbers."""
+    return _layout(len(vector), type).pack(len(vector), *vector)
 
-    A `memoryview` of 64-bit floats is rounded by numpy, in one step.
+
+@dataclass(frozen=True)
+class Packing:
+    """Vectors as hdbcli binds them to a column of a type.
 
     Raises
     ------
     OverflowError
         A number is too large for the type.
     """
-    if isinstance(vector, memoryview):
-        return len(vector).to_bytes(4, "little") + _rounded(vector, type)
-    return _layout(len(vector), type).pack(len(vector), *vector)
 
+    type: str
 
-def _rounded(numbers: memoryview, type: str) -> bytes:
-    import numpy as np
+    def __call__(self, vector: Sequence[float]) -> bytes:
+        """One vector, as `packed`."""
+        return packed(vector, self.type)
 
-    try:
-        with np.errstate(over="raise"):
-            return np.frombuffer(numbers, "d").astype("<f2" if type == "HALF_VECTOR" else "<f4").tobytes()
-    except FloatingPointError as exc:
-        raise OverflowError(f"a number is too large for a {type}") from exc
+    def blocks(self, vectors: Sequence[memoryview[float]]) -> list[bytes]:
+        """Vectors that are blocks of 64-bit floats, rounded by numpy without a Python float for each number."""
+        import numpy as np
+
+        kind = "<f2" if self.type == "HALF_VECTOR" else "<f4"
+        try:
+            with np.errstate(over="raise"):
+                return [
+                    len(vector).to_bytes(4, "little") + np.frombuffer(vector, "d").astype(kind).tobytes()
+                    for vector in vectors
+                ]
+        except FloatingPointError as exc:
+            raise OverflowError(f"a number is too large for a {self.type}") from exc
 
 
 @lru_cache(maxsize=16)

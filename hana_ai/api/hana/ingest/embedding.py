@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from langchain_core.embeddings import Embeddings
 
@@ -20,7 +19,7 @@ from hana_ai.api.errors import (
     TogetherAIServerError,
 )
 from hana_ai.api.hana.embedding import width_of
-from hana_ai.api.hana.vector_column import packed
+from hana_ai.api.hana.vector_column import Packing
 from hana_ai.api.langchain.packed_vectors import PackedVectors
 
 _OF_THE_TEXT = (
@@ -98,7 +97,7 @@ class Embedder:
         return Embedded(list(made.vectors), {}, made.width, made.tokens)
 
     def _packed(self, texts: Sequence[str]) -> PackedVectors:
-        pack = partial(packed, type=self.type)
+        pack = Packing(self.type)
         if isinstance(self.embedding, TogetherAIEmbeddings):
             return self.embedding._embed_packed(texts, pack)
         vectors = self.embedding.embed_documents(list(texts))
