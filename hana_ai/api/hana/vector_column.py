@@ -203,10 +203,7 @@ class Packing:
         kind = "<f2" if self.type == "HALF_VECTOR" else "<f4"
         try:
             with np.errstate(over="raise"):
-                return [
-                    len(vector).to_bytes(4, "little") + np.frombuffer(vector, "d").astype(kind).tobytes()
-                    for vector in vectors
-                ]
+                return [len(vector).to_bytes(4, "little") + np.array(vector, kind).tobytes() for vector in vectors]
         except FloatingPointError as exc:
             raise OverflowError(f"a number is too large for a {self.type}") from exc
 
