@@ -27,6 +27,7 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 from hana_ai.api.errors import TogetherAIInputError, TogetherAIResponseError
+from hana_ai.api.langchain.model_copies import copier
 from hana_ai.api.langchain.think import ThinkSplitter
 from hana_ai.api.wire import schemas
 from hana_ai.api.wire.replies import CHAT, check_reply
@@ -305,6 +306,16 @@ def _ai_message(
         _read_call(call, calls, invalid)
     if metadata is None:
         metadata = {"model_provider": PROVIDER} if reasoning else {}
+    name = wire.get("name")
+    if not (calls or invalid or name):
+        return _copy_message(
+            {
+                "content": content,
+                "additional_kwargs": extra,
+                "response_metadata": metadata,
+                "usage_metadata": usage,
+            }
+        )
     return AIMessage(
         content=content,
         additional_kwargs=extra,
@@ -312,8 +323,23 @@ def _ai_message(
         tool_calls=calls,
         invalid_tool_calls=invalid,
         usage_metadata=usage,
-        name=wire.get("name"),
+        name=name,
     )
+
+
+_copy_message = copier(
+    AIMessage(
+        content="",
+        additional_kwargs={},
+        response_metadata={},
+        tool_calls=[],
+        invalid_tool_calls=[],
+        usage_metadata=None,
+        name=None,
+    )
+)
+_copy_generation = copier(ChatGeneration(message=AIMessage(content=""), generation_info={}))
+_copy_result = copier(ChatResult(generations=[], llm_output={}))
 
 
 def _read_call(wire: schemas.ToolCall, calls: list[ToolCall], invalid: list[InvalidToolCall]) -> None:
@@ -370,12 +396,18 @@ def _chat_result(
         # Several choices share one usage; each would be counted, so only the first carries it.
         message = _ai_message(choice["message"], info, None if generations else usage_from_wire(usage))
         generations.append(
-            ChatGeneration(message=message, generation_info={"finish_reason": info["finish_reason"]})
+            _copy_generation(
+                {
+                    "message": message,
+                    "text": message.content,
+                    "generation_info": {"finish_reason": info["finish_reason"]},
+                }
+            )
         )
     output: JSONObject = {"model_name": common["model_name"], "id": common.get("id")}
     if isinstance(usage, Mapping):
         output["token_usage"] = usage
-    return ChatResult(generations=generations, llm_output=output)
+    return _copy_result({"generations": generations, "llm_output": output})
 
 
 _REPLY_FIELDS = ("id", "system_fingerprint", "created", "service_tier", "warnings")
