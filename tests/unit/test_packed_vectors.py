@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,11 +21,14 @@ from hana_ai.api.langchain.vector_parts import decoder
 from hana_ai.api.wire.encoding import decode
 from tests.unit.test_embeddings import NOT_A_VECTOR_A_TEXT, entry
 
+HAS_SIMDJSON = find_spec("simdjson") is not None
+WITH = pytest.param(True, id="with simdjson", marks=pytest.mark.skipif(not HAS_SIMDJSON, reason="it has no wheel"))
 
-@pytest.fixture(autouse=True, params=["with simdjson", "without"])
+
+@pytest.fixture(autouse=True, params=[WITH, pytest.param(False, id="without")])
 def simdjson(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to read a reply, where there are two."""
-    if request.param == "without":
+    if not request.param:
         monkeypatch.setattr(vector_parts, "_parser", lambda: None)
 
 
