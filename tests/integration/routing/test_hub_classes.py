@@ -10,7 +10,7 @@ import pickle
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -20,7 +20,6 @@ from langchain_core.language_models import BaseChatModel
 
 from hana_ai import api
 from hana_ai.api import routing
-from hana_ai.api.catalog import preflight
 from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import TogetherAIInputError
@@ -56,14 +55,8 @@ SAPS = pytest.raises(Exception, match=r"(?i)credential|base_url|auth|AICORE")
 
 
 @pytest.fixture
-def together(
-    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ScriptedTogether]:
-    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
-    assert routing.activate()
-    yield together_environment
-    routing.deactivate()
-    preflight.wait()
+def together(routed_together: ScriptedTogether) -> ScriptedTogether:
+    return routed_together
 
 
 def requests(together: ScriptedTogether) -> list[Received]:

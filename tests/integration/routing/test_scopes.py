@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from hana_ai.api import routing
-from hana_ai.api.catalog import preflight
 from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.local.together import LocalTogether, ScriptedEngine
 from tests.conftest import ScriptedTogether, export
+from tests.integration.routing.conftest import activated
 from tests.integration.routing.test_seams import Context, NoDatabase
 from tests.secrets_watch import MARK
 
@@ -35,17 +35,14 @@ PAIRS = [("red house", "a dog"), ("red house", "the red house")]
 SAPS = pytest.raises(Exception, match=r"(?i)credential|base_url|auth|AICORE")
 
 
+@pytest.fixture(autouse=True)
+def rerank_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOGETHER_DEFAULT_RERANK_MODEL", ScriptedEngine.RERANK)
+
+
 @pytest.fixture
-def together(
-    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ScriptedTogether]:
-    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
-    monkeypatch.setenv("TOGETHER_DEFAULT_RERANK_MODEL", "local/scripted-rerank")
-    assert routing.activate()
-    yield together_environment
-    routing.deactivate()
-    # While the server is there: the default model is looked at in the background.
-    preflight.wait()
+def together(routed_together: ScriptedTogether) -> ScriptedTogether:
+    return routed_together
 
 
 # --- stay ---
@@ -117,11 +114,8 @@ def open_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedEngine]:
     with LocalTogether(engine, api_key=None) as server:
         export(monkeypatch, {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_API_KEY": f"{MARK}-of-the-process"})
         monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
-        monkeypatch.setenv("TOGETHER_DEFAULT_RERANK_MODEL", "local/scripted-rerank")
-        assert routing.activate()
-        yield engine
-        routing.deactivate()
-        preflight.wait()
+        with activated():
+            yield engine
 
 
 @pytest.mark.parametrize("calls", [100, pytest.param(1000, marks=pytest.mark.slow)])

@@ -7,7 +7,6 @@ import importlib.util
 import inspect
 import sys
 import warnings
-from collections.abc import Iterator
 from enum import Enum
 from importlib import metadata
 from types import ModuleType
@@ -52,13 +51,8 @@ class Context:
 
 
 @pytest.fixture
-def together(
-    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ScriptedTogether]:
-    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
-    assert routing.activate()
-    yield together_environment
-    routing.deactivate()
+def together(routed_together: ScriptedTogether) -> ScriptedTogether:
+    return routed_together
 
 
 def inputs(together: ScriptedTogether, path: str = "/v1/embeddings") -> list[Any]:
