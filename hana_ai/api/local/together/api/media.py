@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from ..contract import check_body, check_form
+from ..contract import check_form
 from ..refusal import Refusal
-from ..requests import decode
+from ..requests import decode_as
 from .files.multipart import form_of
 from .http import reply
 from .routes import Handler, refusing
@@ -39,8 +39,7 @@ def media_routes(find: Finding, check_fault: Callable[[str, str], None]) -> list
 
     def asking(schema: str, type: str) -> Handler:
         async def ask(request: Request) -> Response:
-            fields = decode(await request.body())
-            check_body(schema, fields)
+            fields = decode_as(schema, await request.body())
             find(fields["model"], type)
             raise AssertionError(f"A model of the type {type} is there, but nothing that asks it.")
 

@@ -8,9 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from ...contract import check_body
 from ...refusal import JSON, Refusal
-from ...requests import decode
+from ...requests import decode_as
 from ..http import reply
 from ..management import Management
 from ..management.fields import text
@@ -62,8 +61,7 @@ class _Handlers:
         self._known = known
 
     async def create(self, request: Request) -> Response:
-        fields = decode(await request.body())
-        check_body("CreateBatchRequest", fields)
+        fields = decode_as("CreateBatchRequest", await request.body())
         endpoint, file_id = text(fields, "endpoint"), text(fields, "input_file_id")
         window, model = text(fields, "completion_window", ""), text(fields, "model_id", "")
         allowed = self._batches.dials.endpoints

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 from ...contract import check_body, check_query
 from ...engine import LocalModel
 from ...refusal import JSON, Refusal
-from ...requests import decode
+from ...requests import decode_as
 from ..batches.asking import Asking
 from ..http import reply
 from ..management import Management
@@ -54,8 +54,7 @@ class _Handlers:
         self._ask = ask
 
     async def create(self, request: Request) -> Response:
-        fields = decode(await request.body())
-        check_body("EvaluationTypedRequest", fields)
+        fields = decode_as("EvaluationTypedRequest", await request.body())
         try:
             check_body(_PARAMETERS[fields["type"]], fields["parameters"])
         except Refusal as exc:

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute
 
-from ...contract import check_body, check_query
+from ...contract import check_query
 from ...refusal import JSON, Refusal
-from ...requests import decode
+from ...requests import decode, decode_as
 from ..clock import stamp
 from ..http import reply
 from ..management import STORAGE_PATH
@@ -60,8 +60,7 @@ class _Handlers:
         return self._jobs.find(request.path_params["id"])
 
     async def create(self, request: Request) -> Response:
-        fields = decode(await request.body())
-        check_body("FineTuneRequest", fields)
+        fields = decode_as("FineTuneRequest", await request.body())
         return reply(self._jobs.start(fields).summary())
 
     async def list_jobs(self, request: Request) -> Response:
@@ -93,8 +92,7 @@ class _Handlers:
         return reply({"metrics": self._jobs.metrics(self._job(request), bounds)})
 
     async def estimate(self, request: Request) -> Response:
-        fields = decode(await request.body())
-        check_body("FineTunePriceRequest", fields)
+        fields = decode_as("FineTunePriceRequest", await request.body())
         self._jobs.training_file(fields["training_file"], "training_file")
         if (reason := self._jobs.unavailable(fields)) is not None:
             return reply({"estimation_available": False, "unavailable_reason": reason})
