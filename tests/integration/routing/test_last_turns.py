@@ -31,12 +31,6 @@ def answer(request: Received) -> Reply | None:
     return Reply(text="I see.")
 
 
-@pytest.fixture(scope="module")
-def hana() -> Iterator[LocalHana]:
-    with LocalHana() as server:
-        yield server
-
-
 @pytest.fixture
 def together(
     together_environment: ScriptedTogether, hana: LocalHana, monkeypatch: pytest.MonkeyPatch
