@@ -114,27 +114,24 @@ def unknown(connection: dbapi.Connection, layout: Layout, made: Embeddings) -> N
     written(connection, layout, DeterministicFakeEmbedding(size=256))
 
 
-def of_two_models(connection: dbapi.Connection, layout: Layout, made: Embeddings) -> None:
-    """SAP's rows, and one of the same width from somebody else."""
-    of_sap("DOCUMENT")(connection, layout, made)
-    given = values(layout, "mixed in")
-    run(
-        connection,
-        f'INSERT INTO "T" ({columns(layout)}, "{layout.vector}") VALUES ({"?, " * len(given)}?)',
-        *given,
-        packed(DeterministicFakeEmbedding(size=256).embed_query("mixed in"), "REAL_VECTOR"),
-    )
+def mixed_with(vector: list[float]) -> Callable[[dbapi.Connection, Layout, Embeddings], None]:
+    """SAP's rows, and one from somebody else."""
+
+    def make(connection: dbapi.Connection, layout: Layout, made: Embeddings) -> None:
+        of_sap("DOCUMENT")(connection, layout, made)
+        given = values(layout, "mixed in")
+        run(
+            connection,
+            f'INSERT INTO "T" ({columns(layout)}, "{layout.vector}") VALUES ({"?, " * len(given)}?)',
+            *given,
+            packed(vector, "REAL_VECTOR"),
+        )
+
+    return make
 
 
-def of_two_widths(connection: dbapi.Connection, layout: Layout, made: Embeddings) -> None:
-    of_sap("DOCUMENT")(connection, layout, made)
-    given = values(layout, "mixed in")
-    run(
-        connection,
-        f'INSERT INTO "T" ({columns(layout)}, "{layout.vector}") VALUES ({"?, " * len(given)}?)',
-        *given,
-        packed([0.5] * 8, "REAL_VECTOR"),
-    )
+of_two_models = mixed_with(DeterministicFakeEmbedding(size=256).embed_query("mixed in"))
+of_two_widths = mixed_with([0.5] * 8)
 
 
 def stored(connection: dbapi.Connection, layout: Layout) -> list[tuple[Any, ...]]:
