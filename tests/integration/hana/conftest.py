@@ -77,6 +77,11 @@ def routed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     routing.deactivate()
 
 
+def run(connection: dbapi.Connection, sql: str, *parameters: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters or None)
+
+
 def rows(connection: dbapi.Connection, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters or None)

@@ -11,7 +11,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 
 from hana_ai.api.hana import stamp_table
 from hana_ai.api.hana.vector_column import packed
-from tests.integration.hana.conftest import rows
+from tests.integration.hana.conftest import rows, run
 
 OURS = "local/scripted-embedding"
 SAP = "SAP_NEB.20240715"
@@ -40,11 +40,6 @@ LANGCHAIN = Layout("", "VEC_TEXT", "VEC_VECTOR", "\"VEC_META\" NCLOB DEFAULT '{}
 KNOWLEDGE = Layout(
     '"id" NVARCHAR(5000) DEFAULT SYSUUID PRIMARY KEY, ', "description", "embeddings", '"example" NCLOB'
 )
-
-
-def run(connection: dbapi.Connection, sql: str, *parameters: object) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters or None)
 
 
 def columns(layout: Layout) -> str:

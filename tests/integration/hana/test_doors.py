@@ -28,7 +28,7 @@ from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalModel, ScriptedEngine
 from tests.board import DOORS as BOARD
 from tests.conftest import ScriptedTogether, export
-from tests.integration.hana.conftest import rows
+from tests.integration.hana.conftest import rows, run
 from tests.integration.hana.doors import (
     DOORS,
     Door,
@@ -49,7 +49,6 @@ from tests.integration.hana.states import (
     of_sap,
     of_two_models,
     of_two_widths,
-    run,
     stamp,
     stamped,
     stored,

@@ -33,7 +33,7 @@ from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import Received, Reply, ScriptedEngine
 from hana_ai.api.settings import TogetherAISettings
 from tests.conftest import PRICED, PRICED_CALL, ScriptedTogether, eventually, export
-from tests.integration.hana.conftest import rows
+from tests.integration.hana.conftest import rows, run
 from tests.warm import Warm
 
 CHAT = "/v1/chat/completions"
@@ -45,11 +45,6 @@ def server(together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPat
     together_environment.batches.dials.validating = 0.01
     monkeypatch.setenv("TOGETHER_DEFAULT_MODEL", ScriptedEngine.CHAT)
     return together_environment
-
-
-def run(connection: dbapi.Connection, sql: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql)
 
 
 def filled(connection: dbapi.Connection, count: int) -> None:
