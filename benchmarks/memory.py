@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,28 +86,24 @@ def _stalled(setting: Setting) -> Run:
     return _after_a_short_one(chat, lambda: _pause(chat))
 
 
+def _case(name: str, title: str, contestants: Mapping[str, Contestant], bar: Bar) -> Case:
+    return Case(name, title, "MB", contestants, (bar,), fresh=True, heavy=True, wall_only=True)
+
+
 CASES = (
-    Case(
+    _case(
         "long-stream",
         f"memory for a stream of {LONG:,} chunks",
-        "MB",
         {
             FLOOR: Contestant("floor: core doing nothing, nothing sent", _floor),
             OURS: Contestant("hana-ai-together", _ours),
         },
-        (Bar(1.05),),
-        fresh=True,
-        heavy=True,
-        wall_only=True,
+        Bar(1.05),
     ),
-    Case(
+    _case(
         "stalled-stream",
         f"memory for a stream whose reader pauses {_PAUSE:g} s",
-        "MB",
         {OURS: Contestant("hana-ai-together", _stalled)},
-        (Bar(32e6, None),),
-        fresh=True,
-        heavy=True,
-        wall_only=True,
+        Bar(32e6, None),
     ),
 )

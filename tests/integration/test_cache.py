@@ -49,12 +49,6 @@ PRICED = (
 CHAT, EMBEDDING = (model.id for model in PRICED)
 
 
-@pytest.fixture(scope="module")
-def hana() -> Iterator[LocalHana]:
-    with LocalHana() as server:
-        yield server
-
-
 @pytest.fixture(params=["sqlite", "hana"])
 def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """What TOGETHER_CACHE can be; empty."""

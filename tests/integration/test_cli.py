@@ -6,7 +6,7 @@ import io
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -196,18 +196,6 @@ def test_doctor_reports_a_database_that_does_not_answer(doctor: Doctor) -> None:
 
 
 # --- demo ---
-
-
-@pytest.fixture(scope="module")
-def hana() -> Iterator[LocalHana]:
-    with LocalHana() as server:
-        yield server
-
-
-@pytest.fixture
-def hana_environment(hana: LocalHana, monkeypatch: pytest.MonkeyPatch) -> LocalHana:
-    export(monkeypatch, hana.environment())
-    return hana
 
 
 @pytest.fixture

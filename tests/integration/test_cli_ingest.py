@@ -11,11 +11,11 @@ from hdbcli import dbapi
 from hana_ai.api.cli.app import run
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import ScriptedEngine
-from tests.conftest import ScriptedTogether, export
-from tests.integration.hana.conftest import connection, local_hana
+from tests.conftest import ScriptedTogether
+from tests.integration.hana.conftest import connection, hana_environment, local_hana
 from tests.integration.hana.ingest.corpus import embedded, rows, write_files
 
-__all__ = ["connection", "local_hana"]
+__all__ = ["connection", "hana_environment", "local_hana"]
 
 Command = Callable[..., tuple[int, str]]
 
@@ -23,13 +23,10 @@ Command = Callable[..., tuple[int, str]]
 @pytest.fixture
 def command(
     together_environment: ScriptedTogether,
-    local_hana: LocalHana,
+    hana_environment: LocalHana,
     connection: dbapi.Connection,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Command:
-    export(monkeypatch, local_hana.environment())
-
     def ingest(*arguments: str) -> tuple[int, str]:
         status = run(["ingest", *arguments])
         captured = capsys.readouterr()

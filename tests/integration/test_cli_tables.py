@@ -20,10 +20,10 @@ from hana_ai.api.hana.vector_store import TogetherHanaDB
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.hana.pytest_plugin import local_hana
 from hana_ai.api.local.together import ScriptedEngine
-from tests.conftest import ScriptedTogether, export
-from tests.integration.hana.conftest import connection
+from tests.conftest import ScriptedTogether
+from tests.integration.hana.conftest import connection, hana_environment
 
-__all__ = ["connection", "local_hana"]
+__all__ = ["connection", "hana_environment", "local_hana"]
 
 OURS = ScriptedEngine.EMBEDDING
 SAP = "SAP_NEB.20240715"
@@ -32,10 +32,9 @@ TEXTS = ["The mill is by the river.", "The baker sleeps.", "Bread is made of flo
 
 @pytest.fixture(autouse=True)
 def environment(
-    local_hana: LocalHana, together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
+    hana_environment: LocalHana, together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
 ) -> ScriptedTogether:
     monkeypatch.setenv("COLUMNS", "100")
-    export(monkeypatch, local_hana.environment())
     return together_environment
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from hana_ai.api import ChatTogetherAI, TogetherAIBudgetExceededError, get_ledger
-from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.usage.ledger import close_all as close_ledgers
 from tests.conftest import PRICED, ScriptedTogether, export
 from tests.warm import Warm
@@ -26,12 +25,6 @@ BUDGET, ALLOWED = Decimal("0.091"), 10
 @pytest.fixture(autouse=True)
 def budget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOGETHER_BUDGET_USD", str(BUDGET))
-
-
-@pytest.fixture(scope="module")
-def hana() -> Iterator[LocalHana]:
-    with LocalHana() as server:
-        yield server
 
 
 @pytest.fixture(params=["memory", "sqlite", "hana"])

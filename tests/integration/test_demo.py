@@ -19,7 +19,6 @@ from hana_ai.api.cli.demo import QUESTIONS
 from hana_ai.api.cli.demo_documents import read_documents, split
 from hana_ai.api.cli.nearness import UNRELATED, bar, measured_bar
 from hana_ai.api.errors import TogetherAIError
-from hana_ai.api.local.hana import LocalHana
 from tests.conftest import ScriptedTogether, export
 from tests.integration.hana.ingest.test_sources import write_office
 from tests.words import embed_by_words
@@ -171,17 +170,7 @@ def test_the_bar_is_measured_by_one_vector_for_each_question() -> None:
 
 # --- your own documents ---
 
-
-@pytest.fixture(scope="module")
-def hana() -> Iterator[LocalHana]:
-    """The database that the environment names, where it is not the point that the demo starts its own."""
-    with LocalHana() as running:
-        yield running
-
-
-@pytest.fixture
-def with_hana(hana: LocalHana, monkeypatch: pytest.MonkeyPatch) -> None:
-    export(monkeypatch, hana.environment())
+# The environment names a database where it is not the point that the demo starts its own.
 
 
 @pytest.fixture
@@ -215,7 +204,7 @@ QUESTIONS_BY_FILE = {
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.usefixtures("with_hana")
+@pytest.mark.usefixtures("hana_environment")
 def test_files_of_all_formats_are_read_and_what_is_not_is_named_and_counted(demo: Demo, tmp_path: Path) -> None:
     write_office(tmp_path)
     (tmp_path / "wide.txt").write_text("Der Kühlkreis wird monatlich gespült.", encoding="utf-16")
@@ -238,7 +227,7 @@ def test_files_of_all_formats_are_read_and_what_is_not_is_named_and_counted(demo
     assert "  broken.docx, broken.pdf: damaged, or not what its name says" in said
 
 
-@pytest.mark.usefixtures("with_hana")
+@pytest.mark.usefixtures("hana_environment")
 def test_many_files_of_one_reason_are_counted_in_one_line(demo: Demo, tmp_path: Path) -> None:
     for number in range(12):
         (tmp_path / f"{number:02}.txt").write_text("")
@@ -248,7 +237,7 @@ def test_many_files_of_one_reason_are_counted_in_one_line(demo: Demo, tmp_path: 
     assert "00.txt, 01.txt, 02.txt, 03.txt, 04.txt and 7 more: empty" in said
 
 
-@pytest.mark.usefixtures("with_hana")
+@pytest.mark.usefixtures("hana_environment")
 def test_a_single_file_is_enough(demo: Demo, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("The filter is green.")
     (tmp_path / "pumps.txt").write_text("The filter of the pump is cleaned every month.")
@@ -258,7 +247,7 @@ def test_a_single_file_is_enough(demo: Demo, tmp_path: Path) -> None:
     assert "every month" in said
 
 
-@pytest.mark.usefixtures("with_hana")
+@pytest.mark.usefixtures("hana_environment")
 def test_your_documents_are_asked_your_questions_only(
     demo: Demo, together: ScriptedTogether, tmp_path: Path
 ) -> None:
@@ -281,7 +270,7 @@ def test_without_a_question_the_demo_says_how_to_ask(demo: Demo, tmp_path: Path)
     )
 
 
-@pytest.mark.usefixtures("with_hana")
+@pytest.mark.usefixtures("hana_environment")
 def test_questions_are_asked_for_until_there_is_none(
     demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,7 +285,7 @@ def test_questions_are_asked_for_until_there_is_none(
     assert said.count("Your own question") == 3
 
 
-@pytest.mark.usefixtures("with_hana")
+@pytest.mark.usefixtures("hana_environment")
 def test_a_missing_converter_is_named_with_what_installs_it(
     demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,7 +302,7 @@ def test_a_missing_converter_is_named_with_what_installs_it(
     assert "  page.html: this format needs another package: pip install 'hana-ai-together[documents]'" in said
 
 
-@pytest.mark.usefixtures("with_hana")
+@pytest.mark.usefixtures("hana_environment")
 def test_what_is_too_much_for_a_demo_is_left_to_ingest(
     demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,11 +118,14 @@ def test_an_unsafe_question_ends_the_run_and_reaches_no_model(
     assert "poison" not in str(asked(engine, CHAT))
 
 
-def test_an_unsafe_answer_never_enters_the_state(
-    together: ScriptedTogether, engine: ScriptedEngine, run: Run
-) -> None:
+@pytest.fixture
+def poison(engine: ScriptedEngine) -> None:
+    """What the model answers."""
     engine.on("/v1/chat/completions", lambda _: Reply(text="Take poison."))
     engine.on("/v1/chat/completions", _judgement)
+
+
+def test_an_unsafe_answer_never_enters_the_state(together: ScriptedTogether, poison: None, run: Run) -> None:
     saver = InMemorySaver()
     agent = create_agent(
         chat(together), middleware=[guard(together, refusal="No.", apply_to_input=False)], checkpointer=saver
@@ -134,10 +137,8 @@ def test_an_unsafe_answer_never_enters_the_state(
 
 
 def test_an_unsafe_answer_raises_where_that_is_asked_for(
-    together: ScriptedTogether, engine: ScriptedEngine, run: Run
+    together: ScriptedTogether, poison: None, run: Run
 ) -> None:
-    engine.on("/v1/chat/completions", lambda _: Reply(text="Take poison."))
-    engine.on("/v1/chat/completions", _judgement)
     saver = InMemorySaver()
     agent = create_agent(chat(together), middleware=[guard(together, exit_behavior="error")], checkpointer=saver)
     with pytest.raises(TogetherAIUnsafeContentError, match=r"output: unsafe \(S9, S2\)") as caught:

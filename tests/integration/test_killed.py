@@ -7,7 +7,6 @@ import random
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -18,7 +17,8 @@ import pytest
 from hana_ai.api import TogetherAISettings, get_ledger
 from hana_ai.api.local.together import LocalModel, LocalTogether, Reply, ScriptedEngine, Usage
 from hana_ai.api.usage.limits import Limits
-from tests.warm import CALLS, Warm, warm
+from tests.programs import warmed
+from tests.warm import CALLS, Warm
 
 ROOT = Path(__file__).parents[2]
 MODELS = (
@@ -96,10 +96,7 @@ def check_integrity(path: Path) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-@pytest.fixture(scope="module")
-def programs() -> Iterator[Warm]:
-    with warm(*CALLS) as begun:
-        yield begun
+programs = warmed(*CALLS)
 
 
 def killed(programs: Warm, environment: dict[str, str], kills: int, lives_ms: float) -> None:

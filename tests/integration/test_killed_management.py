@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,8 @@ from hana_ai.api.connector.upload_parts import JOURNAL, local_files
 from hana_ai.api.local.together import LocalModel, ScriptedEngine
 from tests.conftest import ScriptedTogether
 from tests.integration.connector.conftest import DEDICATED, write_adapter
-from tests.warm import Warm, warm
+from tests.programs import warmed
+from tests.warm import Warm
 
 ROOT = Path(__file__).parents[2]
 ON_DEMAND = {"type": "dedicated"}
@@ -82,16 +82,13 @@ while alive:
 """
 
 
-@pytest.fixture(scope="module")
-def programs() -> Iterator[Warm]:
-    with warm(
-        "anyio._backends._asyncio",
-        "together.resources",
-        "together.types",
-        "hana_ai.api.connector.connector",
-        "hana_ai.api.transport.sdk",
-    ) as begun:
-        yield begun
+programs = warmed(
+    "anyio._backends._asyncio",
+    "together.resources",
+    "together.types",
+    "hana_ai.api.connector.connector",
+    "hana_ai.api.transport.sdk",
+)
 
 
 def killed(programs: Warm, server: ScriptedTogether, work: str, kills: int, folders: Path, lives_ms: int) -> None:

@@ -8,8 +8,6 @@ import copy
 import gc
 import json
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from hana_ai.api import (
 )
 from hana_ai.api.local.together import Call, Reply, ScriptedEngine
 from tests.conftest import ScriptedTogether, export
+from tests.programs import printed
 
 ALL: tuple[type[Any], ...] = (ChatTogetherAI, TogetherAI, TogetherAIEmbeddings, TogetherAIRerank)
 every_class = pytest.mark.parametrize("kind", ALL, ids=[kind.__name__ for kind in ALL])
@@ -306,8 +305,7 @@ def test_star_imports_work_without_the_toolkit() -> None:
         "from hana_ai.api import *\n"
         "print('TogetherHanaDB' in globals(), ChatTogetherAI.__name__, get_ledger.__name__)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "False ChatTogetherAI get_ledger"
+    assert printed(code).splitlines()[-1] == "False ChatTogetherAI get_ledger"
 
 
 # --- configuring and tracing ---

@@ -18,8 +18,9 @@ from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalModel, LocalTogether, Received, Reply, ScriptedEngine, Usage
 from tests.conformance.conftest import PRETEND
 from tests.conformance.marks import made_at, new_name, schema_name
+from tests.programs import warmed
 from tests.secrets_watch import MARK
-from tests.warm import CALLS, Started, Warm, warm
+from tests.warm import CALLS, Started, Warm
 
 ROOT = Path(__file__).parents[2]
 SUITE = "tests/conformance"
@@ -70,11 +71,8 @@ TESTED_WITH = (
 PYTEST = "import pytest; raise SystemExit(pytest.console_main())"
 
 
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Warm]:
-    """Processes that have imported what the suite is tested with, and nothing of the suite."""
-    with warm(*CALLS, *TESTED_WITH) as begun:
-        yield begun
+processes = warmed(*CALLS, *TESTED_WITH)
+"""They have imported what the suite is tested with, and nothing of the suite."""
 
 
 def arguments_of(*arguments: str) -> list[str]:

@@ -130,6 +130,18 @@ def ledger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ledger]:
         yield made
 
 
+COUNTS = [
+    "total_requests",
+    "failed_requests",
+    "cached_requests",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "unknown_cost_requests",
+]
+"""What a row of the page's tables has, in this order."""
+
+
 def written(tmp_path: Path, *arguments: str) -> Page:
     target = tmp_path / "report.html"
     assert run(["usage", "--html", str(target), *arguments]) == 0
@@ -155,15 +167,7 @@ def test_every_number_of_the_page_is_the_ledgers(ledger: Ledger, tmp_path: Path)
             *counts, cost = (
                 rows[name or "-"] if sums["total_cost_usd"] is not None else [*rows[name or "-"], "unknown"]
             )
-            assert [int(count) for count in counts] == [
-                sums["total_requests"],
-                sums["failed_requests"],
-                sums["cached_requests"],
-                sums["prompt_tokens"],
-                sums["cached_tokens"],
-                sums["completion_tokens"],
-                sums["unknown_cost_requests"],
-            ]
+            assert [int(count) for count in counts] == [sums[name] for name in COUNTS]
             assert cost == "unknown" or Decimal(cost) == sums["total_cost_usd"]
     assert page.tables["by-model"]["elsewhere"][-1] == "1", "an unknown cost is no zero"
     assert Decimal(page.tables["budget"]["this month"][0]) == ledger.spent_usd

@@ -17,7 +17,8 @@ import pytest
 
 from hana_ai.api.cli.app import run
 from tests import upstream
-from tests.warm import Started, Warm, warm
+from tests.programs import warmed
+from tests.warm import Started, Warm
 
 PYTHON = sys.executable
 SERVE = [PYTHON, "-m", "hana_ai.api.cli", "serve"]
@@ -46,16 +47,13 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 COMMAND = "from hana_ai.api.cli import main; main()"
 
 
-@pytest.fixture(scope="module")
-def commands() -> Iterator[Warm]:
-    """Processes in which the command is imported."""
-    with warm(
-        "hana_ai.api.cli.app",
-        "hana_ai.api.cli.serving",
-        "hana_ai.api.local.together.__main__",
-        "hana_ai.api.local.hana.__main__",
-    ) as begun:
-        yield begun
+commands = warmed(
+    "hana_ai.api.cli.app",
+    "hana_ai.api.cli.serving",
+    "hana_ai.api.local.together.__main__",
+    "hana_ai.api.local.hana.__main__",
+)
+"""Processes in which the command is imported."""
 
 
 def serving(commands: Warm, *arguments: str) -> AbstractContextManager[Started]:

@@ -34,7 +34,8 @@ from hana_ai.api.local.together import LocalModel, LocalTogether, Received, Repl
 from hana_ai.api.usage.ledger import close_all as close_ledgers
 from hana_ai.api.usage.limits import Limits
 from tests.conftest import ScriptedTogether, cancel_once, eventually, export
-from tests.warm import CALLS, Warm, warm
+from tests.programs import warmed
+from tests.warm import CALLS, Warm
 
 LIMITS = Limits()
 
@@ -275,10 +276,7 @@ for pid in children:
 """Several processes, none of which has made a call before it is forked."""
 
 
-@pytest.fixture(scope="module")
-def programs() -> Iterator[Warm]:
-    with warm(*CALLS) as begun:
-        yield begun
+programs = warmed(*CALLS)
 
 
 def forked(count: int, code: str) -> str:

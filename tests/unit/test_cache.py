@@ -24,27 +24,16 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, Generation
 from pydantic import ValidationError
 
-from hana_ai.api import (
-    ChatTogetherAI,
-    TogetherAI,
-    TogetherAICache,
-    TogetherAIClient,
-    TogetherAIEmbeddingCache,
-    TogetherAIEmbeddings,
-    TogetherAISettings,
-    TogetherAISettingsError,
-)
-from hana_ai.api.cache.caches import close_all
+from hana_ai.api.cache import values
+from hana_ai.api.cache.caches import TogetherAICache, TogetherAIEmbeddingCache, close_all
 from hana_ai.api.cache.store import Bounds, CacheKey, CacheStore, Patience, cache_key, driver_of
-from hana_ai.api.cache.values import (
-    answer_from_text,
-    answer_to_text,
-    response_key,
-    vector_from_bytes,
-    vector_keys,
-    vector_to_bytes,
-)
+from hana_ai.api.chat_models import ChatTogetherAI
+from hana_ai.api.embeddings import TogetherAIEmbeddings
+from hana_ai.api.errors import TogetherAISettingsError
+from hana_ai.api.llms import TogetherAI
+from hana_ai.api.settings import TogetherAISettings
 from hana_ai.api.storage.drivers import Driver, sqlite_driver
+from hana_ai.api.together_ai import TogetherAIClient
 
 PROMPT, LLM = "a prompt", "an llm"
 ANSWER = [Generation(text="an answer")]
@@ -82,7 +71,7 @@ texts = st.text(max_size=8)
 def test_two_questions_have_one_key_only_if_they_are_the_same(
     first: tuple[str, str], second: tuple[str, str]
 ) -> None:
-    assert (response_key(*first) == response_key(*second)) == (first == second)
+    assert (values.response_key(*first) == values.response_key(*second)) == (first == second)
 
 
 @given(
@@ -91,12 +80,12 @@ def test_two_questions_have_one_key_only_if_they_are_the_same(
     some=st.lists(st.text(st.characters(codec=None), max_size=5), unique=True, max_size=9),
 )
 def test_texts_have_one_key_each_in_each_space(space: str, other: str, some: list[str]) -> None:
-    keys = vector_keys(space, some)
+    keys = values.vector_keys(space, some)
     assert len(set(keys)) == len(some)
-    assert keys == vector_keys(space, some)
+    assert keys == values.vector_keys(space, some)
     assert all(len(key) == 64 and int(key, 16) >= 0 for key in keys)
     if space != other:
-        assert not set(keys) & set(vector_keys(other, some))
+        assert not set(keys) & set(values.vector_keys(other, some))
 
 
 def test_what_does_not_change_an_answer_does_not_split_the_cache() -> None:
@@ -148,7 +137,7 @@ def test_what_a_history_tells_of_its_answers_does_not_count() -> None:
 
     def key(llm_string: str = llm_string, content: str = "Hi", **fields: Any) -> str:
         fields = {"response_metadata": {"model_provider": "together", "id": "1"}, **fields}
-        return response_key(dumps([HumanMessage("Hello"), AIMessage(content, **fields)]), llm_string)
+        return values.response_key(dumps([HumanMessage("Hello"), AIMessage(content, **fields)]), llm_string)
 
     usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
     assert key() == key(usage_metadata=usage) == key(usage_metadata={**usage, "total_cost": 0})
@@ -161,8 +150,10 @@ def test_what_a_history_tells_of_its_answers_does_not_count() -> None:
     assert key("other") != key("other", response_metadata={"model_provider": "together", "id": "2"})
     # A text that looks like messages is a text.
     like = '[{"kwargs": {"usage_metadata": %d}}]'
-    assert response_key(like % 1, "[('a', 1)]") != response_key(like % 2, "[('a', 1)]")
-    assert response_key('"usage_metadata"', llm_string) != response_key('["usage_metadata"]', llm_string)
+    assert values.response_key(like % 1, "[('a', 1)]") != values.response_key(like % 2, "[('a', 1)]")
+    assert values.response_key('"usage_metadata"', llm_string) != values.response_key(
+        '["usage_metadata"]', llm_string
+    )
 
 
 # --- vectors ---
@@ -170,16 +161,16 @@ def test_what_a_history_tells_of_its_answers_does_not_count() -> None:
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=50))
 def test_vectors_come_back_as_they_were(vector: list[float]) -> None:
-    packed = vector_to_bytes(vector)
+    packed = values.vector_to_bytes(vector)
     assert packed == struct.pack(f"<{len(vector)}f", *vector)
-    assert vector_from_bytes(packed) == vector
+    assert values.vector_from_bytes(packed) == vector
 
 
 @given(st.lists(st.floats(), max_size=5))
 def test_numbers_that_are_none_are_not_kept(vector: list[float]) -> None:
-    packed = vector_to_bytes(vector)
+    packed = values.vector_to_bytes(vector)
     if packed is not None:
-        back = vector_from_bytes(packed)
+        back = values.vector_from_bytes(packed)
         assert back is not None
         assert all(
             abs(number - other) <= abs(number) * 2**-23 + 2**-126
@@ -191,9 +182,9 @@ def test_numbers_that_are_none_are_not_kept(vector: list[float]) -> None:
 
 @given(st.binary(max_size=40))
 def test_bytes_that_are_no_vector_are_none(data: bytes) -> None:
-    vector = vector_from_bytes(data)
+    vector = values.vector_from_bytes(data)
     if vector is not None:
-        assert vector_to_bytes(vector) == data
+        assert values.vector_to_bytes(vector) == data
 
 
 # --- answers ---
@@ -236,7 +227,7 @@ WRONG_CALL = {"name": "f", "args": "{", "id": "c", "error": None, "type": "inval
     ],
 )
 def test_only_whole_answers_are_kept(generations: list[Generation], kept: bool) -> None:
-    assert (answer_to_text(generations) is not None) is kept
+    assert (values.answer_to_text(generations) is not None) is kept
 
 
 def test_everything_of_an_answer_survives_but_the_id_of_its_run(cache: TogetherAICache) -> None:
@@ -320,7 +311,9 @@ def test_a_hostile_row_is_a_miss_and_is_deleted(
 def test_a_secret_of_the_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_SECRET", "hidden")
     info = {"a": {"lc": 1, "type": "secret", "id": ["SOME_SECRET"]}}
-    found = answer_from_text(json.dumps([constructor(*OUTPUT, "Generation", text="x", generation_info=info)]))
+    found = values.answer_from_text(
+        json.dumps([constructor(*OUTPUT, "Generation", text="x", generation_info=info)])
+    )
     assert found == [Generation(text="x", generation_info={"a": None})]
 
 
@@ -333,8 +326,10 @@ def test_a_value_of_another_type_is_a_miss(path: Path, value: Any) -> None:
         connection.execute("DROP TABLE TOGETHER_CACHE_VECTORS")
         connection.execute("CREATE TABLE TOGETHER_CACHE_VECTORS (ID PRIMARY KEY, BYTES, MADE_AT, USED_AT, VALUE)")
         insert = "INSERT INTO TOGETHER_CACHE_VECTORS VALUES (?, ?, ?, ?, ?)"
-        connection.execute(insert, (vector_keys("s", ["a"])[0], "many", 10**18, "never", value))
-        connection.execute(insert, (vector_keys("s", ["b"])[0], 4, 10**18, 10**18, vector_to_bytes([2.0])))
+        connection.execute(insert, (values.vector_keys("s", ["a"])[0], "many", 10**18, "never", value))
+        connection.execute(
+            insert, (values.vector_keys("s", ["b"])[0], 4, 10**18, 10**18, values.vector_to_bytes([2.0]))
+        )
     found = cache.read("s", ["a", "b"])
     # As bytes, five letters of text are no vector and four are one: of whatever numbers, but numbers.
     assert found.pop("b") == [2.0]
@@ -521,7 +516,7 @@ def test_a_full_disk_costs_no_call(path: Path, caplog: pytest.LogCaptureFixture)
 def test_a_database_that_must_not_be_written_costs_no_call(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     TogetherAICache(path).update("before", LLM, ANSWER)
     store = store_with("query_only = ON", path)
-    before, after = response_key("before", LLM), response_key(PROMPT, LLM)
+    before, after = values.response_key("before", LLM), values.response_key(PROMPT, LLM)
     store.write({after: b"x"})
     assert "readonly" in caplog.text
     assert list(store.read([before, after])) == [before]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 import hana_ai.api
 from hana_ai.api import errors
+from tests.programs import printed
 
 _ROOT = Path(__file__).parents[2]
 
@@ -62,8 +62,7 @@ def test_what_is_not_installed_is_named_and_so_is_the_extra_that_installs_it(
         "try: getattr(api, sys.argv[2])\n"
         "except ModuleNotFoundError as exc: print(exc.name, exc, sep=': ')"
     )
-    done = subprocess.run([sys.executable, "-c", code, absent, name], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == f"{absent}: {said}"
+    assert printed(code, absent, name).strip() == f"{absent}: {said}"
 
 
 def _loaded_by(module: str, *, after: str = "sys") -> set[str]:
@@ -72,10 +71,7 @@ def _loaded_by(module: str, *, after: str = "sys") -> set[str]:
         "import sys, hana_ai; hana_ai.__path__ = [sys.argv[1], *hana_ai.__path__]; "
         f"import {after}; before = set(sys.modules); import {module}; print(*sorted(set(sys.modules) - before))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(_ROOT / "hana_ai")], capture_output=True, text=True, check=True
-    )
-    return set(done.stdout.split())
+    return set(printed(code, str(_ROOT / "hana_ai")).split())
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter
 
 _Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, for programs.")]
 _Model = Annotated[str | None, Parameter(help="A model's name, or an endpoint's; default: as in the settings.")]
-_Temperature = Annotated[float | None, Parameter(help="Randomness of the answer, 0 to 2.")]
-_MaxTokens = Annotated[int | None, Parameter(help="Most tokens of the answer.")]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a model answers, and how that is shown."""
+
+    temperature: float | None = None
+    """Randomness of the answer, 0 to 2."""
+    max_tokens: int | None = None
+    """Most tokens of the answer."""
+    json: _Json = False
+
+
+_AS_USUAL = Answer()
 
 
 def chat(
@@ -22,9 +35,7 @@ def chat(
     ] = None,
     k: int = 4,
     tools: Annotated[bool, Parameter(negative=())] = False,
-    temperature: _Temperature = None,
-    max_tokens: _MaxTokens = None,
-    json: _Json = False,
+    answer: Annotated[Answer, Parameter(name="*")] = _AS_USUAL,
 ) -> int:
     """Ask a chat model. The answer appears as it is made; without a message it is a conversation.
 
@@ -45,7 +56,7 @@ def chat(
     """
     from .asking import Asking, Knowledge, run_chat
 
-    asking = Asking(model, temperature, max_tokens, json)
+    asking = Asking(model, answer.temperature, answer.max_tokens, answer.json)
     knowledge = None if table is None else Knowledge(table, schema, k)
     return run_chat(message, asking, system=system, knowledge=knowledge, tools=tools)
 
@@ -54,9 +65,7 @@ def complete(
     *prompt: str,
     model: _Model = None,
     stop: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
-    temperature: _Temperature = None,
-    max_tokens: _MaxTokens = None,
-    json: _Json = False,
+    answer: Annotated[Answer, Parameter(name="*")] = _AS_USUAL,
 ) -> int:
     """Let a language model continue a text.
 
@@ -69,7 +78,7 @@ def complete(
     """
     from .asking import Asking, run_complete
 
-    return run_complete(prompt, Asking(model, temperature, max_tokens, json), stop)
+    return run_complete(prompt, Asking(model, answer.temperature, answer.max_tokens, answer.json), stop)
 
 
 def embed(*text: str, model: _Model = None, json: _Json = False) -> int:

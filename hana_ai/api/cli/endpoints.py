@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -21,8 +22,24 @@ _Most = Annotated[int | None, Parameter(help="Most replicas; default: as many as
 _Inactive = Annotated[
     int, Parameter(help="Minutes without a request after which it stops, 30 to 1440; 0 is never.")
 ]
-_Wait = Annotated[bool, Parameter(negative=(), help="Wait until it is ready; a failure takes everything back.")]
 _Timeout = Annotated[float, Parameter(help="Seconds to wait.")]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Whether what starts is waited for, and agreed to beforehand."""
+
+    wait: Annotated[bool, Parameter(negative=())] = False
+    """Wait until it is ready; a failure takes everything back."""
+    timeout: _Timeout = 3600.0
+    yes: _Yes = False
+
+    def config(self) -> dict[str, object]:
+        """Its part of the configuration of a deployment."""
+        return {"wait": self.wait, "timeout": self.timeout}
+
+
+_AS_USUAL = Start()
 
 
 @endpoints.default
@@ -44,9 +61,7 @@ def create(
     max_replicas: _Most = None,
     inactive_timeout: _Inactive = 60,
     multi_lora: Annotated[bool, Parameter(negative=())] = False,
-    wait: _Wait = False,
-    timeout: _Timeout = 3600.0,
-    yes: _Yes = False,
+    start: Annotated[Start, Parameter(name="*")] = _AS_USUAL,
 ) -> int:
     """Create an endpoint. Its price per hour is shown first, and has to be agreed to.
 
@@ -68,10 +83,9 @@ def create(
         "max_replicas": max_replicas,
         "inactive_timeout": inactive_timeout,
         "adapter_mode": "dynamic" if multi_lora else None,
-        "wait": wait,
-        "timeout": timeout,
+        **start.config(),
     }
-    return create_endpoint(model, name, config, yes=yes)
+    return create_endpoint(model, name, config, yes=start.yes)
 
 
 @endpoints.command
@@ -177,9 +191,7 @@ def deploy(
     force: Annotated[bool, Parameter(negative=())] = False,
     hardware: _Hardware = None,
     inactive_timeout: _Inactive = 60,
-    wait: _Wait = False,
-    timeout: _Timeout = 3600.0,
-    yes: _Yes = False,
+    start: Annotated[Start, Parameter(name="*")] = _AS_USUAL,
 ) -> int:
     """Upload an adapter and deploy it, on hardware of its own or beside others.
 
@@ -203,7 +215,6 @@ def deploy(
         "force": force or None,
         "hardware": hardware,
         "inactive_timeout": inactive_timeout,
-        "wait": wait,
-        "timeout": timeout,
+        **start.config(),
     }
-    return deploy_adapter(path, name, base_model, config, yes=yes)
+    return deploy_adapter(path, name, base_model, config, yes=start.yes)

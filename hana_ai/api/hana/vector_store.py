@@ -125,7 +125,7 @@ vector_column_type, specific_metadata_columns
         if use_map_merge:
             if self.id_column is not None:
                 raise TogetherAIInputError("use_map_merge writes no ids; open the table with id_column=None.")
-            with self._connections.lease(), self._owned.writing(self.connection, self._model_name()):
+            with self._connections.lease(), self.ownership.writing(self.connection, self._model_name()):
                 kept = [dict(metadata or {}) for metadata in metadatas or ()] or None
                 return super().add_texts(list(texts), kept, use_map_merge=True)
         if (ids is not None or resume) and self.id_column is None:
@@ -165,7 +165,7 @@ vector_column_type, specific_metadata_columns
             rows = self._unwritten(rows)
         if not rows:
             return
-        self._owned.check_writable(self.connection, self._model_name())
+        self.ownership.check_writable(self.connection, self._model_name())
         self._embed(rows)
         width = None if self.use_internal_embeddings else width_of([row.vector or () for row in rows])
         names = [self.content_column, self.metadata_column, *self.specific_metadata_columns, self.vector_column]
@@ -184,7 +184,7 @@ vector_column_type, specific_metadata_columns
         parameters = [self._parameters(row) for row in rows]
         with (
             self._connections.lease(),
-            self._owned.writing(self.connection, self._model_name(), width) as cursor,
+            self.ownership.writing(self.connection, self._model_name(), width) as cursor,
         ):
             cursor.executemany(sql, parameters)
 
@@ -286,7 +286,7 @@ vector_column_type, specific_metadata_columns
         TogetherAIInputError
             The vector has another width than the column, or the table is another model's.
         """
-        self._owned.check(self.connection, self._model_name(), len(embedding))
+        self.ownership.check(self.connection, self._model_name(), len(embedding))
         return self._similarity_search_with_score_and_vector(
             self._convert_to_target_vector_type("?"),
             k=k,
@@ -303,7 +303,7 @@ vector_column_type, specific_metadata_columns
         vector_embedding_params: tuple[str, ...] | None = None,
         rerank_config: dict[str, Any] | None = None,
     ) -> list[tuple[Document, float, list[float]]]:
-        self._owned.check(self.connection, self._model_name())
+        self.ownership.check(self.connection, self._model_name())
         if rerank_config or self.id_column is None:
             return super()._similarity_search_with_score_and_vector(
                 embedding_expr, k, filter, vector_embedding_params, rerank_config

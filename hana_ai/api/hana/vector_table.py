@@ -103,14 +103,10 @@ class VectorTable(HanaDB):
             self.id_column = None
 
     @property
-    def _owned(self) -> Ownership:
-        assert self._ownership is not None
-        return self._ownership
-
-    @property
     def ownership(self) -> Ownership:
         """Whose the table is."""
-        return self._owned
+        assert self._ownership is not None
+        return self._ownership
 
     @property
     def connections(self) -> Connections:

@@ -20,7 +20,8 @@ import pytest
 from hana_ai.api.local.together import ScriptedEngine
 from tests import upstream
 from tests.conftest import ScriptedTogether
-from tests.warm import CALLS, Started, Warm, warm
+from tests.programs import warmed
+from tests.warm import CALLS, Started, Warm
 
 CHECKOUT = Path(__file__).parents[3]
 START = f"""
@@ -38,10 +39,7 @@ def environment(together_environment: ScriptedTogether) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(CHECKOUT), "TOGETHER_TIMEOUT": "30"}
 
 
-@pytest.fixture(scope="module")
-def programs() -> Iterator[Warm]:
-    with warm(*CALLS, "gunicorn.app.wsgiapp", "uvicorn_worker") as begun:
-        yield begun
+programs = warmed(*CALLS, "gunicorn.app.wsgiapp", "uvicorn_worker")
 
 
 def forked(programs: Warm, script: str, environment: dict[str, str], *arguments: str) -> str:

@@ -14,7 +14,7 @@ from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.hana.vector_store import TogetherHanaDB
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.hana.pytest_plugin import local_hana
-from tests.conftest import ScriptedTogether
+from tests.conftest import ScriptedTogether, export
 
 __all__ = ["local_hana"]
 
@@ -31,6 +31,13 @@ def connection(local_hana: LocalHana) -> Iterator[dbapi.Connection]:
         for (name,) in cursor.fetchall():
             cursor.execute(f'DROP TABLE "{name}" CASCADE')
     connection.close()
+
+
+@pytest.fixture
+def hana_environment(local_hana: LocalHana, monkeypatch: pytest.MonkeyPatch) -> LocalHana:
+    """The server of `local_hana`, with the environment pointing at it."""
+    export(monkeypatch, local_hana.environment())
+    return local_hana
 
 
 @pytest.fixture
@@ -68,6 +75,11 @@ def routed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert routing.activate()
     yield
     routing.deactivate()
+
+
+def run(connection: dbapi.Connection, sql: str, *parameters: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters or None)
 
 
 def rows(connection: dbapi.Connection, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:

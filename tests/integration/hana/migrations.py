@@ -17,11 +17,6 @@ PROBE = "dimension"
 """What is embedded to learn a model's width."""
 
 
-def run(connection: dbapi.Connection, sql: str, *parameters: object) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters or None)
-
-
 def sent(engine: ScriptedEngine) -> Counter[str]:
     """How often each text was embedded, by the server's log."""
     texts: Counter[str] = Counter()

@@ -11,7 +11,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 
 from hana_ai.api.hana import stamp_table
 from hana_ai.api.hana.vector_column import packed
-from tests.integration.hana.conftest import rows
+from tests.integration.hana.conftest import rows, run
 
 OURS = "local/scripted-embedding"
 SAP = "SAP_NEB.20240715"
@@ -40,11 +40,6 @@ LANGCHAIN = Layout("", "VEC_TEXT", "VEC_VECTOR", "\"VEC_META\" NCLOB DEFAULT '{}
 KNOWLEDGE = Layout(
     '"id" NVARCHAR(5000) DEFAULT SYSUUID PRIMARY KEY, ', "description", "embeddings", '"example" NCLOB'
 )
-
-
-def run(connection: dbapi.Connection, sql: str, *parameters: object) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters or None)
 
 
 def columns(layout: Layout) -> str:
@@ -114,27 +109,24 @@ def unknown(connection: dbapi.Connection, layout: Layout, made: Embeddings) -> N
     written(connection, layout, DeterministicFakeEmbedding(size=256))
 
 
-def of_two_models(connection: dbapi.Connection, layout: Layout, made: Embeddings) -> None:
-    """SAP's rows, and one of the same width from somebody else."""
-    of_sap("DOCUMENT")(connection, layout, made)
-    given = values(layout, "mixed in")
-    run(
-        connection,
-        f'INSERT INTO "T" ({columns(layout)}, "{layout.vector}") VALUES ({"?, " * len(given)}?)',
-        *given,
-        packed(DeterministicFakeEmbedding(size=256).embed_query("mixed in"), "REAL_VECTOR"),
-    )
+def mixed_with(vector: list[float]) -> Callable[[dbapi.Connection, Layout, Embeddings], None]:
+    """SAP's rows, and one from somebody else."""
+
+    def make(connection: dbapi.Connection, layout: Layout, made: Embeddings) -> None:
+        of_sap("DOCUMENT")(connection, layout, made)
+        given = values(layout, "mixed in")
+        run(
+            connection,
+            f'INSERT INTO "T" ({columns(layout)}, "{layout.vector}") VALUES ({"?, " * len(given)}?)',
+            *given,
+            packed(vector, "REAL_VECTOR"),
+        )
+
+    return make
 
 
-def of_two_widths(connection: dbapi.Connection, layout: Layout, made: Embeddings) -> None:
-    of_sap("DOCUMENT")(connection, layout, made)
-    given = values(layout, "mixed in")
-    run(
-        connection,
-        f'INSERT INTO "T" ({columns(layout)}, "{layout.vector}") VALUES ({"?, " * len(given)}?)',
-        *given,
-        packed([0.5] * 8, "REAL_VECTOR"),
-    )
+of_two_models = mixed_with(DeterministicFakeEmbedding(size=256).embed_query("mixed in"))
+of_two_widths = mixed_with([0.5] * 8)
 
 
 def stored(connection: dbapi.Connection, layout: Layout) -> list[tuple[Any, ...]]:

@@ -27,8 +27,8 @@ from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalModel, ScriptedEngine
 from tests.board import DOORS as BOARD
-from tests.conftest import ScriptedTogether
-from tests.integration.hana.conftest import rows
+from tests.conftest import ScriptedTogether, export
+from tests.integration.hana.conftest import rows, run
 from tests.integration.hana.doors import (
     DOORS,
     Door,
@@ -49,7 +49,6 @@ from tests.integration.hana.states import (
     of_sap,
     of_two_models,
     of_two_widths,
-    run,
     stamp,
     stamped,
     stored,
@@ -329,19 +328,17 @@ def test_a_table_goes_on_with_the_model_that_wrote_it(
         raise ExceptionGroup(f"{door}, {mode}: {', '.join(wrong)}", list(wrong.values()))
 
 
+@pytest.fixture
+def asks_ours(routed: None, servers: dict[int, ScriptedTogether], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toolkit routed to the server whose vectors are as wide as SAP's."""
+    export(monkeypatch, servers[256].environment())
+
+
 @pytest.mark.parametrize("state", ["new", "SAP's, generated"])
 @pytest.mark.parametrize("own_class", [False, True], ids=["the toolkit's", "a subclass"])
 def test_a_question_is_no_sql(
-    state: str,
-    own_class: bool,
-    context: Any,
-    connection: dbapi.Connection,
-    servers: dict[int, ScriptedTogether],
-    routed: None,
-    monkeypatch: pytest.MonkeyPatch,
+    state: str, own_class: bool, context: Any, connection: dbapi.Connection, asks_ours: None
 ) -> None:
-    for variable, value in servers[256].environment().items():
-        monkeypatch.setenv(variable, value)
     run(connection, 'CREATE TABLE "SECRETS" ("S" NVARCHAR(100))')
     run(connection, """INSERT INTO "SECRETS" VALUES ('the secret')""")
     STATES[state].make(connection, KNOWLEDGE, TogetherAIEmbeddings(model=OURS))
@@ -368,15 +365,8 @@ def test_a_question_is_no_sql(
 
 @pytest.mark.parametrize("layout", ["HanaDB", "knowledge"])
 def test_of_many_first_writers_one_is_the_first(
-    layout: str,
-    local_hana: LocalHana,
-    connection: dbapi.Connection,
-    servers: dict[int, ScriptedTogether],
-    routed: None,
-    monkeypatch: pytest.MonkeyPatch,
+    layout: str, local_hana: LocalHana, connection: dbapi.Connection, asks_ours: None
 ) -> None:
-    for variable, value in servers[256].environment().items():
-        monkeypatch.setenv(variable, value)
     kind = LANGCHAIN if layout == "HanaDB" else KNOWLEDGE
     empty(connection, kind, TogetherAIEmbeddings(model=OURS))
     ready = threading.Barrier(6)

@@ -21,7 +21,8 @@ from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.hana import stamp_table
 from tests.conftest import ScriptedTogether
-from tests.integration.hana.states import LANGCHAIN, OURS, SAP, THERE, empty, of_sap, run, stamp, stamped, unknown
+from tests.integration.hana.conftest import run
+from tests.integration.hana.states import LANGCHAIN, OURS, SAP, THERE, empty, of_sap, stamp, stamped, unknown
 
 
 class Somebodys(DeterministicFakeEmbedding):

@@ -25,6 +25,7 @@ from hana_ai.api import (
     TogetherAIInputError,
     TogetherAIRequestError,
 )
+from hana_ai.api.cli.app import run as cli
 from hana_ai.api.hana import amap_table, estimate_map, map_table
 from hana_ai.api.hana.mapping.shapes import Shape
 from hana_ai.api.hana.mapping.stages import Prompt, RowTask
@@ -32,7 +33,7 @@ from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import Received, Reply, ScriptedEngine
 from hana_ai.api.settings import TogetherAISettings
 from tests.conftest import PRICED, PRICED_CALL, ScriptedTogether, eventually, export
-from tests.integration.hana.conftest import rows
+from tests.integration.hana.conftest import rows, run
 from tests.warm import Warm
 
 CHAT = "/v1/chat/completions"
@@ -44,11 +45,6 @@ def server(together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPat
     together_environment.batches.dials.validating = 0.01
     monkeypatch.setenv("TOGETHER_DEFAULT_MODEL", ScriptedEngine.CHAT)
     return together_environment
-
-
-def run(connection: dbapi.Connection, sql: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql)
 
 
 def filled(connection: dbapi.Connection, count: int) -> None:
@@ -387,17 +383,10 @@ def test_batches_that_are_under_way_are_not_asked_online(
 # --- the command line ---
 
 
+@pytest.mark.usefixtures("hana_environment")
 def test_the_command_line_maps(
-    server: ScriptedTogether,
-    local_hana: LocalHana,
-    connection: dbapi.Connection,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+    server: ScriptedTogether, connection: dbapi.Connection, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    from hana_ai.api.cli.app import run as cli
-
-    export(monkeypatch, local_hana.environment())
     filled(connection, 5)
     command = ["map", "S", "R", "--prompt", "Which? {TEXT}", "--label", "a", "--label", "b", "--max-tokens", "9"]
     assert cli([*command, "--dry-run"]) == 0
@@ -419,16 +408,10 @@ def test_the_command_line_maps(
     assert "did you mean TEXT?" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("hana_environment")
 def test_ctrl_c_keeps_what_was_answered_and_says_how_to_go_on(
-    server: ScriptedTogether,
-    local_hana: LocalHana,
-    connection: dbapi.Connection,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    server: ScriptedTogether, connection: dbapi.Connection, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from hana_ai.api.cli.app import run as cli
-
-    export(monkeypatch, local_hana.environment())
     filled(connection, 100)
 
     def answer(request: Received) -> Reply | None:
@@ -442,16 +425,10 @@ def test_ctrl_c_keeps_what_was_answered_and_says_how_to_go_on(
     assert 0 < len(answers(connection)) < 100
 
 
+@pytest.mark.usefixtures("hana_environment")
 def test_ctrl_c_leaves_the_batches_and_the_next_run_reads_them(
-    server: ScriptedTogether,
-    local_hana: LocalHana,
-    connection: dbapi.Connection,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    server: ScriptedTogether, connection: dbapi.Connection, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from hana_ai.api.cli.app import run as cli
-
-    export(monkeypatch, local_hana.environment())
     filled(connection, 10)
     server.batches.dials.line = 0.5
 

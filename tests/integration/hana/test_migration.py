@@ -27,8 +27,8 @@ from hana_ai.api.hana.vector_store import TogetherHanaDB
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
 from tests.conftest import ScriptedTogether
-from tests.integration.hana.conftest import rows
-from tests.integration.hana.migrations import OURS, SAP, filled, run, sent, stamps, texts_of
+from tests.integration.hana.conftest import rows, run
+from tests.integration.hana.migrations import OURS, SAP, filled, sent, stamps, texts_of
 from tests.integration.hana.mortal import MortalConnection
 
 # --- what is there in the end ---

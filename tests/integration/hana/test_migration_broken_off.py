@@ -16,8 +16,8 @@ from hana_ai.api.hana import migrate_table
 from hana_ai.api.hana.vector_column import packed
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalTogether, ScriptedEngine
-from tests.integration.hana.conftest import rows
-from tests.integration.hana.migrations import OURS, SAP, filled, run, sent, stamps, texts_of
+from tests.integration.hana.conftest import rows, run
+from tests.integration.hana.migrations import OURS, SAP, filled, sent, stamps, texts_of
 from tests.integration.hana.mortal import Killed, MortalConnection
 
 

@@ -16,7 +16,7 @@ from hana_ai.api.hana.vector_store import TogetherHanaDB
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import Reply, ScriptedEngine
 from tests.conftest import ScriptedTogether
-from tests.integration.hana.conftest import Make, rows
+from tests.integration.hana.conftest import Make, rows, run
 from tests.integration.hana.doors import DOORS
 from tests.integration.hana.states import (
     LANGCHAIN,
@@ -26,7 +26,6 @@ from tests.integration.hana.states import (
     THERE,
     generated,
     of_sap,
-    run,
     stamp,
     stored,
     written,

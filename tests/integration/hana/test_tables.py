@@ -19,17 +19,12 @@ from hana_ai.api.hana.vector_store import TogetherHanaDB
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalModel, Reply, ScriptedEngine
 from tests.conftest import ScriptedTogether
-from tests.integration.hana.conftest import rows
+from tests.integration.hana.conftest import rows, run
 
 OURS = ScriptedEngine.EMBEDDING
 SAP = "SAP_NEB.20240715"
 OTHER_SAP = "SAP_GXY.20250407"
 TEXTS = ["The mill is by the river.", "The baker sleeps.", "Bread is made of flour.", "Water turns the wheel."]
-
-
-def run(connection: dbapi.Connection, sql: str, *parameters: object) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters or None)
 
 
 def filled(connection: dbapi.Connection, table: str, embedding: Any, texts: list[str] | None = None) -> None:

@@ -8,12 +8,15 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hana_ai.api import routing
+from hana_ai.api.catalog import preflight
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import ScriptedEngine
 from tests.conftest import ScriptedTogether
@@ -108,6 +111,25 @@ def stack() -> Iterator[Stack]:
             cursor.executemany('INSERT INTO "SALES" VALUES (?, ?)', [(1, 10.0), (2, 20.0), (3, 42.5)])
         connection.close()
         yield Stack(together, hana)
+
+
+@contextmanager
+def activated() -> Iterator[None]:
+    """The routing, active while a server is there: the default model is looked at in the background."""
+    assert routing.activate()
+    yield
+    routing.deactivate()
+    preflight.wait()
+
+
+@pytest.fixture
+def routed_together(
+    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ScriptedTogether]:
+    """The server of `together`, with the environment pointing at it and the routing active."""
+    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
+    with activated():
+        yield together_environment
 
 
 def by_import(arguments: list[str], folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ import pickle
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -20,13 +20,13 @@ from langchain_core.language_models import BaseChatModel
 
 from hana_ai import api
 from hana_ai.api import routing
-from hana_ai.api.catalog import preflight
 from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.llms import TogetherAI
 from hana_ai.api.local.together import Received
 from tests.conftest import ScriptedTogether
+from tests.integration.routing import sap
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -51,19 +51,11 @@ EMBEDDINGS: list[tuple[Any, dict[str, Any]]] = [
     (BedrockEmbeddings, {"model_name": "amazon--titan-embed-text"}),
     (GoogleGenerativeAIEmbeddings, {"proxy_model_name": "gemini-embedding"}),
 ]
-# SAP's SDK goes on to ask for credentials of AI Core.
-SAPS = pytest.raises(Exception, match=r"(?i)credential|base_url|auth|AICORE")
 
 
 @pytest.fixture
-def together(
-    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ScriptedTogether]:
-    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
-    assert routing.activate()
-    yield together_environment
-    routing.deactivate()
-    preflight.wait()
+def together(routed_together: ScriptedTogether) -> ScriptedTogether:
+    return routed_together
 
 
 def requests(together: ScriptedTogether) -> list[Received]:
@@ -219,7 +211,7 @@ def test_a_subclass_of_the_users_stays_saps(together: ScriptedTogether) -> None:
         """One that is defined while the routing is active."""
 
     for kind in (OfTheUser, Later):
-        with SAPS:
+        with sap.ASKED_FOR_CREDENTIALS:
             kind(proxy_model_name="gpt-4o")
         made = kind(proxy_model_name="gpt-4o", proxy_client=Client())
         assert type(made) is kind
@@ -234,11 +226,11 @@ def test_without_the_routing_and_in_a_block_that_stays_each_class_is_saps_own(
     together: ScriptedTogether, kind: Any, named: dict[str, Any]
 ) -> None:
     routed = type(kind)
-    with routing.stay(), SAPS:
+    with routing.stay(), sap.ASKED_FOR_CREDENTIALS:
         kind(**named)
     routing.deactivate()
     assert type(kind) is not routed
-    with SAPS:
+    with sap.ASKED_FOR_CREDENTIALS:
         kind(**named)
     routing.activate()
     assert not isinstance(kind(**named), kind)
@@ -248,7 +240,7 @@ def test_the_switch_for_embeddings_counts_for_the_classes_too(
     together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOGETHER_ROUTE_EMBEDDINGS", "defaults")
-    with SAPS:
+    with sap.ASKED_FOR_CREDENTIALS:
         OpenAIEmbeddings(proxy_model_name="text-embedding-3-small")
     assert isinstance(ChatOpenAI(proxy_model_name="gpt-4o"), ChatTogetherAI)
 

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,13 +40,8 @@ def make_embeddings(which: str, *args: Any, **fields: Any) -> Any:
 
 
 @pytest.fixture
-def together(
-    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ScriptedTogether]:
-    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
-    assert routing.activate()
-    yield together_environment
-    routing.deactivate()
+def together(routed_together: ScriptedTogether) -> ScriptedTogether:
+    return routed_together
 
 
 @pytest.mark.parametrize("which", CHAT_MODELS)

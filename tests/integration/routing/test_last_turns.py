@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from hana_ai.api import routing
-from hana_ai.api.catalog import preflight
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import Call, Received, Reply
 from tests.conftest import ScriptedTogether, export
 from tests.integration.routing.answers import text_of
+from tests.integration.routing.conftest import activated
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -31,22 +31,14 @@ def answer(request: Received) -> Reply | None:
     return Reply(text="I see.")
 
 
-@pytest.fixture(scope="module")
-def hana() -> Iterator[LocalHana]:
-    with LocalHana() as server:
-        yield server
-
-
 @pytest.fixture
 def together(
     together_environment: ScriptedTogether, hana: LocalHana, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ScriptedTogether]:
     export(monkeypatch, {**hana.environment(), "ENABLE_TOGETHER_AI": "true"})
     together_environment.engine.always(answer)
-    assert routing.activate()
-    yield together_environment
-    routing.deactivate()
-    preflight.wait()
+    with activated():
+        yield together_environment
 
 
 @pytest.fixture
@@ -56,13 +48,7 @@ def tools(hana: LocalHana) -> Iterator[list[Any]]:
         from hana_ai.tools.toolkit import HANAMLToolkit
         from hana_ml.dataframe import ConnectionContext
 
-    found = hana.environment()
-    context = ConnectionContext(
-        address=found["HANA_ADDRESS"],
-        port=int(found["HANA_PORT"]),
-        user=found["HANA_USER"],
-        password=found["HANA_PASSWORD"],
-    )
+    context = ConnectionContext(**hana.connection_options())
     yield HANAMLToolkit(connection_context=context, used_tools=["fetch_data"]).get_tools()
     context.close()
 

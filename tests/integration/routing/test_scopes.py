@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,50 +9,38 @@ from typing import Any
 import pytest
 
 from hana_ai.api import routing
-from hana_ai.api.catalog import preflight
 from hana_ai.api.chat_models import ChatTogetherAI
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.local.together import LocalTogether, ScriptedEngine
 from tests.conftest import ScriptedTogether, export
-from tests.integration.routing.test_seams import Context, NoDatabase
+from tests.integration.routing import sap
+from tests.integration.routing.conftest import activated
 from tests.secrets_watch import MARK
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from gen_ai_hub.proxy.langchain import init_embedding_model, init_llm
-    from hana_ai.vectorstore.embedding_service import (
-        GenAIHubEmbeddings,
-        HANAVectorEmbeddings,
-        PALModelEmbeddings,
-    )
-    from hana_ai.vectorstore.pal_cross_encoder import PALCrossEncoder
-
 PAIRS = [("red house", "a dog"), ("red house", "the red house")]
-# SAP's SDK goes on to ask for credentials of AI Core.
-SAPS = pytest.raises(Exception, match=r"(?i)credential|base_url|auth|AICORE")
+
+
+@pytest.fixture(autouse=True)
+def rerank_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOGETHER_DEFAULT_RERANK_MODEL", ScriptedEngine.RERANK)
 
 
 @pytest.fixture
-def together(
-    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ScriptedTogether]:
-    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
-    monkeypatch.setenv("TOGETHER_DEFAULT_RERANK_MODEL", "local/scripted-rerank")
-    assert routing.activate()
-    yield together_environment
-    routing.deactivate()
-    # While the server is there: the default model is looked at in the background.
-    preflight.wait()
+def together(routed_together: ScriptedTogether) -> ScriptedTogether:
+    return routed_together
 
 
 # --- stay ---
 
 SERVICES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
-    "HANAVectorEmbeddings": (lambda: HANAVectorEmbeddings(Context()), lambda made: made.embed_query("a")),
-    "PALModelEmbeddings": (lambda: PALModelEmbeddings(Context()), lambda made: made.embed_documents(["a"])),
-    "PALCrossEncoder": (lambda: PALCrossEncoder(Context()), lambda made: made.predict(PAIRS)),
+    "HANAVectorEmbeddings": (lambda: sap.HANAVectorEmbeddings(sap.Context()), lambda made: made.embed_query("a")),
+    "PALModelEmbeddings": (
+        lambda: sap.PALModelEmbeddings(sap.Context()),
+        lambda made: made.embed_documents(["a"]),
+    ),
+    "PALCrossEncoder": (lambda: sap.PALCrossEncoder(sap.Context()), lambda made: made.predict(PAIRS)),
 }
 
 
@@ -65,17 +52,17 @@ def test_what_is_made_in_a_block_that_stays_is_the_databases_for_its_life(
     outside = make()
     with routing.stay():
         inside = make()
-        with pytest.raises(NoDatabase):
+        with pytest.raises(sap.NoDatabase):
             use(inside)
         asked = len(together.engine.requests)
         # What was made outside has its model, and keeps it: a table of its must not get the database's vectors.
         use(outside)
     assert len(together.engine.requests) > asked
-    with pytest.raises(NoDatabase):
+    with pytest.raises(sap.NoDatabase):
         use(inside)
     routing.deactivate()
     routing.activate()
-    with pytest.raises(NoDatabase):
+    with pytest.raises(sap.NoDatabase):
         use(inside)
     use(make())
 
@@ -89,11 +76,11 @@ def test_the_stand_in_made_in_a_block_that_stays_scores_0(together: ScriptedToge
     assert CrossEncoder("any").predict(PAIRS)[1] > 0
 
 
-@pytest.mark.parametrize("make", [init_llm, init_embedding_model, GenAIHubEmbeddings])
+@pytest.mark.parametrize("make", [sap.init_llm, sap.init_embedding_model, sap.GenAIHubEmbeddings])
 def test_models_of_the_hub_that_are_made_in_a_block_that_stays_are_saps(
     together: ScriptedTogether, make: Any
 ) -> None:
-    with routing.stay(), SAPS:
+    with routing.stay(), sap.ASKED_FOR_CREDENTIALS:
         make("gpt-4.1")
     make("gpt-4.1")
 
@@ -117,28 +104,29 @@ def open_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedEngine]:
     with LocalTogether(engine, api_key=None) as server:
         export(monkeypatch, {"TOGETHER_BASE_URL": server.base_url, "TOGETHER_API_KEY": f"{MARK}-of-the-process"})
         monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
-        monkeypatch.setenv("TOGETHER_DEFAULT_RERANK_MODEL", "local/scripted-rerank")
-        assert routing.activate()
-        yield engine
-        routing.deactivate()
-        preflight.wait()
+        with activated():
+            yield engine
 
 
 @pytest.mark.parametrize("calls", [100, pytest.param(1000, marks=pytest.mark.slow)])
 def test_two_tenants_in_threads_never_use_each_others_key(open_server: ScriptedEngine, calls: int) -> None:
-    shared = HANAVectorEmbeddings(Context()), PALModelEmbeddings(Context()), PALCrossEncoder(Context())
+    shared = (
+        sap.HANAVectorEmbeddings(sap.Context()),
+        sap.PALModelEmbeddings(sap.Context()),
+        sap.PALCrossEncoder(sap.Context()),
+    )
     keys = {name: f"{MARK}-{name}" for name in ("first", "second")}
 
     def by_block(name: str, text: str, number: int) -> None:
         with routing.tenant(keys[name]):
-            own = HANAVectorEmbeddings(Context())
+            own = sap.HANAVectorEmbeddings(sap.Context())
             ways: list[Callable[[], object]] = [
                 lambda: shared[0].embed_query(text),
                 lambda: shared[1].embed_documents([text]),
                 lambda: shared[2].predict([(text, text)]),
-                lambda: init_llm("gpt-4.1").invoke(text),
-                lambda: init_embedding_model("text-embedding-3-small").embed_query(text),
-                lambda: GenAIHubEmbeddings().embed_documents([text]),
+                lambda: sap.init_llm("gpt-4.1").invoke(text),
+                lambda: sap.init_embedding_model("text-embedding-3-small").embed_query(text),
+                lambda: sap.GenAIHubEmbeddings().embed_documents([text]),
             ]
             ways[number % len(ways)]()
         if number % 10 == 0:
@@ -146,9 +134,9 @@ def test_two_tenants_in_threads_never_use_each_others_key(open_server: ScriptedE
 
     def by_argument(name: str, text: str, number: int) -> None:
         if number % 2:
-            init_llm("gpt-4.1", api_key=keys[name]).invoke(text)
+            sap.init_llm("gpt-4.1", api_key=keys[name]).invoke(text)
         else:
-            init_embedding_model("text-embedding-3-small", api_key=keys[name]).embed_query(text)
+            sap.init_embedding_model("text-embedding-3-small", api_key=keys[name]).embed_query(text)
 
     def work(name: str) -> None:
         for number in range(calls):
@@ -169,7 +157,7 @@ def test_two_tenants_in_threads_never_use_each_others_key(open_server: ScriptedE
 
 def test_a_model_keeps_the_key_that_it_was_made_with(open_server: ScriptedEngine) -> None:
     with routing.tenant(f"{MARK}-first"):
-        llm, embeddings = init_llm("gpt-4.1"), init_embedding_model("text-embedding-3-small")
+        llm, embeddings = sap.init_llm("gpt-4.1"), sap.init_embedding_model("text-embedding-3-small")
     with routing.tenant(f"{MARK}-second"):
         llm.invoke("a")
         embeddings.embed_query("a")

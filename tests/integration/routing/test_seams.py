@@ -6,8 +6,6 @@ import importlib
 import importlib.util
 import inspect
 import sys
-import warnings
-from collections.abc import Iterator
 from enum import Enum
 from importlib import metadata
 from types import ModuleType
@@ -23,42 +21,16 @@ from hana_ai.api.routing import models
 from hana_ai.api.routing.seams import Patcher, UpstreamChanged
 from hana_ai.api.routing.workarounds import MAKERS, STOPPED
 from tests.conftest import ScriptedTogether
+from tests.integration.routing import sap
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-with warnings.catch_warnings():
-    # Imported before anything is activated, as a notebook may have done.
-    warnings.simplefilter("ignore")
-    from gen_ai_hub.proxy.langchain import init_embedding_model, init_llm
-    from hana_ai.vectorstore.embedding_service import (
-        GenAIHubEmbeddings,
-        HANAVectorEmbeddings,
-        PALModelEmbeddings,
-    )
-    from hana_ai.vectorstore.pal_cross_encoder import PALCrossEncoder
 
 DIMENSIONS = 256
 
 
-class NoDatabase(Exception):
-    """What the toolkit does itself ends here."""
-
-
-class Context:
-    """In the place of a connection: whoever asks the database is found out."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise NoDatabase(name)
-
-
 @pytest.fixture
-def together(
-    together_environment: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ScriptedTogether]:
-    monkeypatch.setenv("ENABLE_TOGETHER_AI", "true")
-    assert routing.activate()
-    yield together_environment
-    routing.deactivate()
+def together(routed_together: ScriptedTogether) -> ScriptedTogether:
+    return routed_together
 
 
 def inputs(together: ScriptedTogether, path: str = "/v1/embeddings") -> list[Any]:
@@ -72,21 +44,21 @@ def requests(together: ScriptedTogether, path: str) -> list[Received]:
 # --- embeddings ---
 
 
-@pytest.mark.parametrize("kind", [HANAVectorEmbeddings, PALModelEmbeddings])
+@pytest.mark.parametrize("kind", [sap.HANAVectorEmbeddings, sap.PALModelEmbeddings])
 def test_embeddings_of_the_toolkit_go_to_together(together: ScriptedTogether, kind: Any) -> None:
-    embeddings = kind(Context())
+    embeddings = kind(sap.Context())
     assert len(embeddings.embed_query("a")) == DIMENSIONS
     assert [len(vector) for vector in embeddings.embed_documents(["a", "b"])] == [DIMENSIONS] * 2
     assert [len(vector) for vector in embeddings("a")] == [DIMENSIONS]
     assert len(embeddings.get_text_embedding_batch(["a"])) == 1
 
 
-@pytest.mark.parametrize("kind", [HANAVectorEmbeddings, PALModelEmbeddings, GenAIHubEmbeddings])
+@pytest.mark.parametrize("kind", [sap.HANAVectorEmbeddings, sap.PALModelEmbeddings, sap.GenAIHubEmbeddings])
 def test_queries_and_documents_are_told_apart(
     together: ScriptedTogether, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = kind() if kind is GenAIHubEmbeddings else kind(Context())
-    asked = "text-embedding-ada-002" if kind is GenAIHubEmbeddings else service.model_version
+    service = kind() if kind is sap.GenAIHubEmbeddings else kind(sap.Context())
+    asked = "text-embedding-ada-002" if kind is sap.GenAIHubEmbeddings else service.model_version
     found = models.embeddings(asked)
     assert found is not None
     found.query_prefix, found.document_prefix = "query: ", "passage: "
@@ -97,20 +69,20 @@ def test_queries_and_documents_are_told_apart(
     assert inputs(together) == [["query: a"], ["passage: b"], ["query: c"], ["passage: d"]]
 
 
-@pytest.mark.parametrize("kind", [HANAVectorEmbeddings, PALModelEmbeddings, GenAIHubEmbeddings])
+@pytest.mark.parametrize("kind", [sap.HANAVectorEmbeddings, sap.PALModelEmbeddings, sap.GenAIHubEmbeddings])
 def test_prefixes_of_the_settings_reach_the_toolkits_embeddings(
     together: ScriptedTogether, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOGETHER_EMBEDDING_QUERY_PREFIX", "query: ")
     monkeypatch.setenv("TOGETHER_EMBEDDING_DOCUMENT_PREFIX", "passage: ")
-    service = kind() if kind is GenAIHubEmbeddings else kind(Context())
+    service = kind() if kind is sap.GenAIHubEmbeddings else kind(sap.Context())
     service.embed_query("a")
     service.embed_documents(["b"])
     assert inputs(together) == [["query: a"], ["passage: b"]]
 
 
 def test_pal_embeddings_for_queries_take_lists_as_queries(together: ScriptedTogether) -> None:
-    service = PALModelEmbeddings(Context(), is_query=True)
+    service = sap.PALModelEmbeddings(sap.Context(), is_query=True)
     found = models.embeddings(None)
     assert found is not None
     found.query_prefix = "query: "
@@ -122,15 +94,15 @@ def test_objects_made_before_the_activation_are_routed_and_work_by_themselves_ag
     together: ScriptedTogether,
 ) -> None:
     routing.deactivate()
-    before = HANAVectorEmbeddings(Context())
-    with pytest.raises(NoDatabase):
+    before = sap.HANAVectorEmbeddings(sap.Context())
+    with pytest.raises(sap.NoDatabase):
         before.embed_query("a")
     routing.activate()
     assert len(before.embed_query("a")) == DIMENSIONS
-    during = HANAVectorEmbeddings(Context())
+    during = sap.HANAVectorEmbeddings(sap.Context())
     routing.deactivate()
     for embeddings in (before, during):
-        with pytest.raises(NoDatabase):
+        with pytest.raises(sap.NoDatabase):
             embeddings.embed_query("a")
 
 
@@ -138,14 +110,14 @@ def test_with_defaults_only_what_the_user_constructs_stays(
     together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOGETHER_ROUTE_EMBEDDINGS", "defaults")
-    users = HANAVectorEmbeddings(Context())
-    with pytest.raises(NoDatabase):
+    users = sap.HANAVectorEmbeddings(sap.Context())
+    with pytest.raises(sap.NoDatabase):
         users.embed_query("a")
     from hana_ai.mem0.hana_mem0_adapter import Mem0HanaAdapter
 
-    with pytest.raises(NoDatabase, match="connection"):
-        Mem0HanaAdapter(Context(), "A_TABLE")
-    scope = {"__name__": "hana_ai.agents.some_agent", "made": HANAVectorEmbeddings, "context": Context()}
+    with pytest.raises(sap.NoDatabase, match="connection"):
+        Mem0HanaAdapter(sap.Context(), "A_TABLE")
+    scope = {"__name__": "hana_ai.agents.some_agent", "made": sap.HANAVectorEmbeddings, "context": sap.Context()}
     exec("toolkits = made(context)", scope)
     assert len(scope["toolkits"].embed_query("a")) == DIMENSIONS  # type: ignore[attr-defined]
 
@@ -154,11 +126,11 @@ def test_off_leaves_all_embeddings_and_the_status_says_so(
     together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOGETHER_ROUTE_EMBEDDINGS", "off")
-    with pytest.raises(NoDatabase):
-        HANAVectorEmbeddings(Context()).embed_query("a")
+    with pytest.raises(sap.NoDatabase):
+        sap.HANAVectorEmbeddings(sap.Context()).embed_query("a")
     found = routing.status()["HANAVectorEmbeddings"]
     assert (found.state, found.detail) == ("stays", "TOGETHER_ROUTE_EMBEDDINGS=off")
-    assert isinstance(init_llm("gpt-4.1"), ChatTogetherAI)
+    assert isinstance(sap.init_llm("gpt-4.1"), ChatTogetherAI)
 
 
 # --- reranking ---
@@ -167,15 +139,15 @@ def test_off_leaves_all_embeddings_and_the_status_says_so(
 def test_a_list_is_scored_by_together_where_a_rerank_model_is_set(
     together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = PALCrossEncoder(Context())
+    encoder = sap.PALCrossEncoder(sap.Context())
     pairs = [("red house", "a dog"), ("red house", "the red house")]
-    with pytest.raises(NoDatabase):
+    with pytest.raises(sap.NoDatabase):
         encoder.predict(pairs)
     monkeypatch.setenv("TOGETHER_DEFAULT_RERANK_MODEL", "local/scripted-rerank")
     scores = encoder.predict(pairs)
     assert scores.shape == (2,)
     assert scores[1] > scores[0]
-    with pytest.raises(NoDatabase):
+    with pytest.raises(sap.NoDatabase):
         encoder.predict(pairs, return_table=True)
     with pytest.raises(ValueError, match="DataFrame"):
         encoder.predict("neither")
@@ -197,18 +169,18 @@ def test_the_stand_in_that_scores_everything_0_scores_by_together(
 
 
 def test_functions_imported_before_the_activation_make_togethers_models(together: ScriptedTogether) -> None:
-    llm = init_llm("gpt-4.1", max_tokens=1000, temperature=0.5)
+    llm = sap.init_llm("gpt-4.1", max_tokens=1000, temperature=0.5)
     assert isinstance(llm, ChatTogetherAI)
     assert (llm.max_tokens, llm.temperature, llm.top_p) == (1000, 0.5, 1.0)
     assert llm.invoke("An echo.").content == "An echo."
-    assert isinstance(init_llm(model_name="anthropic--claude-4.6-sonnet"), ChatTogetherAI)
-    assert isinstance(init_embedding_model("text-embedding-3-small"), TogetherAIEmbeddings)
+    assert isinstance(sap.init_llm(model_name="anthropic--claude-4.6-sonnet"), ChatTogetherAI)
+    assert isinstance(sap.init_embedding_model("text-embedding-3-small"), TogetherAIEmbeddings)
 
 
 def test_the_map_chooses_the_model(together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOGETHER_DEFAULT_MODEL", "the/default")
     monkeypatch.setenv("TOGETHER_MODEL_MAP", "gpt-4o=chosen/one")
-    assert [init_llm(name).model for name in ("gpt-4o", "gpt-4.1")] == ["chosen/one", "the/default"]
+    assert [sap.init_llm(name).model for name in ("gpt-4o", "gpt-4.1")] == ["chosen/one", "the/default"]
 
 
 class Deployment:
@@ -237,11 +209,11 @@ def make(proxy_client: Any, deployment: str, **fields: Any) -> str:
 
 
 def test_an_explicit_proxy_client_init_func_or_deployment_is_respected(together: ScriptedTogether) -> None:
-    assert init_llm("gpt-4.1", proxy_client=Client(), init_func=make) == "deployed gpt-4.1"
+    assert sap.init_llm("gpt-4.1", proxy_client=Client(), init_func=make) == "deployed gpt-4.1"
     for explicit in ({"init_func": make}, {"deployment_id": "d1"}):
         # SAP's own function goes on to ask for credentials of AI Core.
         with pytest.raises(Exception, match=r"(?i)credential|base_url|auth|AICORE"):
-            init_llm("gpt-4.1", **explicit)
+            sap.init_llm("gpt-4.1", **explicit)
     assert requests(together, "/v1/chat/completions") == []
 
 
@@ -259,7 +231,7 @@ def test_embeddings_of_the_hub_stay_where_the_switch_leaves_the_users_own(
     together: ScriptedTogether, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOGETHER_ROUTE_EMBEDDINGS", "defaults")
-    for make in (init_embedding_model, GenAIHubEmbeddings):
+    for make in (sap.init_embedding_model, sap.GenAIHubEmbeddings):
         with pytest.raises(Exception, match=r"(?i)credential|base_url|auth|AICORE"):
             make("text-embedding-3-small")
 
@@ -269,11 +241,11 @@ def test_the_toolkit_embeds_through_the_hubs_class_without_saps_sdk(
 ) -> None:
     service = importlib.import_module("hana_ai.vectorstore.embedding_service")
     monkeypatch.setattr(service, "gen_ai_hub_embedding_model", None)
-    assert len(GenAIHubEmbeddings().embed_query("a")) == DIMENSIONS
+    assert len(sap.GenAIHubEmbeddings().embed_query("a")) == DIMENSIONS
     routing.deactivate()
     # The toolkit's first releases with the class call what they could not import.
     with pytest.raises((ImportError, TypeError), match=r"generative-ai-hub-sdk|NoneType"):
-        GenAIHubEmbeddings()
+        sap.GenAIHubEmbeddings()
 
 
 # --- everything at once ---
@@ -360,7 +332,7 @@ def agent_executor(**limits: Any) -> Any:
         """Look somewhere."""
         return f"nothing in {where}"
 
-    return build_agent_executor(init_llm("gpt-4.1"), [look], system_prompt="Look.", **limits)
+    return build_agent_executor(sap.init_llm("gpt-4.1"), [look], system_prompt="Look.", **limits)
 
 
 def test_an_agent_stops_at_its_limit(together: ScriptedTogether) -> None:
@@ -399,7 +371,7 @@ def test_the_steps_reach_what_the_toolkit_makes_of_them(together: ScriptedTogeth
     together.engine.reply(
         Reply(tool_calls=[Call("cap_artifacts_for_bas", {"project": "x"})]), Reply(text="It is made.")
     )
-    found = stateless_chat("Make it.", [cap_artifacts_for_bas], init_llm("gpt-4.1"), [])
+    found = stateless_chat("Make it.", [cap_artifacts_for_bas], sap.init_llm("gpt-4.1"), [])
     assert found["generated_cap_project"] is True
 
 
@@ -416,7 +388,7 @@ def test_the_drop_ins_have_the_signatures_of_saps_functions() -> None:
     from hana_ai.api import init_embedding_model as our_embeddings
     from hana_ai.api import init_llm as our_llm
 
-    for ours, theirs in ((our_llm, init_llm), (our_embeddings, init_embedding_model)):
+    for ours, theirs in ((our_llm, sap.init_llm), (our_embeddings, sap.init_embedding_model)):
         found, expected = inspect.signature(ours).parameters, inspect.signature(theirs).parameters
         assert [(p.name, p.kind, p.default) for p in found.values()] == [
             (p.name, p.kind, p.default) for p in expected.values()

@@ -11,6 +11,7 @@ from hana_ai.api import routing
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalModel, LocalTogether, ScriptedEngine
 from tests.conftest import export
+from tests.integration.routing.conftest import activated
 from tests.secrets_watch import MARK
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -39,16 +40,9 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         )
         from hana_ml.dataframe import ConnectionContext
 
-        place = hana.environment()
-        cc = ConnectionContext(
-            address=place["HANA_ADDRESS"],
-            port=int(place["HANA_PORT"]),
-            user=place["HANA_USER"],
-            password=place["HANA_PASSWORD"],
-        )
-        assert routing.activate()
-        yield engine, cc
-        routing.deactivate()
+        cc = ConnectionContext(**hana.connection_options())
+        with activated():
+            yield engine, cc
         cc.close()
 
 

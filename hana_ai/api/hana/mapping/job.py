@@ -22,6 +22,7 @@ from hana_ai.api.hana.cluster.work import Engine
 from hana_ai.api.hana.connections import Connection, connection_of
 from hana_ai.api.hana.costs import estimated_tokens
 from hana_ai.api.hana.mapping.batched import BatchedRun, StoppedError
+from hana_ai.api.hana.mapping.online import OnlineRun
 from hana_ai.api.hana.mapping.result_table import PartTable, ResultTable, Spent
 from hana_ai.api.hana.mapping.shapes import Shape, ShapeLike
 from hana_ai.api.hana.mapping.source import Source
@@ -349,7 +350,7 @@ class _Job:
     def _spend(self, told: Callable[..., None]) -> Spent:
         size = self.options.batch_size
         if self.options.mode == "online":
-            work = MapWork(self.result, self.chat, size, told, self.stop, connect=self.options.connect)
+            work = MapWork(OnlineRun(self.result, self.chat, size, told, self.stop), self.options.connect)
             engine_from(self.options.engine).run(work)
             return work.spent
         run = BatchedRun(self.result, self.client.batches, size, told, self.stop)

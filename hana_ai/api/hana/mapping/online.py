@@ -52,7 +52,7 @@ class OnlineRun:
         *,
         between: tuple[Key | None, Key | None] = (None, None),
     ) -> None:
-        self._result, self._chat, self._size, self._told, self._stop = result, chat, batch_size, told, stop
+        self.result, self.chat, self.size, self.told, self.stop = result, chat, batch_size, told, stop
         self._between = between
         self.spent = Spent()
         self._under_way: dict[int, Key] = {}
@@ -69,14 +69,14 @@ class OnlineRun:
         TogetherAIBudgetExceededError
             The budget is spent. What was answered until then is committed, in both cases.
         """
-        limit = min(self._size, self._chat._limit)
+        limit = min(self.size, self.chat._limit)
         try:
-            for position, reply in self._chat.transport.request_each(self._calls(), limit, self._recovers):
+            for position, reply in self.chat.transport.request_each(self._calls(), limit, self._recovers):
                 # One answer shows that what failed before was the rows' own fault.
                 self._finished += self._suspects
                 self._suspects.clear()
-                self._finished.append((self._under_way.pop(position), self._result.task.read(reply.data)))
-                if len(self._finished) >= self._size:
+                self._finished.append((self._under_way.pop(position), self.result.task.read(reply.data)))
+                if len(self._finished) >= self.size:
                     self._commit()
             self._finished += self._suspects
             self._suspects.clear()
@@ -84,30 +84,30 @@ class OnlineRun:
             self._commit()
 
     def _calls(self) -> Iterator[Call]:
-        task, columns = self._result.task, self._result.task.prompt.columns()
-        rows = self._result.source.rows(self._result.name, columns, self._size, *self._between)
+        task, columns = self.result.task, self.result.task.prompt.columns()
+        rows = self.result.source.rows(self.result.name, columns, self.size, *self._between)
         for position, (key, row) in enumerate(rows):
-            if self._stop.is_set():
+            if self.stop.is_set():
                 return
-            if len(self._under_way) + len(self._finished) + len(self._suspects) >= self._size:
+            if len(self._under_way) + len(self._finished) + len(self._suspects) >= self.size:
                 self._commit()
             self._under_way[position] = key
-            yield self._chat._call(task.request(row))
+            yield self.chat._call(task.request(row))
 
     def _recovers(self, position: int, error: TogetherAIRequestError) -> bool:
         if isinstance(error, NOT_OF_ONE_REQUEST):
             return False
-        failed = (self._under_way.pop(position), self._result.task.failed(str(error)))
+        failed = (self._under_way.pop(position), self.result.task.failed(str(error)))
         if not isinstance(error, _MAYBE_OF_ALL):
             self._finished.append(failed)
             return True
         self._suspects.append(failed)
-        return len(self._suspects) <= min(_MOST_SUSPECTS, self._size)
+        return len(self._suspects) <= min(_MOST_SUSPECTS, self.size)
 
     def _commit(self) -> None:
         finished, self._finished = self._finished, []
         if finished:
-            self._result.write(finished)
+            self.result.write(finished)
             for _, answer in finished:
                 self.spent.add(answer)
-            self._told(self.spent)
+            self.told(self.spent)

@@ -33,43 +33,34 @@ class Between:
 
 
 class MapWork:
-    """One run over the rows that are missing; see `Work`. Parameters as for `OnlineRun`.
+    """A run over the rows that are missing, here or on workers; see `Work`.
 
     `connect` opens the connections of workers.
     """
 
-    def __init__(
-        self,
-        result: ResultTable,
-        chat: ChatTogetherAI,
-        batch_size: int,
-        told: Callable[[Spent], None],
-        stop: Event,
-        *,
-        connect: Callable[[], Connection] | None,
-    ) -> None:
-        self._result, self._chat, self._size, self._told, self._stop = result, chat, batch_size, told, stop
+    def __init__(self, run: OnlineRun, connect: Callable[[], Connection] | None) -> None:
+        self._run = run
         self._connect = connect
-        self.spent = Spent()
+
+    @property
+    def spent(self) -> Spent:
+        """What it has taken so far."""
+        return self._run.spent
 
     def here(self) -> None:
         """Ask about all rows in this process."""
-        run = OnlineRun(self._result, self._chat, self._size, self._told, self._stop)
-        try:
-            run.run()
-        finally:
-            self.spent = run.spent
+        self._run.run()
 
     def task(self) -> MapTask:
         """What workers do."""
-        return MapTask(self._result.over(None), self._chat, self._size, self._connect)
+        return MapTask(self._run.result.over(None), self._run.chat, self._run.size, self._connect)
 
     def parts(self) -> Iterator[Between]:
         """Ranges of the keys that are missing, a batch in each."""
-        rows = self._result.source.rows(self._result.name, (), max(self._size, 1000))
-        keys = (key for key, _ in rows)
+        result, size = self._run.result, self._run.size
+        keys = (key for key, _ in result.source.rows(result.name, (), max(size, 1000)))
         after: Key | None = None
-        while not self._stop.is_set() and (group := list(islice(keys, self._size))):
+        while not self.is_stopped() and (group := list(islice(keys, size))):
             yield Between(after, group[-1])
             after = group[-1]
 
@@ -82,14 +73,14 @@ class MapWork:
         spent.cached += counts.get("cached", 0)
         spent.prompt = _added(spent.prompt, counts, _PROMPT)
         spent.completion = _added(spent.completion, counts, _COMPLETION)
-        self._told(spent)
+        self._run.told(spent)
 
     def tell(self) -> None:
         """Nothing: what has been committed is told as it comes."""
 
     def is_stopped(self) -> bool:
         """Whether no further row is to be asked."""
-        return self._stop.is_set()
+        return self._run.stop.is_set()
 
 
 def _added(before: int | None, counts: Counts, name: str) -> int | None:

@@ -301,6 +301,13 @@ def decode(raw: bytes) -> JSONObject:
     return body
 
 
+def decode_as(schema: str, raw: bytes) -> JSONObject:
+    """Read a body as JSON that fits a schema of the document; raises as `decode` and `check_body`."""
+    body = decode(raw)
+    check_body(schema, body)
+    return body
+
+
 def parse(kind: type[BodyT], raw: bytes) -> BodyT:
     """Read and check a body.
 

@@ -24,7 +24,7 @@ from hana_ai.api.hana.cluster.ray_engine import RayEngine
 from hana_ai.api.local.hana import LocalHana
 from hana_ai.api.local.together import LocalModel, Received, Reply, ScriptedEngine
 from tests.conftest import ScriptedTogether, export
-from tests.integration.hana.conftest import rows
+from tests.integration.hana.conftest import rows, run
 from tests.integration.hana.ingest.corpus import content, embedded, text_of, write_files
 
 pytestmark = [
@@ -156,10 +156,8 @@ def test_a_folder_gives_the_same_table_and_the_same_summary(
 def test_rows_and_documents_give_the_same_table(
     cluster: Any, ingest: Ingest, connection: dbapi.Connection
 ) -> None:
+    run(connection, 'CREATE COLUMN TABLE "S" ("A" INTEGER, "B" NVARCHAR(9), "TEXT" NCLOB, PRIMARY KEY ("A", "B"))')
     with connection.cursor() as cursor:
-        cursor.execute(
-            'CREATE COLUMN TABLE "S" ("A" INTEGER, "B" NVARCHAR(9), "TEXT" NCLOB, PRIMARY KEY ("A", "B"))'
-        )
         cursor.executemany(
             'INSERT INTO "S" VALUES (?, ?, ?)', [(n // 7, f"b{n % 7}", text_of(n, 1)) for n in range(200)]
         )

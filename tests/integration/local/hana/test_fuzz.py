@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import socket
 import struct
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -28,12 +27,6 @@ INTERNAL_ERROR = 129
 MEGABYTE = 1024 * 1024
 
 SPECIAL = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
-
-
-@pytest.fixture(scope="module")
-def hana() -> Iterator[LocalHana]:
-    with LocalHana() as server:
-        yield server
 
 
 def check_alive(connection: object) -> None:

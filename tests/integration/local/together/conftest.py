@@ -29,9 +29,16 @@ def server(engine: ScriptedEngine) -> Iterator[LocalTogether]:
         yield running
 
 
+def sdk_of(server: LocalTogether, timeout: float = 10, project_id: str | None = None) -> Together:
+    """The SDK, asking a server once."""
+    return Together(
+        base_url=server.base_url, api_key=server.api_key, project_id=project_id, max_retries=0, timeout=timeout
+    )
+
+
 @pytest.fixture
 def sdk(server: LocalTogether) -> Iterator[Together]:
-    with Together(base_url=server.base_url, api_key=server.api_key, max_retries=0, timeout=10) as client:
+    with sdk_of(server) as client:
         yield client
 
 
@@ -51,9 +58,7 @@ def real_server() -> Iterator[LocalTogether]:
 
 @pytest.fixture
 def real(real_server: LocalTogether) -> Iterator[Together]:
-    with Together(
-        base_url=real_server.base_url, api_key=real_server.api_key, max_retries=0, timeout=120
-    ) as client:
+    with sdk_of(real_server, timeout=120) as client:
         yield client
 
 

@@ -23,21 +23,10 @@ MODEL = ScriptedEngine.CHAT
 
 
 @pytest.fixture
-def engine() -> ScriptedEngine:
-    return ScriptedEngine()
-
-
-@pytest.fixture
 def server(engine: ScriptedEngine) -> Iterator[LocalTogether]:
     with LocalTogether(engine, on_exchange=check_exchange) as running:
         running.batches.dials.validating = 0.01
         yield running
-
-
-@pytest.fixture
-def sdk(server: LocalTogether) -> Iterator[together.Together]:
-    with together.Together(base_url=server.base_url, api_key=str(server.api_key), max_retries=0) as client:
-        yield client
 
 
 Upload = Callable[..., str]

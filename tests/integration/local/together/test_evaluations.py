@@ -22,22 +22,11 @@ CHAT = ScriptedEngine.CHAT
 
 
 @pytest.fixture
-def engine() -> ScriptedEngine:
-    return ScriptedEngine()
-
-
-@pytest.fixture
 def server(engine: ScriptedEngine) -> Iterator[LocalTogether]:
     with LocalTogether(engine, on_exchange=check) as running:
         running.files.dials.processing = 0
         running.evaluations.dials.step = 0.01
         yield running
-
-
-@pytest.fixture
-def sdk(server: LocalTogether) -> Iterator[together.Together]:
-    with together.Together(base_url=server.base_url, api_key=str(server.api_key), max_retries=0) as client:
-        yield client
 
 
 @pytest.fixture

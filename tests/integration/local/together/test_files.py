@@ -21,23 +21,10 @@ CONVERSATION = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assis
 
 
 @pytest.fixture
-def server() -> Iterator[LocalTogether]:
-    with LocalTogether(ScriptedEngine(), on_exchange=check_exchange) as running:
+def server(engine: ScriptedEngine) -> Iterator[LocalTogether]:
+    with LocalTogether(engine, on_exchange=check_exchange) as running:
         running.files.dials.processing = 0
         yield running
-
-
-@pytest.fixture
-def sdk(server: LocalTogether) -> Iterator[together.Together]:
-    with together.Together(base_url=server.base_url, api_key=str(server.api_key), max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-def http(server: LocalTogether) -> Iterator[httpx.Client]:
-    headers = {"Authorization": f"Bearer {server.api_key}"}
-    with httpx.Client(base_url=server.base_url, headers=headers, timeout=10) as client:
-        yield client
 
 
 def written(folder: Path, text: str, name: str = "data.jsonl") -> Path:

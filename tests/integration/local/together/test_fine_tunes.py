@@ -15,6 +15,7 @@ import together
 from hana_ai.api.local.together import LocalModel, LocalTogether, ScriptedEngine
 from tests.openapi import check_exchange
 
+from .conftest import sdk_of
 from .test_files import written
 from .test_management import eventually
 
@@ -41,15 +42,7 @@ def server() -> Iterator[LocalTogether]:
 
 @pytest.fixture
 def sdk(server: LocalTogether) -> Iterator[together.Together]:
-    with together.Together(
-        base_url=server.base_url, api_key=str(server.api_key), project_id="proj_local", max_retries=0
-    ) as client:
-        yield client
-
-
-@pytest.fixture
-def http(server: LocalTogether) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.base_url, headers={"Authorization": f"Bearer {server.api_key}"}) as client:
+    with sdk_of(server, project_id="proj_local") as client:
         yield client
 
 

@@ -14,6 +14,7 @@ import together
 from hana_ai.api.local.together import LocalModel, LocalTogether, Refusal, ScriptedEngine
 
 from .command_line import CommandLine, CommandServer
+from .conftest import sdk_of
 
 MODEL, BASE = "local/big", "ml_local-big"
 CONFIG = "projects/proj_public/configs/cr_local-big-1xnvidia-h100-80gb-disabled"
@@ -34,9 +35,7 @@ def server() -> Iterator[LocalTogether]:
 
 @pytest.fixture
 def sdk(server: LocalTogether) -> Iterator[together.Together]:
-    with together.Together(
-        base_url=server.base_url, api_key=str(server.api_key), project_id="proj_local", max_retries=0
-    ) as client:
+    with sdk_of(server, project_id="proj_local") as client:
         yield client
 
 

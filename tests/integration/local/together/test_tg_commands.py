@@ -107,19 +107,11 @@ def ended_badly(server: LocalTogether, tg: CommandServer, folder: Path, every: i
     return bad, len(found)
 
 
-def test_a_sample_of_the_commands_ends_without_a_python_error(
-    server: LocalTogether, commands: CommandServer, tmp_path: Path
+@pytest.mark.parametrize(("every", "least"), [(8, 5), pytest.param(1, 60, marks=pytest.mark.slow)])
+def test_no_command_ends_with_a_python_error(
+    server: LocalTogether, commands: CommandServer, tmp_path: Path, every: int, least: int
 ) -> None:
-    bad, run = ended_badly(server, commands, tmp_path, every=8)
+    bad, run = ended_badly(server, commands, tmp_path, every)
     assert bad == []
-    assert run >= 5
+    assert run >= least
     assert server.statistics.requests > run / 2
-
-
-@pytest.mark.slow
-def test_every_command_ends_without_a_python_error(
-    server: LocalTogether, commands: CommandServer, tmp_path: Path
-) -> None:
-    bad, run = ended_badly(server, commands, tmp_path, every=1)
-    assert bad == []
-    assert run >= 60

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 import duckdb
 
 from hana_ai.api.local.hana.catalog.environment import Environment
-from hana_ai.api.local.hana.catalog.objects import Catalog, Change, ConstraintInfo, TableInfo, ViewInfo, stamp
+from hana_ai.api.local.hana.catalog.objects import (
+    Catalog,
+    Change,
+    ConstraintInfo,
+    SynonymInfo,
+    TableInfo,
+    ViewInfo,
+    key_of,
+    stamp,
+)
 from hana_ai.api.local.hana.engine import tables
 from hana_ai.api.local.hana.engine.work import Work
 from hana_ai.api.local.hana.errors import no_privilege, unsupported
@@ -113,6 +122,20 @@ class Ddl:
         """Raise 258 unless the user has the privilege."""
         if not self.catalog.allowed(self.environment.user, privilege, schema, name):
             raise no_privilege()
+
+    def views_of(self, found: TableInfo | ViewInfo | SynonymInfo) -> list[ViewInfo]:
+        """The views that read it."""
+        return [view for view in self.catalog.all(ViewInfo) if (found.schema, found.name) in view.depends]
+
+    def drop(self, found: ViewInfo | SynonymInfo, behavior: str | None) -> None:
+        """Drop it, and with CASCADE the views that read it; for RESTRICT, raise 419 when there are any."""
+        self.require("DROP", found.schema, found.name)
+        dependents = self.views_of(found)
+        if dependents and behavior == "RESTRICT":
+            raise HanaError(419, f"cannot drop {found.name}: other objects depend on it")
+        if behavior == "CASCADE":
+            self.change.drop += [key_of(view) for view in dependents]
+        self.change.drop.append(key_of(found))
 
     def children(self, table: TableInfo) -> list[ConstraintInfo]:
         """The foreign keys of other tables that refer to this one."""

@@ -66,13 +66,7 @@ def drop_view(ddl: Ddl, statement: syntax.Drop) -> None:
         if statement.if_exists:
             return
         raise HanaError(321, f"invalid view name: {statement.name.name}", statement.name.position)
-    ddl.require("DROP", schema, view.name)
-    dependents = [other for other in ddl.catalog.all(ViewInfo) if (schema, view.name) in other.depends]
-    if dependents and statement.behavior == "RESTRICT":
-        raise HanaError(419, f"cannot drop {view.name}: other objects depend on it")
-    if statement.behavior == "CASCADE":
-        ddl.change.drop += [key_of(other) for other in dependents]
-    ddl.change.drop.append(key_of(view))
+    ddl.drop(view, statement.behavior)
 
 
 def create_schema(ddl: Ddl, statement: syntax.CreateSchema) -> None:

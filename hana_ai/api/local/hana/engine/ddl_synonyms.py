@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hana_ai.api.local.hana.catalog.objects import SynonymInfo, ViewInfo, key_of
+from hana_ai.api.local.hana.catalog.objects import SynonymInfo
 from hana_ai.api.local.hana.engine.ddl_context import Ddl
 from hana_ai.api.local.hana.errors import no_privilege, unsupported
 from hana_ai.api.local.hana.interface import HanaError
@@ -65,10 +65,4 @@ def drop_synonym(ddl: Ddl, statement: syntax.Drop) -> None:
     found = ddl.catalog.synonym(schema, statement.name.name)
     if found is None:
         raise HanaError(315, f"invalid synonym: {statement.name.name}", statement.name.position)
-    ddl.require("DROP", schema, found.name)
-    dependents = [view for view in ddl.catalog.all(ViewInfo) if (schema, found.name) in view.depends]
-    if dependents and statement.behavior == "RESTRICT":
-        raise HanaError(419, f"cannot drop {found.name}: other objects depend on it")
-    if statement.behavior == "CASCADE":
-        ddl.change.drop += [key_of(view) for view in dependents]
-    ddl.change.drop.append(key_of(found))
+    ddl.drop(found, statement.behavior)

@@ -146,7 +146,7 @@ def remove_table(ddl: Ddl, table: TableInfo, behavior: str | None) -> None:
 
         ddl.after.append(forget)
         return
-    dependents = [view for view in ddl.catalog.all(ViewInfo) if (table.schema, table.name) in view.depends]
+    dependents = ddl.views_of(table)
     children = ddl.children(table)
     if behavior == "RESTRICT" and (dependents or children):
         raise HanaError(419, f"cannot drop {table.name}: other objects depend on it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -91,13 +92,14 @@ class Frame:
             self.tables.append(table)
 
 
-class Step(Protocol):
+@dataclass(frozen=True, slots=True)
+class Step(ABC):
     """A compiled statement of a script."""
 
-    @property
-    def place(self) -> Place:
-        """Where it stands."""
+    place: Place
+    """Where it stands."""
 
+    @abstractmethod
     def run(self, frame: Frame) -> After | None:
         """Do it."""
 

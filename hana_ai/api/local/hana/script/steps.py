@@ -18,30 +18,26 @@ MANY_ROWS = 1300
 
 
 @dataclass(frozen=True, slots=True)
-class SetScalar:
+class SetScalar(Step):
     """Give a variable a value."""
 
-    place: Place
     name: str
     value: Expression | None
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         frame.values[self.name] = None if self.value is None else self.value.value(frame)
         return None
 
 
 @dataclass(frozen=True, slots=True)
-class SetElement:
+class SetElement(Step):
     """Give one element of an array a value."""
 
-    place: Place
     name: str
     index: Expression
     value: Expression
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         index = self.index.value(frame)
         if not isinstance(index, int) or not 1 <= index <= 2**16:
             raise HanaError(1301, f"numeric or value error: array index {index}")
@@ -54,25 +50,22 @@ class SetElement:
 
 
 @dataclass(frozen=True, slots=True)
-class SetTable:
+class SetTable(Step):
     """Give a table variable the rows of a query."""
 
-    place: Place
     table: str
     query: Sql
     parameters: Parameters
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         frame.fill(self.table, self.query, self.parameters)
         return None
 
 
 @dataclass(frozen=True, slots=True)
-class MergeCalls:
+class MergeCalls(Step):
     """MAP_MERGE: the rows that a function gives for each row of a table."""
 
-    place: Place
     table: str
     empty: Sql
     """A query of no rows of the function's type."""
@@ -82,7 +75,6 @@ class MergeCalls:
     call: RoutineCall
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         arguments = frame.host.query(self.rows, self.parameters, frame.values)
         frame.fill(self.table, self.empty, Parameters({}))
         for row in arguments:
@@ -91,16 +83,14 @@ class MergeCalls:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadInto:
+class ReadInto(Step):
     """SELECT ... INTO."""
 
-    place: Place
     names: list[str]
     query: Expression
     defaults: list[Expression]
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         rows = frame.host.query(self.query.sql, self.query.parameters, frame.values)
         if len(rows) > 1:
             raise HanaError(MANY_ROWS, "fetch returns more than requested number of rows")
@@ -116,15 +106,13 @@ class ReadInto:
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(Step):
     """IF with all its branches."""
 
-    place: Place
     branches: list[tuple[Expression, Place, Sequence[Step]]]
     otherwise: Sequence[Step]
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         for condition, place, body in self.branches:
             if _holds(condition, place, frame):
                 return run_steps(body, frame)
@@ -139,15 +127,13 @@ def _holds(condition: Expression, place: Place, frame: Frame) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(Step):
     """WHILE, and LOOP."""
 
-    place: Place
     condition: Expression | None
     body: Sequence[Step]
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         return _repeated(self._turns(frame), self.body, frame)
 
     def _turns(self, frame: Frame) -> Iterator[None]:
@@ -156,10 +142,9 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
-class CountLoop:
+class CountLoop(Step):
     """FOR i IN low .. high."""
 
-    place: Place
     name: str
     low: Expression
     high: Expression
@@ -167,7 +152,6 @@ class CountLoop:
     body: Sequence[Step]
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         return _repeated(self._turns(frame), self.body, frame)
 
     def _turns(self, frame: Frame) -> Iterator[None]:
@@ -191,112 +175,96 @@ def _repeated(turns: Iterator[None], body: Sequence[Step], frame: Frame) -> Afte
 
 
 @dataclass(frozen=True, slots=True)
-class Inner:
+class Inner(Step):
     """BEGIN ... END."""
 
-    place: Place
     body: Sequence[Step]
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         return run_steps(self.body, frame)
 
 
 @dataclass(frozen=True, slots=True)
-class GoTo:
+class GoTo(Step):
     """BREAK, CONTINUE, and RETURN without a value."""
 
-    place: Place
     after: After
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         return self.after
 
 
 @dataclass(frozen=True, slots=True)
-class ReturnRows:
+class ReturnRows(Step):
     """RETURN of a table function."""
 
-    place: Place
     query: Sql
     parameters: Parameters
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         text = Sql(f"{frame.destination}{self.query.text}", self.query.names)
         frame.host.query(text, self.parameters, frame.values)
         return After.RETURN
 
 
 @dataclass(frozen=True, slots=True)
-class ReturnValue:
+class ReturnValue(Step):
     """RETURN of a scalar function."""
 
-    place: Place
     name: str
     value: Expression
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         frame.values[self.name] = self.value.value(frame)
         return After.RETURN
 
 
 @dataclass(frozen=True, slots=True)
-class RunChange:
+class RunChange(Step):
     """INSERT, UPDATE and the like."""
 
-    place: Place
     change: CompiledChange
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         frame.host.change(self.change, frame.values)
         return None
 
 
 @dataclass(frozen=True, slots=True)
-class RunOther:
+class RunOther(Step):
     """A statement that is neither a query nor a change."""
 
-    place: Place
     statement: syntax.Statement
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         frame.host.other(self.statement, None)
         return None
 
 
 @dataclass(frozen=True, slots=True)
-class CreateFromQuery:
+class CreateFromQuery(Step):
     """CREATE TABLE ... AS, whose query may read the script's variables."""
 
-    place: Place
     rows: SetTable
     statement: syntax.CreateTable
     """The same over the rows that were read first."""
     variables: Variables
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         self.rows.run(frame)
         frame.host.other(self.statement, self.variables)
         return None
 
 
 @dataclass(frozen=True, slots=True)
-class ShowRows:
+class ShowRows(Step):
     """A query whose rows the client gets."""
 
-    place: Place
     query: Expression
     columns: tuple[Column, ...]
     outputs: list[tuple[int, Callable[[Value], Value]]]
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         rows = frame.host.query(self.query.sql, self.query.parameters, frame.values)
         frame.results.append(Rows(self.columns, read_rows(rows, self.outputs)))
         return None
@@ -316,14 +284,12 @@ def read_rows(
 
 
 @dataclass(frozen=True, slots=True)
-class RunText:
+class RunText(Step):
     """EXEC and EXECUTE IMMEDIATE."""
 
-    place: Place
     text: Expression
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         rows = frame.host.text(str(self.text.value(frame)))
         if rows is not None:
             frame.results.append(rows)
@@ -331,10 +297,9 @@ class RunText:
 
 
 @dataclass(frozen=True, slots=True)
-class CallProcedure:
+class CallProcedure(Step):
     """CALL of a procedure."""
 
-    place: Place
     call: RoutineCall
     arguments: list[Expression | str]
     """For a table parameter, the table that a query's rows are put into first."""
@@ -344,7 +309,6 @@ class CallProcedure:
     """OUT parameters, and the variables or tables that they go to."""
 
     def run(self, frame: Frame) -> After | None:
-        """See `running.Step.run`."""
         for table, query, parameters in self.inputs:
             frame.fill(table, query, parameters)
         values = [item if isinstance(item, str) else item.value(frame) for item in self.arguments]

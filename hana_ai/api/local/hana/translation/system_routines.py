@@ -89,23 +89,30 @@ _COLUMNS = (
     "SCHEMA_NAME {0}_NAME {0}_OID:b PARAMETER_NAME PARAMETER_POSITION:i COLUMN_NAME POSITION:i DATA_TYPE_NAME "
     "LENGTH:i SCALE:i IS_NULLABLE"
 )
+_View: TypeAlias = tuple[str, Callable[[Environment], Iterator[Row]]]
 
-ROUTINE_VIEWS: dict[str, tuple[str, Callable[[Environment], Iterator[Row]]]] = {
+
+def _parameter_views(kind: str) -> dict[str, _View]:
+    return {
+        f"{kind}_PARAMETERS": (_PARAMETERS.format(kind), partial(_parameters, kind)),
+        f"{kind}_PARAMETER_COLUMNS": (_COLUMNS.format(kind), partial(_parameter_columns, kind)),
+    }
+
+
+ROUTINE_VIEWS: dict[str, _View] = {
     "PROCEDURES": (
         "SCHEMA_NAME PROCEDURE_NAME PROCEDURE_OID:b DEFAULT_SCHEMA_NAME INPUT_PARAMETER_COUNT:i "
         "OUTPUT_PARAMETER_COUNT:i INOUT_PARAMETER_COUNT:i RESULT_SET_COUNT:i IS_UNICODE DEFINITION:c "
         "PROCEDURE_TYPE READ_ONLY IS_VALID SQL_SECURITY OWNER_NAME CREATE_TIME:t",
         _procedures,
     ),
-    "PROCEDURE_PARAMETERS": (_PARAMETERS.format("PROCEDURE"), partial(_parameters, "PROCEDURE")),
-    "PROCEDURE_PARAMETER_COLUMNS": (_COLUMNS.format("PROCEDURE"), partial(_parameter_columns, "PROCEDURE")),
+    **_parameter_views("PROCEDURE"),
     "FUNCTIONS": (
         "SCHEMA_NAME FUNCTION_NAME FUNCTION_OID:b DEFAULT_SCHEMA_NAME INPUT_PARAMETER_COUNT:i "
         "RETURN_VALUE_COUNT:i IS_UNICODE DEFINITION:c FUNCTION_TYPE FUNCTION_USAGE_TYPE IS_VALID SQL_SECURITY "
         "OWNER_NAME IS_DETERMINISTIC CREATE_TIME:t",
         _functions,
     ),
-    "FUNCTION_PARAMETERS": (_PARAMETERS.format("FUNCTION"), partial(_parameters, "FUNCTION")),
-    "FUNCTION_PARAMETER_COLUMNS": (_COLUMNS.format("FUNCTION"), partial(_parameter_columns, "FUNCTION")),
+    **_parameter_views("FUNCTION"),
 }
 """The views of routines: their columns, and what makes their rows."""

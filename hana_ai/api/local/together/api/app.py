@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import orjson
 from starlette.applications import Starlette
@@ -38,7 +38,6 @@ from .media import media_routes
 
 T = TypeVar("T")
 RoutedT = TypeVar("RoutedT", ChatBody, CompletionBody, EmbeddingsBody, RerankBody)
-Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 _DONE = b"data: [DONE]\n\n"
 _ID_HEADER = "x-request-id"

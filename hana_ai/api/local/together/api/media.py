@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from ..contract import check_body, check_form
+from ..contract import check_form
 from ..refusal import Refusal
-from ..requests import decode
+from ..requests import decode_as
 from .files.multipart import form_of
 from .http import reply
+from .routes import Handler, refusing
 
-Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 Finding: TypeAlias = Callable[[str, str], object]
 """Raises `Refusal` for a model, by its name, that is not there or not of a type."""
 
@@ -35,11 +35,11 @@ _TRANSCRIBER = b"openai/whisper-large-v3"
 def media_routes(find: Finding, check_fault: Callable[[str, str], None]) -> list[BaseRoute]:
     """The routes; no model of this server draws, speaks or listens."""
 
+    guarded = refusing(check_fault)
+
     def asking(schema: str, type: str) -> Handler:
         async def ask(request: Request) -> Response:
-            check_fault(request.method, request.url.path)
-            fields = decode(await request.body())
-            check_body(schema, fields)
+            fields = decode_as(schema, await request.body())
             find(fields["model"], type)
             raise AssertionError(f"A model of the type {type} is there, but nothing that asks it.")
 
@@ -47,7 +47,6 @@ def media_routes(find: Finding, check_fault: Callable[[str, str], None]) -> list
 
     def listening(schema: str) -> Handler:
         async def listen(request: Request) -> Response:
-            check_fault(request.method, request.url.path)
             form = form_of(request.headers.get("content-type", ""), await request.body())
             check_form(schema, form)
             find(form.get("model", _TRANSCRIBER).decode(), "transcribe")
@@ -62,8 +61,8 @@ def media_routes(find: Finding, check_fault: Callable[[str, str], None]) -> list
         return reply({"data": []})
 
     return [
-        *(Route(path, asking(*one), methods=["POST"]) for path, one in _JSON_BODIES.items()),
-        *(Route(path, listening(schema), methods=["POST"]) for path, schema in _FORMS.items()),
+        *(Route(path, guarded(asking(*one)), methods=["POST"]) for path, one in _JSON_BODIES.items()),
+        *(Route(path, guarded(listening(schema)), methods=["POST"]) for path, schema in _FORMS.items()),
         Route("/v2/videos/{id}", video, methods=["GET"]),
         Route("/v1/voices", voices, methods=["GET"]),
     ]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 import threading
 import time
 
@@ -13,6 +11,7 @@ import pytest
 from hana_ai.api.local.hana import HanaServer, LocalHana
 from tests.integration.local.hana.rawclient import Disconnected, RawClient
 from tests.integration.local.hana.scripted import USER, ScriptedEngine
+from tests.programs import printed
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.1", "example.com", ""])
@@ -68,11 +67,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     heavy = "print(sorted({'numpy', 'duckdb', 'sqlglot', 'hdbcli', 'ssl'} & set(sys.modules)))"
     preloaded = f"import sys, hana_ai; {heavy}"
     program = f"import sys, hana_ai.api.local.hana as h; assert h.__all__; {heavy}"
-    loaded = [
-        subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout
-        for text in (preloaded, program)
-    ]
-    assert loaded[0] == loaded[1]
+    assert printed(preloaded) == printed(program)
 
 
 def test_the_handle_hides_its_password() -> None:

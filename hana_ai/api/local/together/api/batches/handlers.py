@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
-from ...contract import check_body
 from ...refusal import JSON, Refusal
-from ...requests import decode
+from ...requests import decode_as
 from ..http import reply
 from ..management import Management
 from ..management.fields import text
+from ..routes import Handler, refusing, routes_of
 from .asking import Asking
 from .jobs import Batches
 from .records import WINDOW_HOURS
 from .validation import Known
-
-Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 def batch_routes(batches: Batches, management: Management, ask: Asking, known: Known) -> list[BaseRoute]:
@@ -35,22 +32,23 @@ def batch_routes(batches: Batches, management: Management, ask: Asking, known: K
     """
     handlers = _Handlers(batches, ask, known)
 
+    guarded = refusing(management.check_fault)
+
     def answered(handler: Handler) -> Handler:
         async def answering(request: Request) -> Response:
             try:
-                management.check_fault(request.method, request.url.path)
-                return await handler(request)
+                return await guarded(handler)(request)
             except Refusal as exc:
                 # The document's BatchErrorResponse has a string where other errors have an object.
                 return reply({"error": exc.message}, exc.status, exc.headers)
 
         return answering
 
+    route = partial(routes_of, answered)
     return [
-        Route("/v1/batches", answered(handlers.create), methods=["POST"]),
-        Route("/v1/batches", answered(handlers.list_batches), methods=["GET"]),
-        Route("/v1/batches/{id}", answered(handlers.get), methods=["GET"]),
-        Route("/v1/batches/{id}/cancel", answered(handlers.cancel), methods=["POST"]),
+        *route("/v1/batches", GET=handlers.list_batches, POST=handlers.create),
+        *route("/v1/batches/{id}", GET=handlers.get),
+        *route("/v1/batches/{id}/cancel", POST=handlers.cancel),
     ]
 
 
@@ -63,8 +61,7 @@ class _Handlers:
         self._known = known
 
     async def create(self, request: Request) -> Response:
-        fields = decode(await request.body())
-        check_body("CreateBatchRequest", fields)
+        fields = decode_as("CreateBatchRequest", await request.body())
         endpoint, file_id = text(fields, "endpoint"), text(fields, "input_file_id")
         window, model = text(fields, "completion_window", ""), text(fields, "model_id", "")
         allowed = self._batches.dials.endpoints

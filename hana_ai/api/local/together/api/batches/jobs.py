@@ -10,6 +10,7 @@ import orjson
 from ...refusal import Refusal
 from ..clock import Clock
 from ..files import DataFile, FileStore
+from ..jobs import Jobs
 from .asking import Asking
 from .records import WINDOW_HOURS, Batch, BatchDials, End
 from .results import Results
@@ -33,13 +34,8 @@ class _Job:
     results: Results | None = None
 
 
-class Batches:
+class Batches(Jobs[_Job]):
     """All batches of the account.
-
-    Parameters
-    ----------
-    files
-        Where their input comes from and their results go.
 
     Examples
     --------
@@ -48,11 +44,8 @@ class Batches:
     """
 
     def __init__(self, files: FileStore, clock: Clock | None = None) -> None:
-        self.files = files
+        super().__init__("Batch", files, clock)
         self.dials = BatchDials()
-        self.clock = clock or Clock()
-        self._jobs: dict[str, _Job] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     @property
     def batches(self) -> list[Batch]:
@@ -61,19 +54,14 @@ class Batches:
 
     def find(self, id: str) -> Batch:
         """A batch by its id; 404 when there is none."""
-        if id not in self._jobs:
-            raise Refusal(404, f"Batch {id} not found.", code="not_found")
-        return self._jobs[id].batch
+        return self._job(id).batch
 
     def start(self, input: DataFile, endpoint: str, model: str, ask: Asking, known: Known) -> Batch:
         """Make a batch and let it run; needs a running event loop."""
         now = self.clock.now()
         batch = Batch(input, endpoint, now, now + WINDOW_HOURS * self.dials.hour, model)
         job = _Job(batch, known, ask)
-        self._jobs[batch.id] = job
-        task = asyncio.ensure_future(self._run(job))
-        self._tasks[batch.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(batch.id, None))
+        self._launch(batch.id, job, self._run(job))
         return batch
 
     async def finished(self, id: str) -> Batch:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias, get_args
 
 from ...refusal import JSON
+from ..clock import written
 from ..files import DataFile
 
 End: TypeAlias = Literal["COMPLETED", "FAILED", "EXPIRED", "CANCELLED"]
@@ -120,5 +121,4 @@ class Batch:
         return shown
 
     def _moment(self, moment: float) -> str:
-        at = self.created_at + timedelta(seconds=moment - self.begun)
-        return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return written(self.created_at + timedelta(seconds=moment - self.begun))

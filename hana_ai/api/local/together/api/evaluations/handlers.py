@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from ...contract import check_body, check_query
 from ...engine import LocalModel
 from ...refusal import JSON, Refusal
-from ...requests import decode
+from ...requests import decode_as
 from ..batches.asking import Asking
 from ..http import reply
 from ..management import Management
+from ..routes import refusing, routes_of
 from .jobs import Evaluations
-
-Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 _PARAMETERS = {
     "classify": "EvaluationClassifyParameters",
@@ -38,19 +36,12 @@ def evaluation_routes(evaluations: Evaluations, management: Management, ask: Ask
     """
     handlers = _Handlers(evaluations, list(management.base_models.values()), ask)
 
-    def guarded(handler: Handler) -> Handler:
-        async def checked(request: Request) -> Response:
-            management.check_fault(request.method, request.url.path)
-            return await handler(request)
-
-        return checked
-
+    route = partial(routes_of, refusing(management.check_fault))
     return [
-        Route("/v1/evaluation", guarded(handlers.create), methods=["POST"]),
-        Route("/v1/evaluation", guarded(handlers.list_evaluations), methods=["GET"]),
-        Route("/v1/evaluation/model-list", guarded(handlers.list_models), methods=["GET"]),
-        Route("/v1/evaluation/{id}", guarded(handlers.get), methods=["GET"]),
-        Route("/v1/evaluation/{id}/status", guarded(handlers.status), methods=["GET"]),
+        *route("/v1/evaluation", GET=handlers.list_evaluations, POST=handlers.create),
+        *route("/v1/evaluation/model-list", GET=handlers.list_models),
+        *route("/v1/evaluation/{id}", GET=handlers.get),
+        *route("/v1/evaluation/{id}/status", GET=handlers.status),
     ]
 
 
@@ -63,8 +54,7 @@ class _Handlers:
         self._ask = ask
 
     async def create(self, request: Request) -> Response:
-        fields = decode(await request.body())
-        check_body("EvaluationTypedRequest", fields)
+        fields = decode_as("EvaluationTypedRequest", await request.body())
         try:
             check_body(_PARAMETERS[fields["type"]], fields["parameters"])
         except Refusal as exc:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,19 +13,15 @@ from ...requests import JSONObject
 from ..batches.asking import Asking
 from ..clock import Clock
 from ..files import DataFile, FileStore
+from ..jobs import Jobs
 from .judging import Judging, Row
 from .records import Evaluation, EvaluationDials, Kind
 
 _CHAT = "/v1/chat/completions"
 
 
-class Evaluations:
+class Evaluations(Jobs[Evaluation]):
     """All evaluations of the account.
-
-    Parameters
-    ----------
-    files
-        Where their input comes from and their results go.
 
     Examples
     --------
@@ -35,11 +30,8 @@ class Evaluations:
     """
 
     def __init__(self, files: FileStore, clock: Clock | None = None) -> None:
-        self.files = files
+        super().__init__("Evaluation", files, clock)
         self.dials = EvaluationDials()
-        self.clock = clock or Clock()
-        self._jobs: dict[str, Evaluation] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def evaluations(self) -> list[Evaluation]:
@@ -48,9 +40,7 @@ class Evaluations:
 
     def find(self, id: str) -> Evaluation:
         """An evaluation by its id; 404 when there is none."""
-        if id not in self._jobs:
-            raise Refusal(404, f"Evaluation {id} not found.", code="not_found")
-        return self._jobs[id]
+        return self._job(id)
 
     def start(self, kind: Kind, parameters: JSONObject, ask: Asking) -> Evaluation:
         """Make an evaluation and let it run; needs a running event loop.
@@ -67,10 +57,7 @@ class Evaluations:
         if file.purpose != "eval":
             raise Refusal(400, f"File {file.id} has the purpose {file.purpose}, not eval.", param="parameters")
         made = Evaluation(kind, parameters, file)
-        self._jobs[made.id] = made
-        task = asyncio.ensure_future(self._run(made, ask))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._launch(made.id, made, self._run(made, ask))
         return made
 
     async def _run(self, job: Evaluation, ask: Asking) -> None:

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from ...refusal import JSON
 from ...requests import JSONObject
+from ..clock import stamp
 from ..files import DataFile
 
 Kind: TypeAlias = Literal["classify", "score", "compare"]
@@ -27,11 +28,6 @@ class EvaluationDials:
     """The next evaluation that runs ends in the state `error` with this message."""
 
 
-def moment() -> str:
-    """The time now as the API writes it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 @dataclass
 class Evaluation:
     """An evaluation."""
@@ -40,7 +36,7 @@ class Evaluation:
     parameters: JSONObject
     file: DataFile
     id: str = field(default_factory=lambda: f"eval-{secrets.token_hex(4)}-{int(datetime.now(UTC).timestamp())}")
-    created_at: str = field(default_factory=moment)
+    created_at: str = field(default_factory=stamp)
     status: Status = field(default="pending", init=False)
     results: dict[str, JSON] | None = field(default=None, init=False)
     updates: list[dict[str, JSON]] = field(default_factory=list, init=False)
@@ -54,7 +50,7 @@ class Evaluation:
         if self.status in ENDS:
             raise RuntimeError(f"An evaluation that is {self.status} cannot become {status}.")
         self.status, self.results = status, results
-        self.updates.append({"status": status, "message": message, "timestamp": moment()})
+        self.updates.append({"status": status, "message": message, "timestamp": stamp()})
 
     def wire(self) -> dict[str, JSON]:
         """The evaluation as the API shows it; keys of other services are not shown."""

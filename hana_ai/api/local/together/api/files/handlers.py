@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import PurePosixPath
-from typing import TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from ...contract import check_form
 from ...refusal import JSON, Refusal
 from ...requests import decode
 from ..http import reply
 from ..management import STORAGE_PATH, Management
+from ..routes import refusing, routes_of
 from .multipart import form_of
 from .parts import PartUploads
 from .store import PURPOSES, TYPES, DataFile, FileStore
-
-Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 _ADDRESS = STORAGE_PATH + "files/"
 _PARTS = STORAGE_PATH + "file-parts/"
@@ -31,16 +30,7 @@ def file_routes(store: FileStore, management: Management) -> list[BaseRoute]:
     """The routes over one store; what a test wants refused is refused."""
     handlers = _Handlers(store)
 
-    def route(path: str, **by_method: Handler) -> list[BaseRoute]:
-        return [Route(path, guarded(handler), methods=[method]) for method, handler in by_method.items()]
-
-    def guarded(handler: Handler) -> Handler:
-        async def checked(request: Request) -> Response:
-            management.check_fault(request.method, request.url.path)
-            return await handler(request)
-
-        return checked
-
+    route = partial(routes_of, refusing(management.check_fault))
     return [
         *route("/v1/files", GET=handlers.list_files, POST=handlers.begin),
         *route("/v1/files/upload", POST=handlers.upload),

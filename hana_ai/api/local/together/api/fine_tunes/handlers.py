@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import islice
-from typing import TypeAlias
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
-from ...contract import check_body, check_query
+from ...contract import check_query
 from ...refusal import JSON, Refusal
-from ...requests import decode
+from ...requests import decode, decode_as
+from ..clock import stamp
 from ..http import reply
 from ..management import STORAGE_PATH
+from ..routes import refusing, routes_of
 from .data import read_rows
 from .jobs import FineTunes
 from .limits import model_limits
-from .records import FineTune, moment
-
-Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+from .records import FineTune
 
 _DATASETS = STORAGE_PATH + "datasets/"
 _MOST_ROWS = 100
@@ -33,16 +32,7 @@ def fine_tune_routes(jobs: FineTunes) -> list[BaseRoute]:
     """The routes over the jobs; what a test wants refused is refused."""
     handlers = _Handlers(jobs)
 
-    def route(path: str, **by_method: Handler) -> list[BaseRoute]:
-        return [Route(path, guarded(handler), methods=[method]) for method, handler in by_method.items()]
-
-    def guarded(handler: Handler) -> Handler:
-        async def checked(request: Request) -> Response:
-            jobs.management.check_fault(request.method, request.url.path)
-            return await handler(request)
-
-        return checked
-
+    route = partial(routes_of, refusing(jobs.management.check_fault))
     return [
         *route("/v1/fine-tunes", GET=handlers.list_jobs, POST=handlers.create),
         *route("/v1/fine-tunes/estimate-price", POST=handlers.estimate),
@@ -70,8 +60,7 @@ class _Handlers:
         return self._jobs.find(request.path_params["id"])
 
     async def create(self, request: Request) -> Response:
-        fields = decode(await request.body())
-        check_body("FineTuneRequest", fields)
+        fields = decode_as("FineTuneRequest", await request.body())
         return reply(self._jobs.start(fields).summary())
 
     async def list_jobs(self, request: Request) -> Response:
@@ -103,8 +92,7 @@ class _Handlers:
         return reply({"metrics": self._jobs.metrics(self._job(request), bounds)})
 
     async def estimate(self, request: Request) -> Response:
-        fields = decode(await request.body())
-        check_body("FineTunePriceRequest", fields)
+        fields = decode_as("FineTunePriceRequest", await request.body())
         self._jobs.training_file(fields["training_file"], "training_file")
         if (reason := self._jobs.unavailable(fields)) is not None:
             return reply({"estimation_available": False, "unavailable_reason": reason})
@@ -174,7 +162,7 @@ class _Handlers:
         return reply(
             {
                 "content_type": "application/jsonl",
-                "expires_at": moment(),
+                "expires_at": stamp(),
                 "filename": f"{job.id}-tokenized.jsonl",
                 "size": len(content),
                 "url": f"{str(request.base_url).rstrip('/')}{_DATASETS}{job.id}/{job.file.token}",

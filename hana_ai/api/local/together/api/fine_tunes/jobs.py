@@ -11,12 +11,13 @@ from ...engine import LocalModel
 from ...refusal import JSON, Refusal
 from ...requests import JSONObject
 from ..catalog import model_id
-from ..clock import Clock
+from ..clock import Clock, stamp
 from ..files import DataFile, FileStore
+from ..jobs import Jobs
 from ..management import Management
 from .data import adapter_files, archive, count_tokens
 from .limits import MOST_BATCH, check_limits
-from .records import WORK, Checkpoint, FineTune, FineTuneDials, Status, moment
+from .records import WORK, Checkpoint, FineTune, FineTuneDials, Status
 
 _EVENTS: dict[Status, tuple[str, str]] = {
     "queued": ("job_start", "Job is queued"),
@@ -26,13 +27,11 @@ _EVENTS: dict[Status, tuple[str, str]] = {
 }
 
 
-class FineTunes:
+class FineTunes(Jobs[FineTune]):
     """All fine-tuning jobs of the account.
 
     Parameters
     ----------
-    files
-        Where the training data comes from.
     management
         Where the trained models go.
 
@@ -43,12 +42,9 @@ class FineTunes:
     """
 
     def __init__(self, files: FileStore, management: Management, clock: Clock | None = None) -> None:
-        self.files = files
+        super().__init__("Fine-tune job", files, clock)
         self.management = management
         self.dials = FineTuneDials()
-        self.clock = clock or Clock()
-        self._jobs: dict[str, FineTune] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._archives: dict[str, DataFile] = {}
 
     @property
@@ -58,9 +54,7 @@ class FineTunes:
 
     def find(self, id: str) -> FineTune:
         """A job by its id; 404 when there is none."""
-        if id not in self._jobs:
-            raise Refusal(404, f"Fine-tune job {id} not found.", code="not_found")
-        return self._jobs[id]
+        return self._job(id)
 
     def trainable(self, name: object) -> LocalModel:
         """A model that can be trained, by its name or by a job that trained it; 404 when there is none."""
@@ -131,10 +125,7 @@ class FineTunes:
             price,
         )
         job.note("job_pending", "Job is created")
-        self._jobs[job.id] = job
-        task = asyncio.ensure_future(self._run(job))
-        self._tasks[job.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
+        self._launch(job.id, job, self._run(job))
         return job
 
     def _base_of_checkpoint(self, checkpoint: str) -> str:
@@ -196,7 +187,7 @@ class FineTunes:
                 "train/grad_norm": 1.0 / step,
                 "train/learning_rate": rate * (1 - (step - 1) / job.steps),
             }
-            job.metrics.append((moment(), entry))
+            job.metrics.append((stamp(), entry))
             if step in marks and step < job.steps:
                 job.checkpoints.append(Checkpoint(step, final=False))
                 job.note("checkpoint_save", f"Checkpoint of step {step} is saved")

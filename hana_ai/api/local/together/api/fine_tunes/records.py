@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 from ...refusal import JSON
 from ...requests import JSONObject
+from ..clock import stamp
 from ..files import DataFile
 from ..management import RegisteredModel
 
@@ -67,18 +67,13 @@ class FineTuneDials:
     """What the account may spend on one job, in USD."""
 
 
-def moment() -> str:
-    """The time now as the API writes it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 @dataclass
 class Checkpoint:
     """What a job saved at a step."""
 
     step: int
     final: bool
-    created_at: str = field(default_factory=moment)
+    created_at: str = field(default_factory=stamp)
 
 
 @dataclass
@@ -106,8 +101,8 @@ class FineTune:
     tokens: int
     price: float
     id: str = field(default_factory=lambda: f"ft-{uuid.uuid4()}")
-    created_at: str = field(default_factory=moment)
-    updated_at: str = field(default_factory=moment)
+    created_at: str = field(default_factory=stamp)
+    updated_at: str = field(default_factory=stamp)
     started_at: str = ""
     status: Status = "pending"
     step: int = 0
@@ -140,12 +135,12 @@ class FineTune:
             raise RuntimeError(f"A job that is {self.status} cannot become {status}.")
         self.status = status
         if status == "running" and not self.started_at:
-            self.started_at = moment()
+            self.started_at = stamp()
         self.note(event, message, "error" if status == "error" else "info")
 
     def note(self, event: str, message: str, level: str = "info") -> None:
         """Add to the job's events."""
-        self.updated_at = moment()
+        self.updated_at = stamp()
         self.events.append(
             {
                 "object": "fine-tune-event",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from ...refusal import Refusal
 from ..hardware import PUBLIC_PROJECT
+from ..routes import Handler, routes_of
 from .account import AccountHandlers
 from .adapters import AdapterHandlers
 from .analytics import AnalyticsHandlers
@@ -21,8 +21,6 @@ from .models import ModelHandlers
 from .records import ORGANIZATION, PROJECT
 from .state import STORAGE_PATH, Management
 from .uploads import UploadHandlers
-
-Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 _HERE = "/v2/projects/{project_id}"
 _ORGANIZATION = "/v2/organizations/{organization_id}"
@@ -37,11 +35,8 @@ def management_routes(management: Management) -> list[BaseRoute]:
     models, uploads = ModelHandlers(management), UploadHandlers(management)
     analytics, experiments = AnalyticsHandlers(management), ExperimentHandlers(management)
 
-    def route(path: str, **handlers: Handler) -> list[BaseRoute]:
-        return [
-            Route(path, _guarded(management, handler), methods=[method]) for method, handler in handlers.items()
-        ]
-
+    guarded = partial(_guarded, management)
+    route = partial(routes_of, guarded)
     return [
         *route("/v3/whoami", GET=account.whoami),
         *route("/v1/projects", GET=account.list_projects),
@@ -56,7 +51,7 @@ def management_routes(management: Management) -> list[BaseRoute]:
         ),
         *route(_HERE + "/endpoints/{id}/events", GET=endpoints.list_events),
         *route(_HERE + "/endpoints/{id}/analytics", GET=analytics.analytics),
-        *experiments.routes(_ENDPOINT, lambda handler: _guarded(management, handler)),
+        *experiments.routes(_ENDPOINT, guarded),
         *route(_HERE + "/placement-profiles", GET=experiments.list_profiles),
         *route(_HERE + "/placement-profiles/{id}", GET=experiments.get_profile),
         *route(_ENDPOINT + "/deployments", GET=deployments.list_deployments, POST=deployments.create_deployment),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -12,10 +9,9 @@ from starlette.routing import BaseRoute, Route
 from ...refusal import JSON, Refusal
 from ..catalog import page
 from ..http import reply
+from ..routes import Guard, Handler
 from .records import ORGANIZATION, PROJECT
 from .state import EXPERIMENTS, Handlers
-
-Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 _CHANGES = ("POST", "PATCH", "DELETE")
 _PROFILE: dict[str, JSON] = {
@@ -30,7 +26,7 @@ _PROFILE: dict[str, JSON] = {
 class ExperimentHandlers(Handlers):
     """The handlers of experiments, and of the places where deployments may be."""
 
-    def routes(self, endpoint: str, guarded: Callable[[Handler], Handler]) -> list[BaseRoute]:
+    def routes(self, endpoint: str, guarded: Guard) -> list[BaseRoute]:
         """The routes of all kinds, below an endpoint's path."""
         routes: list[BaseRoute] = []
         for kind in EXPERIMENTS:

@@ -10,9 +10,9 @@ import secrets
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 
 from ...refusal import JSON
+from ..clock import stamp
 from ..hardware import PUBLIC_PROJECT
 from .serving import Served, kept
 
@@ -59,12 +59,6 @@ class Dials:
 def new_id(prefix: str) -> str:
     """An id in the API's format."""
     return f"{prefix}_" + "".join(secrets.choice(ALPHABET) for _ in range(20))
-
-
-def stamp(seconds_ago: float = 0.0) -> str:
-    """A point in time as the API writes it."""
-    moment = datetime.now(UTC) - timedelta(seconds=seconds_ago)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def since(moment: float) -> str:

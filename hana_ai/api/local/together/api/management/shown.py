@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ...refusal import JSON
+from ..clock import stamp
 from ..hardware import PUBLIC_PROJECT
-from .records import PROJECT, Deployment, Endpoint, new_id, since, stamp
+from .records import PROJECT, Deployment, Endpoint, new_id, since
 from .state import Management
 
 

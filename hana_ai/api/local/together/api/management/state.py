@@ -13,6 +13,7 @@ from hashlib import md5
 from ...engine import LocalModel
 from ...refusal import JSON, Refusal
 from ..catalog import model_id
+from ..clock import stamp
 from ..hardware import PUBLIC_PROJECT, config_id, instance_types
 from .records import (
     PROJECT,
@@ -26,7 +27,6 @@ from .records import (
     Revision,
     StoredFile,
     new_id,
-    stamp,
 )
 from .serving import Measurement
 
