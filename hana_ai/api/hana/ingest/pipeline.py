@@ -51,8 +51,8 @@ class Pipeline:
         self._to_embed = Handover[Batch](sizes.requests)
         self._to_write = Handover[_Arrived](max(64, 2 * sizes.requests))
         self._window = Window(sizes.window)
-        # While these rows are written, as many others may be under way.
-        self._most_rows = min(MOST_ROWS, max(1, sizes.window // 2))
+        # While these rows are written, twice as many others may be under way, so that nobody waits for a commit.
+        self._most_rows = min(MOST_ROWS, max(1, sizes.window // 3))
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
         self._open: set[str] = set()

@@ -14,7 +14,7 @@ from langchain_core.indexing import RecordManager
 from hana_ai.api.errors import TogetherAIInputError
 from hana_ai.api.hana.connections import Connection, Connections, Context, Cursor, execute, only_row, transaction
 from hana_ai.api.hana.vector_column import has_table
-from hana_ai.api.storage.quoting import quoted
+from hana_ai.api.storage.quoting import literal, quoted
 
 TABLE = "HANA_AI_TOGETHER_RECORDS"
 LONGEST_KEY = 255
@@ -227,11 +227,12 @@ class HanaRecordManager(RecordManager):
     ) -> None:
         """Write key, group and state of records in somebody's transaction; without `replace` they must be new."""
         verb, end = ("UPSERT", " WITH PRIMARY KEY") if replace else ("INSERT INTO", "")
-        written = [(self.namespace, key, group[:LONGEST_GROUP], moment, state) for key, group, state in rows]
+        written = [(key, group[:LONGEST_GROUP], moment, state) for key, group, state in rows]
         if written:
+            # What all rows have is not sent with each.
             cursor.executemany(
                 f'{verb} {self.table} ("NAMESPACE", "KEY", "GROUP_ID", "UPDATED_AT", "STATE") '
-                f"VALUES (?, ?, ?, ?, ?){end}",
+                f"VALUES ({literal(self.namespace)}, ?, ?, ?, ?){end}",
                 written,
             )
 

@@ -166,9 +166,11 @@ class Table:
         return int(array.ctypes.data)
 
     def _column(self, name: str, kind: SqlType, values: _Values) -> tuple[_Schema, _Array]:
-        present = np.fromiter((value is not None for value in values), dtype=np.bool_, count=len(values))
-        whole = bool(present.all())
-        validity = None if whole else self._address(np.packbits(present, bitorder="little"))
+        whole = type(None) not in set(map(type, values))
+        validity = None
+        if not whole:
+            present = np.fromiter((value is not None for value in values), dtype=np.bool_, count=len(values))
+            validity = self._address(np.packbits(present, bitorder="little"))
         label = name.encode()
         if types.is_vector(kind):
             return self._vectors(label, values, validity)

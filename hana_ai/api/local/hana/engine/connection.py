@@ -168,32 +168,39 @@ class DuckDBSession:
         return (self.work.catalog.version, self.state.temporary_version, self.state.schema)
 
     def _converted(self, plan: Plan, rows: Sequence[Sequence[Value]]) -> list[list[object]]:
-        converters = self._at_once(plan, rows) if len(rows) > 1 and plan.vectors else plan.converters
-        width = len(converters)
+        width = len(plan.converters)
+        if wrong := next((len(row) for row in rows if len(row) != width), None):
+            raise HanaError(2, f"general error: {width} parameter values expected, {wrong} given")
+        converters = self._at_once(plan, rows) if len(rows) > 1 else dict(enumerate(plan.converters))
         converted = []
         for number, row in enumerate(rows):
-            if len(row) != width:
-                raise HanaError(2, f"general error: {width} parameter values expected, {len(row)} given")
+            made: list[object] = [*row]
             try:
-                converted.append([convert(value) for convert, value in zip(converters, row, strict=True)])
+                for place, convert in converters.items():
+                    made[place] = convert(row[place])
             except HanaError as exc:
                 if len(rows) > 1:
                     exc.rows_affected = [-3 if index == number else 0 for index in range(len(rows))]
                 raise
+            converted.append(made)
         return converted
 
     @staticmethod
-    def _at_once(plan: Plan, rows: Sequence[Sequence[Value]]) -> list[Callable[[Value], object]]:
-        """The converters, those of vector columns replaced by what was converted for all rows at once."""
-        converters = list(plan.converters)
+    def _at_once(plan: Plan, rows: Sequence[Sequence[Value]]) -> dict[int, Callable[[Value], object]]:
+        """The converters by place, but for columns that stay as they are; those of vectors give what is done."""
+        converters = dict(enumerate(plan.converters))
 
         def in_turn(vectors: Iterator[object]) -> Callable[[Value], object]:
             return lambda _: next(vectors)
 
-        for place, dimension in plan.vectors.items():
-            found = inputs.vectors_of([row[place] if place < len(row) else None for row in rows], dimension)
-            if found is not None:
-                converters[place] = in_turn(iter(found))
+        for place, values in enumerate(zip(*rows, strict=True)):
+            kind = plan.bound.types[place]
+            if place in plan.vectors:
+                found = inputs.vectors_of(values, plan.vectors[place])
+                if found is not None:
+                    converters[place] = in_turn(iter(found))
+            elif kind is not None and place not in plan.bound.vectors and inputs.is_plain(values, kind):
+                del converters[place]
         return converters
 
     def query(self, plan: Plan, query: CompiledQuery, row: Sequence[object]) -> Result:

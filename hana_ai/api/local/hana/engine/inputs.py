@@ -275,6 +275,18 @@ def vectors_of(values: Sequence[Value], dimension: int) -> list[Vector] | None:
     return list(found) if np.isfinite(found).all() else None
 
 
+def is_plain(values: Sequence[Value], kind: SqlType) -> bool:
+    """Whether all values of a column are what they would be converted to; False where only a closer look tells."""
+    found = set(map(type, values)) - {type(None)}
+    if found == {float}:
+        return kind.code in types.FLOATS
+    if found != {str} or kind.code not in types.STRINGS:
+        return False
+    return (
+        kind.code in types.LOBS or 2 * max(len(value) for value in values if isinstance(value, str)) <= kind.length
+    )
+
+
 def converter(kind: SqlType, half: bool | None = None) -> Callable[[Value], Value]:
     """A function that checks and converts values for a parameter of this type.
 

@@ -11,6 +11,7 @@ import logging
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TypeGuard
 
 from hana_ai.api.local.hana.interface import (
@@ -409,7 +410,7 @@ class Session:
 
 def _complete(decoded: list[parameters.ParameterRow]) -> TypeGuard[list[list[Value]]]:
     """Whether no value is a large object whose end has not arrived."""
-    return not any(isinstance(value, lobs.IncomingLob) for row in decoded for value in row)
+    return lobs.IncomingLob not in set(map(type, chain.from_iterable(decoded)))
 
 
 def _statement_text(request: Request) -> str:
