@@ -97,7 +97,8 @@ def _read(
     vectors: list[_Vector | None] = [None] * count
     widths: set[int] = set()
     for position, entry in enumerate(entries):
-        index = entry.get("index") if isinstance(entry, Mapping) else None
+        # A dict is recognized many times faster than a Mapping.
+        index = entry.get("index") if isinstance(entry, (dict, Mapping)) else None
         if not is_number(index) or not 0 <= index < count or index != int(index):
             raise wrong(f"has the index {shown(index)} at data[{position}].index")
         if vectors[int(index)] is not None:

@@ -424,6 +424,10 @@ class _OnlyLooking:
         self._target = target
         self._records = records
 
+    @property
+    def asks(self) -> bool:
+        return self._records is not None
+
     def states(self, places: list[str]) -> dict[str, tuple[str, float]]:
         return {} if self._records is None else self._records.states(places)
 

@@ -24,7 +24,9 @@ from hana_ai.api.hana.ingest.splitting import Splitter
 from hana_ai.api.hana.ingest.work import OPEN, Chunk, OpenDocument
 
 AT_ONCE = 1000
-"""Documents that are looked up together."""
+"""Documents that are looked up together in the database."""
+_FEW = 128
+"""Documents at a time where it is not asked: what waits for its turn makes collections of garbage more costly."""
 _LETTERS = 8_000_000
 """Letters of texts that are in memory with those documents, about."""
 
@@ -40,6 +42,10 @@ class Known(Protocol):
     @property
     def started(self) -> float:
         """When this run began, by the database's clock."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether `states` asks the database."""
 
     def states(self, places: list[str]) -> dict[str, tuple[str, float]]:
         """The states of those that are recorded, and when each was met last."""
@@ -80,7 +86,7 @@ class Reader:
         self, source: Iterable[SourceDocument | Unreadable], under_way: Callable[[str], bool] = lambda _: False
     ) -> Iterator[tuple[OpenDocument, SourceDocument]]:
         """Yield the documents that have to be embedded; `under_way` tells whether one of this place is already."""
-        for group in _groups(source):
+        for group in _groups(source, lambda: AT_ONCE if self.known.asks else _FEW):
             found, unreadable = self._recognized(group, under_way)
             states = self.known.states([*found, *(failure[0] for failure in unreadable)])
             same, failed, new = [], [], []
@@ -173,14 +179,14 @@ class Reader:
         return Chunk(document, chunk_id(document.place, position, text, self.model), text, own)
 
 
-def _groups(source: Iterable[_Item]) -> Iterator[list[_Item]]:
+def _groups(source: Iterable[_Item], most: Callable[[], int]) -> Iterator[list[_Item]]:
     group: list[_Item] = []
-    letters = 0
+    letters, size = 0, most()
     for item in source:
         group.append(item)
         letters += len(item.text) if isinstance(item, TextDocument) else 0
-        if len(group) >= AT_ONCE or letters >= _LETTERS:
+        if len(group) >= size or letters >= _LETTERS:
             yield group
-            group, letters = [], 0
+            group, letters, size = [], 0, most()
     if group:
         yield group

@@ -95,6 +95,11 @@ class Target:
 
     # --- what the reader knows and tells ---
 
+    @property
+    def asks(self) -> bool:
+        """Whether `states` asks the database, because this run is not the first or not alone."""
+        return self._seen is None
+
     def states(self, places: list[str]) -> dict[str, tuple[str, float]]:
         """The states of documents that are recorded, and when each was met last."""
         seen = self._seen
