@@ -1,8 +1,8 @@
 """Cases of the ingest: tens of thousands of texts into the loopback HANA, through one command of the library.
 
 The HANA has a process of its own. Vectors come from the server of `benchmarks.server`, after 20 ms. What is judged
-is one text: the floor does without ids, records, retries, limits and progress; the peer writes what its class
-writes.
+is one text. The floor is given the same Documents, and does without ids, records, retries, limits and progress;
+the peer writes what its class writes.
 """
 
 from __future__ import annotations
@@ -115,16 +115,16 @@ def _floor(setting: Setting) -> Run:
                 return
 
     async def embed(rows: Queue[list[tuple[str, str, str, bytes]] | None]) -> None:
-        poster, begins = AsyncPoster(setting.url, EMBEDDINGS_PATH), iter(range(0, CHUNKS, BATCH))
+        poster, documents = AsyncPoster(setting.url, EMBEDDINGS_PATH), _documents(CHUNKS)
 
         async def worker() -> None:
-            for begin in begins:
-                texts = [_text(number) for number in range(begin, min(CHUNKS, begin + BATCH))]
+            while batch := list(itertools.islice(documents, BATCH)):
+                texts = [document.page_content for document in batch]
                 reply = orjson.loads(await poster.post(orjson.dumps({"model": SLOW, "input": texts})))
                 rows.put(
                     [
-                        (str(begin + at), text, "{}", pack(DIMENSIONS, *entry["embedding"]))
-                        for at, (text, entry) in enumerate(zip(texts, reply["data"], strict=True))
+                        (document.id, document.page_content, "{}", pack(DIMENSIONS, *entry["embedding"]))
+                        for document, entry in zip(batch, reply["data"], strict=True)
                     ]
                 )
 

@@ -123,8 +123,9 @@ def _stream_reply(chunks: int) -> Iterator[bytes]:
 
 @cache
 def _vector() -> bytes:
+    """Numbers with eight digits, as Together sends 32-bit floats."""
     numbers = random.Random(7)
-    return orjson.dumps([numbers.uniform(-0.1, 0.1) for _ in range(DIMENSIONS)])
+    return orjson.dumps([float(f"{numbers.uniform(-0.1, 0.1):.8g}") for _ in range(DIMENSIONS)])
 
 
 @cache
