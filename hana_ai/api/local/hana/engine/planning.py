@@ -70,7 +70,7 @@ class Plan:
     columns: tuple[Column, ...] | None = None
     converters: list[Callable[[Value], object]] = field(default_factory=list)
     vectors: dict[int, int] = field(default_factory=dict)
-    """Parameters that are vectors of a fixed dimension: their place, and the dimension."""
+    """Parameters that are vectors of 32-bit floats: their place, and the dimension, 0 where it is any."""
     temporary: list[TableInfo] = field(default_factory=list)
     """The global temporary tables that the statement reads or writes."""
     query: CompiledQuery | None = None
@@ -209,7 +209,5 @@ def finish_parameters(plan: Plan) -> None:
     kinds: list[SqlType] = [kind or types.nvarchar() for kind in bound.types]
     bound.types = list(kinds)
     plan.parameters = tuple(Parameter(kind) for kind in kinds)
-    plan.vectors = {
-        index: kind.length for index, kind in enumerate(kinds) if kind.code == TypeCode.REAL_VECTOR and kind.length
-    }
+    plan.vectors = {index: kind.length for index, kind in enumerate(kinds) if kind.code == TypeCode.REAL_VECTOR}
     plan.converters = [inputs.converter(kind, bound.vectors.get(index)) for index, kind in enumerate(kinds)]
