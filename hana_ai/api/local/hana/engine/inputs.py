@@ -259,7 +259,7 @@ _CONVERTERS: dict[TypeCode, Callable[[Value, SqlType], Value]] = {
 
 
 def vectors_of(values: Sequence[Value], dimension: int) -> list[Vector] | None:
-    """Vectors of a whole REAL_VECTOR column at once, where all are of its dimension, 0 being any; else None.
+    """The vectors of some rows at once, where all are of the column's dimension, 0 being any; else None.
 
     One look at all numbers takes a tenth of the time of a look at each vector; what is out of the ordinary is left
     to `vector_of`, which says what is wrong with it.

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hana_ai.api.local.hana import types
-from hana_ai.api.local.hana.engine.inputs import converter, for_duckdb, vector_of
+from hana_ai.api.local.hana.engine.inputs import converter, for_duckdb, is_plain, vector_of, vectors_of
 from hana_ai.api.local.hana.interface import HanaError
 from tests.unit.local.hana.engine_support import Sql, reader, scratch, shared
 
@@ -111,3 +113,38 @@ def declared(sql: Sql, kind: str) -> types.SqlType:
 )
 def test_a_vector_comes_in_several_forms(value: Any, half: bool) -> None:
     assert for_duckdb(vector_of(value, half)) == [1.0, 0.5]
+
+
+KINDS = [types.nvarchar(3), types.NCLOB, types.DOUBLE, types.REAL, types.INTEGER, types.BOOLEAN]
+VALUES = st.one_of(
+    st.none(), st.text(max_size=4), st.floats(), st.integers(), st.booleans(), st.binary(max_size=3)
+)
+VECTORS = st.lists(st.floats(width=32), min_size=1, max_size=3).map(lambda made: np.array(made, np.float32))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@given(st.one_of(st.lists(VALUES), st.lists(st.text(max_size=4)), st.lists(st.floats() | st.none())))
+def test_a_column_that_is_plain_stays_as_it_is(kind: types.SqlType, values: list[Any]) -> None:
+    if is_plain(values, kind):
+        convert = converter(kind)
+        assert all(convert(value) is value for value in values)
+
+
+@given(
+    st.lists(VECTORS, min_size=1),
+    st.integers(0, 3),
+)
+def test_vectors_at_once_are_those_one_by_one(values: list[Any], dimension: int) -> None:
+    convert = converter(types.vector(dimension))
+    found = vectors_of(values, dimension)
+    if found is not None:
+        assert [convert(value).tolist() for value in values] == [value.tolist() for value in found]
+    else:
+        with pytest.raises(HanaError):
+            for value in values:
+                convert(value)
+
+
+@pytest.mark.parametrize("other", [None, "[1, 0.5]", struct.pack("<I2f", 2, 1, 0.5), np.array([1, 0.5])])
+def test_other_forms_of_vectors_are_converted_one_by_one(other: Any) -> None:
+    assert vectors_of([VECTOR, other], 2) is None

@@ -527,14 +527,18 @@ def test_a_batch_of_vectors_is_checked_like_each_of_them(sql: Sql) -> None:
     sql.run("INSERT INTO BATCHED VALUES (?, ?)", *good)
     found = sql.rows("SELECT ID, V FROM BATCHED ORDER BY ID")
     assert [list(row[1]) for row in found] == [[float(number), 1.0] for number in range(5)]
+    read = [(number, np.array([number, 1.0], np.float32)) for number, _ in good]
     for bad, code in (
         (struct.pack("<I3f", 3, 1.0, 2.0, 3.0), 2048),
+        (np.array([1, 2, 3], np.float32), 2048),
         (struct.pack("<I2f", 2, float("nan"), 1.0), 314),
+        (np.array([np.nan, 1], np.float32), 314),
         (bytes(12), 339),
     ):
-        with pytest.raises(HanaError) as caught:
-            sql.run("INSERT INTO BATCHED VALUES (?, ?)", *good, (9, bad))
-        assert caught.value.code == code
+        for rows in (good, read):
+            with pytest.raises(HanaError) as caught:
+                sql.run("INSERT INTO BATCHED VALUES (?, ?)", *rows, (9, bad))
+            assert caught.value.code == code
     sql.run("INSERT INTO BATCHED VALUES (?, ?)", (6, None), (7, "[1, 2]"), (8, good[0][1]))
     assert sql.value("SELECT COUNT(*) FROM BATCHED") == 8
 
