@@ -43,7 +43,7 @@ def decoder(pack: Pack) -> DecodePart:
         try:
             return _from_blocks(pack, part, parser())
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RuntimeError):
-            # It is no list of vectors, or one is not as it should be: which one, and why, is told by the others.
+            # It is no list of vectors, or one is not as it should be; who reads the lists tells which, and why.
             return _packed(pack, part)
 
     return decode

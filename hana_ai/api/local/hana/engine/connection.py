@@ -169,8 +169,9 @@ class DuckDBSession:
 
     def _converted(self, plan: Plan, rows: Sequence[Sequence[Value]]) -> list[list[object]]:
         width = len(plan.converters)
-        if wrong := next((len(row) for row in rows if len(row) != width), None):
-            raise HanaError(2, f"general error: {width} parameter values expected, {wrong} given")
+        for row in rows:
+            if len(row) != width:
+                raise HanaError(2, f"general error: {width} parameter values expected, {len(row)} given")
         converters = self._at_once(plan, rows) if len(rows) > 1 else dict(enumerate(plan.converters))
         converted = []
         for number, row in enumerate(rows):

@@ -543,6 +543,13 @@ def test_a_batch_of_vectors_is_checked_like_each_of_them(sql: Sql) -> None:
     assert sql.value("SELECT COUNT(*) FROM BATCHED") == 8
 
 
+@pytest.mark.parametrize("rows", [[()], [(1,)], [(1, 2, 3)], [(1, 2), ()], [(1, 2), (3,)]])
+def test_rows_of_the_wrong_width_are_refused(sql: Sql, rows: list[tuple[int, ...]]) -> None:
+    sql.done("CREATE TABLE W (A INTEGER, B INTEGER)")
+    assert sql.code("INSERT INTO W VALUES (?, ?)", *rows) == 2
+    assert sql.value("SELECT COUNT(*) FROM W") == 0
+
+
 @pytest.mark.parametrize("count", [3, 40])
 def test_in_of_parameters(sql: Sql, count: int) -> None:
     sql.done("CREATE TABLE I (ID INTEGER PRIMARY KEY, TXT NVARCHAR(20), BIG BIGINT, N DECIMAL(10, 2), DAY DATE)")
