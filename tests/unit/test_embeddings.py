@@ -30,7 +30,8 @@ from hana_ai.api.langchain.embedding_job import (
     cut_to_words,
     describe,
 )
-from hana_ai.api.langchain.embedding_replies import LARGEST, refusal, vectors_from_wire
+from hana_ai.api.langchain.embedding_replies import refusal, vectors_from_wire
+from hana_ai.api.langchain.vector_parts import LARGEST
 from hana_ai.api.wire.error_bodies import error_from_body
 from tests.openapi import check_request
 from tests.programs import printed

@@ -15,9 +15,9 @@ from hana_ai.api.errors import TogetherAIResponseError
 from hana_ai.api.hana.vector_column import Packing
 from hana_ai.api.langchain import vector_parts
 from hana_ai.api.langchain.embedding_job import BatchSize, EmbeddingRules
-from hana_ai.api.langchain.embedding_replies import LARGEST, packed_from_wire
+from hana_ai.api.langchain.embedding_replies import packed_from_wire
 from hana_ai.api.langchain.packed_vectors import PackedJob
-from hana_ai.api.langchain.vector_parts import decoder
+from hana_ai.api.langchain.vector_parts import LARGEST, decoder
 from hana_ai.api.wire.encoding import decode
 from tests.unit.test_embeddings import NOT_A_VECTOR_A_TEXT, entry
 
@@ -80,7 +80,7 @@ def test_a_long_reply_is_packed_part_by_part() -> None:
     def read(reply: Any) -> tuple[list[bytes], int]:
         data = json.dumps(reply, separators=(",", ":")).encode()
         made = decode(data, model="m", request_id=None, decode_part=counted)
-        assert isinstance(made["data"][0]["embedding"], bytes), "no list of floats is left"
+        assert isinstance(made["data"][0]["embedding"].vector, bytes), "no list of floats is left"
         return packed_from_wire(made, 2, pack)
 
     reply = {"data": [entry(0, first), entry(1, second)]}
@@ -98,7 +98,7 @@ def test_what_is_no_list_of_numbers_is_not_packed(vector: list[Any]) -> None:
     entries = [entry(0, [0.5]), entry(1, vector)]
     part = json.dumps(entries).encode()
     made = decoder(Packing("HALF_VECTOR"))(part)
-    assert made[0]["embedding"] == struct.pack("<Ie", 1, 0.5)
+    assert made[0]["embedding"] == (struct.pack("<Ie", 1, 0.5), 1)
     assert made[1]["embedding"] == vector
 
 

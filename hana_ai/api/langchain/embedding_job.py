@@ -21,6 +21,7 @@ from hana_ai.api.errors import (
     TogetherAIResponseError,
 )
 from hana_ai.api.langchain.embedding_replies import refusal, vectors_from_wire
+from hana_ai.api.langchain.vector_parts import decode_checked
 from hana_ai.api.wire.token_counts import sum_token_counts, token_counts
 
 if TYPE_CHECKING:
@@ -300,9 +301,9 @@ class EmbeddingJob:
             yield {"model": self.rules.model, "input": self.inputs(begin, end), **self.rules.parameters}
 
     @property
-    def decode_part(self) -> DecodePart | None:
-        """What decodes a part of a reply's vectors, and keeps less of it than their numbers."""
-        return None
+    def decode_part(self) -> DecodePart:
+        """What decodes a part of a reply's vectors."""
+        return decode_checked
 
     def take(self, position: int, reply: Reply) -> dict[str, list[float]]:
         """Take a reply; gives the vectors by text, for a cache to keep, and none without a cache.

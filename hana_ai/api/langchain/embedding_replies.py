@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from pydantic_core import ValidationError
 
 from hana_ai.api.errors import TogetherAIContextOverflowError, TogetherAIRequestError, TogetherAIResponseError
-from hana_ai.api.langchain.vector_parts import WIDTH, Pack
+from hana_ai.api.langchain.vector_parts import LARGEST, Made, Pack
 from hana_ai.api.wire.replies import EMBEDDINGS, NUMBERS, check_reply, is_number
 from hana_ai.api.wire.shapes import shown
 
@@ -17,10 +17,6 @@ _Vector = TypeVar("_Vector")
 
 _BATCH_WORDS = ("too large", "too many", "too big", "batch size", "batch_size", "maximum batch", "max batch")
 _TEXT_WORDS = ("too long", "context", "tokens", "sequence length", "maximum length", "max length")
-
-
-LARGEST = 3.4028234663852886e38
-"""The largest finite 32-bit float: what is larger would be infinite once it is stored."""
 
 
 def refusal(error: Exception) -> Literal["batch", "text"] | None:
@@ -65,7 +61,7 @@ def packed_from_wire(
 ) -> tuple[list[bytes], int]:
     """Turn a reply of embeddings into what `pack` makes of each vector, in the request's order, and their width.
 
-    Vectors that were packed as their reply was decoded stay as they are.
+    Vectors that were made as their reply was decoded stay as they are.
 
     Raises
     ------
@@ -86,7 +82,7 @@ def _read(
 
     def wrong(what: str) -> TogetherAIResponseError:
         # Where its very shape is wrong, this raises, with the place.
-        check_reply(EMBEDDINGS, _unpacked(reply), model=model, request_id=request_id)
+        check_reply(EMBEDDINGS, _with_lists(reply), model=model, request_id=request_id)
         return TogetherAIResponseError(f"the reply to {count} texts {what}", model=model, request_id=request_id)
 
     entries = reply.get("data") if isinstance(reply, Mapping) else None
@@ -104,9 +100,9 @@ def _read(
         if vectors[int(index)] is not None:
             raise wrong(f"has two vectors with the index {index!r}, the second at data[{position}]")
         given = entry.get("embedding")
-        if isinstance(given, bytes):
-            vectors[int(index)] = given  # type: ignore[assignment]
-            widths.add(entry[WIDTH])
+        if isinstance(given, Made):
+            vectors[int(index)] = given.vector
+            widths.add(given.width)
             continue
         try:
             numbers = NUMBERS.validate_python(given)
@@ -126,15 +122,15 @@ def _read(
     return [vector for vector in vectors if vector is not None], widths.pop()
 
 
-def _unpacked(reply: object) -> object:
-    """The reply with plain vectors in place of packed ones, for the check of its shape."""
+def _with_lists(reply: object) -> object:
+    """The reply with lists in place of vectors that are made, for the check of its shape."""
     if not isinstance(reply, Mapping) or not isinstance(entries := reply.get("data"), list):
         return reply
     return {
         **reply,
         "data": [
             {**entry, "embedding": [0.0]}
-            if isinstance(entry, Mapping) and isinstance(entry.get("embedding"), bytes)
+            if isinstance(entry, Mapping) and isinstance(entry.get("embedding"), Made)
             else entry
             for entry in entries
         ],

@@ -1,4 +1,8 @@
-"""Vectors packed where a part of their reply is decoded, so that no list of numbers outlives its part."""
+"""Vectors made where a part of their reply is decoded, while its numbers are in the processor's cache.
+
+Packed, no list of numbers outlives its part; else they are checked there, which takes half of the time that it
+takes later.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,17 @@ import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache, partial
-from typing import Any, Protocol
+from math import hypot
+from typing import Any, NamedTuple, Protocol
 
 import orjson
+from pydantic_core import ValidationError
 
 from hana_ai.api.wire.long_lists import DecodePart
+from hana_ai.api.wire.replies import NUMBERS
+
+LARGEST = 3.4028234663852886e38
+"""The largest finite 32-bit float: what is larger would be infinite once it is stored."""
 
 
 class Pack(Protocol):
@@ -23,11 +33,29 @@ class Pack(Protocol):
         """Those of blocks of 64-bit floats; it may need numpy."""
 
 
-WIDTH = "width of a packed vector"
-"""What an entry tells beside its packed vector."""
+class Made(NamedTuple):
+    """Stands in an entry for its list of numbers; no JSON can give one."""
+
+    vector: Any
+    """What was made of the numbers."""
+    width: int
+    """How many there were."""
+
 
 _BOOLEANS = ((b"true", b"u"), (b"false", b"f"))
 _FEW = 64
+
+
+def decode_checked(part: bytes) -> list[Any]:
+    """Decode entries and check their vectors, as floats that 32 bits can hold; what is none stays as it is."""
+    entries: list[Any] = orjson.loads(part)
+    for entry in entries:
+        if isinstance(entry, dict):
+            with suppress(ValidationError):
+                numbers = NUMBERS.validate_python(entry.get("embedding"))
+                if numbers and hypot(*numbers) <= LARGEST:
+                    entry["embedding"] = Made(numbers, len(numbers))
+    return entries
 
 
 def decoder(pack: Pack) -> DecodePart:
@@ -69,7 +97,7 @@ def _from_blocks(pack: Pack, part: bytes, parser: Any) -> list[dict[str, Any]]:
     if not all(vectors) or not all(isinstance(index, (int, float)) for index in indexes):
         raise ValueError("no vectors")
     return [
-        {"index": index, "embedding": made, WIDTH: len(vector)}
+        {"index": index, "embedding": Made(made, len(vector))}
         for index, made, vector in zip(indexes, pack.blocks(vectors), vectors, strict=True)
     ]
 
@@ -89,7 +117,7 @@ def _packed(pack: Pack, part: bytes) -> list[Any]:
     for entry in entries:
         if isinstance(entry, dict) and isinstance(numbers := entry.get("embedding"), list) and numbers:
             with suppress(OverflowError, struct.error):
-                entry["embedding"], entry[WIDTH] = pack(numbers), len(numbers)
+                entry["embedding"] = Made(pack(numbers), len(numbers))
     return entries
 
 

@@ -76,7 +76,6 @@ def loads(data: bytes, decode_part: DecodePart | None = None) -> Any:
     ValueError
         It is deeper, or no JSON.
     """
-    # Only where little is kept of a part is it worth it.
     value = None if decode_part is None else long_lists.decoded(data, decode_part)
     if value is None:
         value = orjson.loads(data)
