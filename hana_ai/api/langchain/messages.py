@@ -405,7 +405,7 @@ def _chat_result(
             )
         )
     output: JSONObject = {"model_name": common["model_name"], "id": common.get("id")}
-    if isinstance(usage, Mapping):
+    if isinstance(usage, (dict, Mapping)):
         output["token_usage"] = usage
     return _copy_result({"generations": generations, "llm_output": output})
 

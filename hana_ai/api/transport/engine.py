@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
@@ -158,24 +159,29 @@ class Crossing(Generic[_T]):
 
     def chunks(self) -> Generator[list[_Chunk], None, None]:
         """Do the work and yield batches of chunks, in a thread; `result` is to follow."""
-        waiter = self._waiter
+        waiter, batches = self._waiter, self._taken()
         assert isinstance(waiter, (ThreadWaiter, GreenletWaiter))
-        with contextlib.closing(self._taken()) as batches:
+        try:
             for batch in batches:
                 if batch is not None:
                     yield batch
                 else:
                     waiter.wait()
+        finally:
+            batches.close()
 
     async def achunks(self) -> AsyncGenerator[list[_Chunk], None]:
         """Do the work and yield batches of chunks, in a coroutine; `result` is to follow."""
-        assert isinstance(self._waiter, LoopWaiter)
-        with contextlib.closing(self._taken()) as batches:
+        waiter, batches = self._waiter, self._taken()
+        assert isinstance(waiter, LoopWaiter)
+        try:
             for batch in batches:
                 if batch is not None:
                     yield batch
                 else:
-                    await self._waiter.wait()
+                    await waiter.wait()
+        finally:
+            batches.close()
 
     def _taken(self) -> Generator[list[_Chunk] | None, None, None]:
         """Do the work and yield batches of chunks, and None where the caller is to wait."""
@@ -223,13 +229,17 @@ class Crossing(Generic[_T]):
         return isinstance(self._waiter, LoopWaiter) and self._waiter.loop.is_closed()
 
     def _start(self) -> None:
-        if not self._left:
-            self._engine.enter(self)
-            self._task = self._engine.loop.create_task(self._run(), context=self._context)
-            if self._engine.closed:
-                self._task.cancel()
+        if self._left:
+            return
+        if self._engine.closed:
+            # A task that is cancelled before its first step would tell nobody.
+            self._error = closed_error()
+            self._tell_of_the_end()
+        else:
+            self._task = _begun(self._run(), self._engine.loop, self._context)
 
     async def _run(self) -> None:
+        self._engine.enter(self)
         try:
             self._result = await self._work(self)
         except asyncio.CancelledError:
@@ -238,11 +248,14 @@ class Crossing(Generic[_T]):
         except BaseException as exc:  # noqa: BLE001 - raised by `result`, in the caller's thread
             self._error = exc
         finally:
-            self.ended = True
             self._engine.leave(self)
-            with contextlib.suppress(RuntimeError):
-                # The caller's loop was closed: nobody is left to wake.
-                self._waiter.wake()
+            self._tell_of_the_end()
+
+    def _tell_of_the_end(self) -> None:
+        self.ended = True
+        with contextlib.suppress(RuntimeError):
+            # The caller's loop was closed: nobody is left to wake.
+            self._waiter.wake()
 
     def _cancel(self) -> None:
         self._left = True
@@ -252,6 +265,15 @@ class Crossing(Generic[_T]):
     def _make_room(self) -> None:
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
+
+
+def _begun(
+    work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context
+) -> asyncio.Task[None]:
+    """A task that has taken its first step, where asyncio can do so: else the loop goes round once more before."""
+    if sys.version_info < (3, 12):
+        return loop.create_task(work, context=context)
+    return asyncio.Task(work, loop=loop, context=context, eager_start=True)
 
 
 class Engine:

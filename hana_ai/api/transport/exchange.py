@@ -64,8 +64,10 @@ class Exchange:
                 response = await self._answered(destination)
                 try:
                     data = await Body(response, self.most_bytes, call.model).whole()
-                finally:
+                except BaseException:
+                    # What was read to its end has given its connection back.
                     response.close()
+                    raise
             headers = response.headers
             decoded = decode(
                 data,

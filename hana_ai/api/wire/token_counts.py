@@ -50,7 +50,7 @@ def read_tokens(usage: object) -> Tokens:
 
 def _detail(usage: Mapping[str, object], where: str, name: str) -> int | None:
     details = usage.get(where)
-    nested = count(details.get(name)) if isinstance(details, Mapping) else None
+    nested = count(details.get(name)) if details is not None and isinstance(details, Mapping) else None
     return count(usage.get(name)) if nested is None else nested
 
 

@@ -25,9 +25,10 @@ from hana_ai.api.local.together import Reply, ScriptedEngine
 from hana_ai.api.transport import RetryPolicy, Transport
 from hana_ai.api.transport.call import Call
 from hana_ai.api.transport.destinations import destinations_of
-from hana_ai.api.transport.engine import get_engine
+from hana_ai.api.transport.engine import Crossing, Engine, get_engine
 from hana_ai.api.transport.native_threads import handshake_seconds, new_event_loop
 from hana_ai.api.transport.tls import ssl_context
+from hana_ai.api.transport.waiters import blocking_waiter
 from tests.conftest import ScriptedTogether, eventually
 from tests.faults.server import silent_port
 
@@ -258,6 +259,39 @@ def test_after_closing_a_call_is_refused(transport: Transport) -> None:
         transport.request(call())
     with pytest.raises(TogetherAIConnectionError, match="closed"):
         asyncio.run(transport.arequest(call()))
+
+
+@contextlib.contextmanager
+def _own_engine() -> Iterator[Engine]:
+    engine = Engine()
+    thread = threading.Thread(target=engine.run)
+    thread.start()
+    try:
+        yield engine
+    finally:
+        engine.closed = False
+        engine.close()
+        thread.join()
+
+
+def test_a_call_that_meets_a_closing_engine_is_refused() -> None:
+    async def answer(_: Crossing[int]) -> int:
+        return 1
+
+    with _own_engine() as engine:
+        assert Crossing(engine, answer, blocking_waiter()).wait() == 1
+        engine.closed = True
+        refused: list[TogetherAIConnectionError] = []
+
+        def ask() -> None:
+            with pytest.raises(TogetherAIConnectionError, match="closed") as info:
+                Crossing(engine, answer, blocking_waiter()).wait()
+            refused.append(info.value)
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(10)
+        assert refused
 
 
 def test_a_tls_handshake_is_given_up_in_the_time_of_its_task() -> None:
