@@ -39,7 +39,7 @@ class IngestArguments:
     """Tokens that a chunk shares with the one before; default: a tenth."""
     half: _Flag = False
     """Make a column of HALF_VECTOR, which takes half of the memory."""
-    writers: int = 1
+    writers: int = 2
     """Connections that write at the same time."""
     window: int | None = None
     """Most texts that are sent, but not written yet; default: 4096."""

@@ -123,7 +123,7 @@ class IngestOptions:
     splitter: TextSplitter | None = None
     vector_type: str = "REAL_VECTOR"
     window: int = WINDOW
-    writers: int = 1
+    writers: int = 2
     retry_failed: bool = False
     part_size: int | None = None
 
@@ -200,7 +200,7 @@ def ingest_documents(
     window : int
         Most texts that are sent, but not committed: what a kill costs.
     writers : int
-        Connections that write at the same time.
+        Connections that write at the same time: while one's rows are on their way, the other's are written.
     retry_failed : bool
         Try documents again that could not be embedded in an earlier run.
     part_size : int, optional
