@@ -203,6 +203,8 @@ class HanaRecordManager(RecordManager):
     def states(self, keys: Sequence[str]) -> dict[str, tuple[str, float]]:
         """State and time of those keys that there are; the state is empty where none was written."""
         found: dict[str, tuple[str, float]] = {}
+        if not keys:
+            return found
         with self.connections.lease() as connection, connection.cursor() as cursor:
             for part in in_parts(keys):
                 cursor.execute(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _BITS = 25
 _MASK = (1 << _BITS) - 1
 
@@ -17,11 +19,18 @@ class SeenPlaces:
         self._first = bytearray((_MASK + 1) // 8)
         self._second = bytearray((_MASK + 1) // 8)
 
-    def add(self, place: str) -> bool:
-        """Add a place of 24 hexadecimal digits; whether it may have been added before."""
-        digits = int(place, 16)
-        one, other = digits & _MASK, digits >> _BITS & _MASK
-        known = self._first[one >> 3] >> (one & 7) & self._second[other >> 3] >> (other & 7) & 1
-        self._first[one >> 3] |= 1 << (one & 7)
-        self._second[other >> 3] |= 1 << (other & 7)
-        return bool(known)
+    def add(self, places: Iterable[str]) -> list[str]:
+        """Add places of 24 hexadecimal digits; gives those that may have been added before."""
+        first, second = self._first, self._second
+        known = []
+        for place in places:
+            digits = int(place, 16)
+            one, other = digits & _MASK, digits >> _BITS & _MASK
+            at, bit = one >> 3, 1 << (one & 7)
+            other_at, other_bit = other >> 3, 1 << (other & 7)
+            if first[at] & bit and second[other_at] & other_bit:
+                known.append(place)
+            else:
+                first[at] |= bit
+                second[other_at] |= other_bit
+        return known

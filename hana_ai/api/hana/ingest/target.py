@@ -103,7 +103,7 @@ class Target:
     def states(self, places: list[str]) -> dict[str, tuple[str, float]]:
         """The states of documents that are recorded, and when each was met last."""
         seen = self._seen
-        return self.records.states(places if seen is None else [place for place in places if seen.add(place)])
+        return self.records.states(places if seen is None else seen.add(places))
 
     def not_alone(self, documents: Sequence[OpenDocument]) -> None:
         """Another run writes the same: from now on, the database is asked about each document.
