@@ -80,7 +80,7 @@ def test_a_long_reply_is_packed_part_by_part() -> None:
     def read(reply: Any) -> tuple[list[bytes], int]:
         data = json.dumps(reply, separators=(",", ":")).encode()
         made = decode(data, model="m", request_id=None, decode_part=counted)
-        assert isinstance(made["data"][0]["embedding"].vector, bytes), "no list of floats is left"
+        assert isinstance(made["data"][0]["embedding"][0], bytes), "no list of floats is left"
         return packed_from_wire(made, 2, pack)
 
     reply = {"data": [entry(0, first), entry(1, second)]}

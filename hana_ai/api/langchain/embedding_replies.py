@@ -101,8 +101,8 @@ def _read(
             raise wrong(f"has two vectors with the index {index!r}, the second at data[{position}]")
         given = entry.get("embedding")
         if isinstance(given, Made):
-            vectors[int(index)] = given.vector
-            widths.add(given.width)
+            vectors[int(index)], width = given
+            widths.add(width)
             continue
         try:
             numbers = NUMBERS.validate_python(given)
