@@ -33,6 +33,9 @@ class Writer:
         self._counter = counter
         self._lock = threading.Lock()
         """Of the counts of chunks that are under way."""
+        self._free = threading.Condition()
+        self._busy: set[OpenDocument] = set()
+        """Documents that a thread writes of."""
 
     def begin(self, document: OpenDocument) -> None:
         """A chunk of a document sets out."""
@@ -50,10 +53,33 @@ class Writer:
 
         Returns the documents that are complete now, but not recorded as such.
         """
-        from hdbcli import dbapi  # type: ignore[import-untyped]
-
         chunks = [chunk for batch in batches for chunk in batch.chunks]
         arrived = Counts(chunk.document for chunk in chunks)
+        with self._alone({*arrived, *complete}):
+            return self._write_all(chunks, arrived, batches, complete)
+
+    @contextmanager
+    def _alone(self, documents: set[OpenDocument]) -> Iterator[None]:
+        """Keep other threads from documents meanwhile: two transactions would collide on a document's record."""
+        with self._free:
+            self._free.wait_for(lambda: self._busy.isdisjoint(documents))
+            self._busy |= documents
+        try:
+            yield
+        finally:
+            with self._free:
+                self._busy -= documents
+                self._free.notify_all()
+
+    def _write_all(
+        self,
+        chunks: Sequence[Chunk],
+        arrived: Counts[OpenDocument],
+        batches: Sequence[Batch],
+        complete: Sequence[OpenDocument],
+    ) -> list[OpenDocument]:
+        from hdbcli import dbapi  # type: ignore[import-untyped]
+
         rows = [chunk for chunk in chunks if chunk.document.problem is None]
         with self._lock:
             # What this transaction completes needs no second one.

@@ -299,6 +299,19 @@ def test_many_writers_and_one_connection_write_the_same(
     assert states == [(32,)], "every document is complete"
 
 
+@pytest.mark.parametrize("writers", [2, 4])
+def test_several_writers_do_not_collide_on_documents_of_several_batches(
+    writers: int, tmp_path: Path, ingest: Ingest, embeddings: TogetherAIEmbeddings, connection: dbapi.Connection
+) -> None:
+    few = embeddings.model_copy(update={"batch_size": 3})
+    folder = write_files(tmp_path, 25, paragraphs=24)
+    # A transaction of three rows or some more: nearly each of the documents is in several.
+    ingest(folder, writers=writers, embedding=few, window=9, chunk_tokens=60, overlap_tokens=0)
+    assert len(content(connection)) > 120
+    states = rows(connection, 'SELECT DISTINCT LENGTH("STATE") FROM "HANA_AI_TOGETHER_RECORDS"')
+    assert states == [(32,)], "every document is complete"
+
+
 def test_two_runs_at_once_end_with_the_rows_of_one(
     tmp_path: Path, ingest: Ingest, local_hana: LocalHana, embeddings: Any, connection: dbapi.Connection
 ) -> None:
