@@ -1,7 +1,7 @@
 """Vectors made where a part of their reply is decoded, while its numbers are in the processor's cache.
 
-Packed, no list of numbers outlives its part; else they are checked there, which takes half of the time that it
-takes later.
+Packed, no list of numbers outlives its part; else they are checked there, which takes two thirds of the time that
+it takes later.
 """
 
 from __future__ import annotations
