@@ -200,12 +200,21 @@ class Packing:
         """Vectors that are blocks of 64-bit floats, rounded by numpy without a Python float for each number."""
         import numpy as np
 
-        kind = "<f2" if self.type == "HALF_VECTOR" else "<f4"
+        kind = np.dtype("<f2" if self.type == "HALF_VECTOR" else "<f4")
+        packed, width, block = [], 0, bytearray()
         try:
             with np.errstate(over="raise"):
-                return [len(vector).to_bytes(4, "little") + np.array(vector, kind).tobytes() for vector in vectors]
+                for vector in vectors:
+                    if len(vector) != width:
+                        width = len(vector)
+                        block = bytearray(width.to_bytes(4, "little") + bytes(width * kind.itemsize))
+                        numbers = np.frombuffer(block, kind, offset=4)
+                    # numpy's stubs know no memoryview of floats.
+                    numbers[:] = np.frombuffer(vector)  # type: ignore[arg-type]
+                    packed.append(bytes(block))
         except FloatingPointError as exc:
             raise OverflowError(f"a number is too large for a {self.type}") from exc
+        return packed
 
 
 @lru_cache(maxsize=16)

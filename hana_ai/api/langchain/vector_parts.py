@@ -64,12 +64,14 @@ def decoder(pack: Pack) -> DecodePart:
     simdjson reads numbers into one block of memory, and numpy rounds them there: where both are installed, no
     Python float is made.
     """
-    if (parser := _parser()) is None:
+    if (parser_of := _parser()) is None:
         return partial(_packed, pack)
+    # Its memory is used again for the next part.
+    parser = parser_of()
 
     def decode(part: bytes) -> list[Any]:
         try:
-            return _from_blocks(pack, part, parser())
+            return _from_blocks(pack, part, parser)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RuntimeError):
             # It is no list of vectors, or one is not as it should be; who reads the lists tells which, and why.
             return _packed(pack, part)

@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from hana_ai.api.hana.ingest.work import Batch, Chunk, OpenDocument
+from hana_ai.api.hana.ingest.work import Batch, OpenDocument
 from hana_ai.api.hana.ingest.writing import Writer
 
 _LONG_ENOUGH = 10.0
@@ -18,7 +18,7 @@ _FOR_NOBODY = 0.3
 
 
 def _batch(document: OpenDocument, position: int) -> Batch:
-    return Batch([Chunk(document, f"{document.place}{position}", "text", "{}", b"vector")], 1, width=1)
+    return Batch([document], [f"{document.place}{position}"], ["text"], ["{}"], [b"vector"], width=1)
 
 
 def _meet(batches: Sequence[Batch], seconds: float) -> bool:
@@ -33,8 +33,8 @@ def _meet(batches: Sequence[Batch], seconds: float) -> bool:
     target.insert.side_effect = insert
     writer = Writer(target, MagicMock())
     for batch in batches:
-        for chunk in batch.chunks:
-            writer.begin(chunk.document)
+        for document in batch.documents:
+            writer.begin(document)
     with ThreadPoolExecutor(2) as pool:
         for future in [pool.submit(writer.write, [batch], []) for batch in batches]:
             future.result()

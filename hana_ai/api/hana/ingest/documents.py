@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from hashlib import blake2b
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 PLACE_LENGTH = 24
 """Letters of an id that say which document a chunk is of."""
@@ -46,7 +47,7 @@ class SourceDocument(Protocol):
             It cannot be read.
         """
 
-    def texts(self) -> Iterator[str]:
+    def texts(self) -> Iterable[str]:
         """The text, in segments of bounded size where it is long; raises as `digest`."""
 
 
@@ -62,13 +63,12 @@ class Unreadable:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TextDocument:
+class TextDocument(NamedTuple):
     """A text that is there already, such as a row of a table or a Document of LangChain's."""
 
     source: str
     text: str
-    metadata: Mapping[str, object] = field(default_factory=dict)
+    metadata: Mapping[str, object]
     name: str | None = None
     """Its id within the source; None knows it by its content."""
 
@@ -79,11 +79,11 @@ class TextDocument:
 
     def digest(self) -> bytes:
         """A hash of text and metadata."""
-        return _hash(self.text, _as_json(self.metadata))
+        return _hash(_framed(self.text) + _framed(_as_json(self.metadata))).digest()
 
-    def texts(self) -> Iterator[str]:
+    def texts(self) -> Iterable[str]:
         """The text, in one piece."""
-        yield self.text
+        return (self.text,)
 
 
 def place_of(corpus: str, document: SourceDocument) -> str:
@@ -93,7 +93,7 @@ def place_of(corpus: str, document: SourceDocument) -> str:
 
 def place(corpus: str, source: str, part: str = "") -> str:
     """See `place_of`."""
-    return _hash(corpus, source, part).hex()[:PLACE_LENGTH]
+    return _hash(_shared(corpus, source) + _framed(part)).hexdigest()[:PLACE_LENGTH]
 
 
 def rows_of(place: str) -> tuple[str, str]:
@@ -109,20 +109,28 @@ def fingerprint_of(document: SourceDocument, recipe: str) -> str:
     UnreadableError
         It cannot be read.
     """
-    return _hash(document.digest().hex(), _as_json(document.metadata), recipe).hex()[:32]
+    content = _framed(document.digest().hex()) + _framed(_as_json(document.metadata))
+    return _hash(content + _shared(recipe)).hexdigest()[:32]
 
 
 def chunk_id(place: str, position: int, content: str, model: str) -> str:
     """The id of a chunk's row."""
-    return place + _hash(str(position), content, model).hex()[:24]
+    return place + _hash(_framed(str(position)) + _framed(content) + _shared(model)).hexdigest()[:24]
 
 
-def _hash(*parts: str) -> bytes:
-    data = b""
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogatepass")
-        data += _length(len(encoded)) + encoded
-    return blake2b(data, digest_size=20).digest()
+_hash = partial(blake2b, digest_size=20)
+
+
+def _framed(text: str) -> bytes:
+    """A text behind its length, so that no two lists of texts have the same bytes."""
+    encoded = text.encode("utf-8", "surrogatepass")
+    return _length(len(encoded)) + encoded
+
+
+@lru_cache(maxsize=256)
+def _shared(*texts: str) -> bytes:
+    """What the hashes of many documents have in common."""
+    return b"".join(map(_framed, texts))
 
 
 def _as_json(metadata: Mapping[str, object]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from hana_ai.api.hana.ingest.documents import SourceDocument, Unreadable, UnreadableError
 from hana_ai.api.hana.ingest.embedding import Embedder
@@ -56,7 +57,7 @@ class Pipeline:
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
         self._open: set[str] = set()
-        self._open_lock = threading.Lock()
+        """Places of documents that are under way; what is done with it is one step of the interpreter each."""
 
     def run(self, source: Iterable[SourceDocument | Unreadable], tell: Callable[[], None]) -> None:
         """Do all that there is to do; `tell` is called in this thread a few times a second.
@@ -119,11 +120,10 @@ class Pipeline:
 
     def _reading(self, source: Iterable[SourceDocument | Unreadable]) -> None:
         batcher = Batcher(self._sizes.request_texts)
-        for document, content in self._reader.documents(source, self._is_open):
+        for document, content in self._reader.documents(source, self._open.__contains__):
             if self._stop.is_set():
                 return
-            with self._open_lock:
-                self._open.add(document.place)
+            self._open.add(document.place)
             try:
                 for chunk in self._reader.chunks(document, content):
                     self._writer.begin(document)
@@ -154,14 +154,12 @@ class Pipeline:
     def _embedding(self) -> None:
         while True:
             batch = self._to_embed.take()
-            if batch is None or not self._window.enter(len(batch.chunks)) or self._stop.is_set():
+            if batch is None or not self._window.enter(len(batch)) or self._stop.is_set():
                 return
-            made = self._embedder([chunk.text for chunk in batch.chunks])
-            batch.width, batch.counted = made.width, made.tokens
-            for position, chunk in enumerate(batch.chunks):
-                chunk.vector = made.vectors[position]
-                if position in made.reasons:
-                    chunk.document.problem = made.reasons[position]
+            made = self._embedder(batch.texts)
+            batch.vectors, batch.width, batch.counted = made.vectors, made.width, made.tokens
+            for position, reason in made.reasons.items():
+                batch.documents[position].problem = reason
             # What is sent has been paid for: it is written unless writing has failed.
             self._to_write.put(batch, lambda: bool(self._errors))
 
@@ -177,22 +175,15 @@ class Pipeline:
             while arrived is not None:
                 if isinstance(arrived, Batch):
                     batches.append(arrived)
-                    rows += len(arrived.chunks)
+                    rows += len(arrived)
                 else:
                     complete.append(arrived)
                 full = rows >= self._most_rows or len(complete) >= MOST_ROWS
                 arrived = None if full else self._to_write.take_within(_MORE)
             left = self._writer.write(batches, complete)
-            self._closed([*complete, *(chunk.document for batch in batches for chunk in batch.chunks)])
+            self._closed(chain(complete, *(batch.documents for batch in batches)))
             self._window.leave(rows)
             complete = left
 
-    # --- documents that are open ---
-
-    def _is_open(self, place: str) -> bool:
-        with self._open_lock:
-            return place in self._open
-
     def _closed(self, documents: Iterable[OpenDocument]) -> None:
-        with self._open_lock:
-            self._open.difference_update(document.place for document in documents if document.waiting == 0)
+        self._open.difference_update(document.place for document in documents if document.waiting == 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -39,16 +39,15 @@ class Splitter:
             return f"{type(self.own).__name__} {sorted(map(str, plain.items()))}"
         return f"{self.chunk_tokens} {self.overlap_tokens} {self.model or 'estimate'}"
 
-    def split(self, text: str, *, markdown: bool = False) -> Iterator[str]:
+    def split(self, text: str, *, markdown: bool = False) -> Iterable[str]:
         """The chunks of a text; none of a text that is blank."""
-        if not text.strip():
-            return
+        if not text or text.isspace():
+            return ()
         if self.own is None and len(text) <= self.chunk_tokens:
             # A token has at least a letter of most scripts.
-            yield text
-            return
+            return (text,)
         splitter = self.own or _splitter(self, markdown)
-        yield from (chunk for chunk in splitter.split_text(text) if chunk.strip())
+        return (chunk for chunk in splitter.split_text(text) if chunk.strip())
 
 
 def splitter_for(

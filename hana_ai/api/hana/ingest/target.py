@@ -18,7 +18,7 @@ from hana_ai.api.hana.ingest.record_manager import (
     marks,
 )
 from hana_ai.api.hana.ingest.seen_places import SeenPlaces
-from hana_ai.api.hana.ingest.work import OPEN, Chunk, OpenDocument
+from hana_ai.api.hana.ingest.work import OPEN, OpenDocument, Row
 from hana_ai.api.hana.tables import current_schema
 from hana_ai.api.hana.vector_store import TogetherHanaDB
 from hana_ai.api.storage.quoting import quoted
@@ -139,13 +139,10 @@ class Target:
 
     # --- in a transaction ---
 
-    def insert(self, cursor: Cursor, chunks: Sequence[Chunk], *, replace: bool) -> None:
+    def insert(self, cursor: Cursor, rows: Sequence[Row], *, replace: bool) -> None:
         """Write rows; without `replace` they must be new."""
         verb, end = ("UPSERT", " WITH PRIMARY KEY") if replace else ("INSERT INTO", "")
-        cursor.executemany(
-            f"{verb} {self.table} ({self._columns}) VALUES (?, ?, ?, ?){end}",
-            [(chunk.id, chunk.text, chunk.metadata, chunk.vector) for chunk in chunks],
-        )
+        cursor.executemany(f"{verb} {self.table} ({self._columns}) VALUES (?, ?, ?, ?){end}", rows)
 
     def open(self, cursor: Cursor, documents: Sequence[OpenDocument], *, replace: bool) -> None:
         """Record that rows of these may be there."""

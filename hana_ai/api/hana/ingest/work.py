@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import compress
 from queue import Empty, Full, Queue
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from hana_ai.api.hana.costs import estimated_tokens
 
@@ -47,29 +48,50 @@ class OpenDocument:
         return (self.problem or "").startswith("TogetherAIServerError")
 
 
-@dataclass(slots=True, eq=False)
-class Chunk:
-    """A part of a document, and its vector once there is one."""
+class Chunk(NamedTuple):
+    """A part of a document."""
 
     document: OpenDocument
     id: str
     text: str
     metadata: str
     """As JSON."""
-    vector: bytes | None = None
+
+
+Row: TypeAlias = tuple[str, str, str, "bytes | None"]
+"""Id, text, metadata and vector."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """Chunks that are embedded by one request."""
+    """Chunks that are embedded by one request, in columns.
 
-    chunks: list[Chunk]
-    tokens: int
+    Thousands wait between two stages; an object for each would make the collections of garbage twice as costly.
+    """
+
+    documents: list[OpenDocument] = field(default_factory=list)
+    """That of each chunk."""
+    ids: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    metadata: list[str] = field(default_factory=list)
+    vectors: list[bytes | None] = field(default_factory=list)
+    """Once they are embedded."""
+    tokens: int = 0
     """About."""
+    bytes: int = 0
+    """Of the texts, about."""
     width: int = 0
     """Numbers in a vector, once they are embedded."""
     counted: int | None = None
     """Tokens, as the server counted them."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self) -> list[Row]:
+        """What is written of it: not of documents that cannot be embedded."""
+        rows = zip(self.ids, self.texts, self.metadata, self.vectors, strict=True)
+        return list(compress(rows, [document.problem is None for document in self.documents]))
 
 
 class Batcher:
@@ -77,27 +99,30 @@ class Batcher:
 
     def __init__(self, most_texts: int) -> None:
         self._most_texts = most_texts
-        self._chunks: list[Chunk] = []
-        self._tokens = self._bytes = 0
+        self._batch = Batch()
 
-    def add(self, chunk: Chunk) -> Sequence[Batch]:
+    def add(self, chunk: Chunk) -> tuple[Batch, ...]:
         """Take a chunk; gives the batch that it no longer fits into, or that it fills."""
         tokens, size = estimated_tokens(len(chunk.text)), 2 * len(chunk.text)
-        full: Sequence[Batch] = ()
-        if self._chunks and (self._tokens + tokens > MOST_TOKENS or self._bytes + size > MOST_BYTES):
-            full = self.flush()
-        self._chunks.append(chunk)
-        self._tokens += tokens
-        self._bytes += size
-        return [*full, *self.flush()] if len(self._chunks) >= self._most_texts else full
+        batch = self._batch
+        full: tuple[Batch, ...] = ()
+        if batch.ids and (batch.tokens + tokens > MOST_TOKENS or batch.bytes + size > MOST_BYTES):
+            full, batch = self.flush(), self._batch
+        document, id, text, metadata = chunk
+        batch.documents.append(document)
+        batch.ids.append(id)
+        batch.texts.append(text)
+        batch.metadata.append(metadata)
+        batch.tokens += tokens
+        batch.bytes += size
+        return (*full, *self.flush()) if len(batch.ids) >= self._most_texts else full
 
-    def flush(self) -> Sequence[Batch]:
+    def flush(self) -> tuple[Batch, ...]:
         """Give what is left."""
-        if not self._chunks:
+        if not self._batch.ids:
             return ()
-        batch = Batch(self._chunks, self._tokens)
-        self._chunks, self._tokens, self._bytes = [], 0, 0
-        return [batch]
+        batch, self._batch = self._batch, Batch()
+        return (batch,)
 
 
 class Window:

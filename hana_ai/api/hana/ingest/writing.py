@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import Counter as Counts
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from hana_ai.api.hana.connections import transaction
 from hana_ai.api.hana.ingest.progress import Counter
 from hana_ai.api.hana.ingest.target import Target
-from hana_ai.api.hana.ingest.work import Batch, Chunk, OpenDocument
+from hana_ai.api.hana.ingest.work import Batch, OpenDocument
 
 MOST_ROWS = 2048
 """Rows that are committed together."""
@@ -53,10 +54,9 @@ class Writer:
 
         Returns the documents that are complete now, but not recorded as such.
         """
-        chunks = [chunk for batch in batches for chunk in batch.chunks]
-        arrived = Counts(chunk.document for chunk in chunks)
+        arrived = Counts(chain.from_iterable(batch.documents for batch in batches))
         with self._alone({*arrived, *complete}):
-            return self._write_all(chunks, arrived, batches, complete)
+            return self._write_all(arrived, batches, complete)
 
     @contextmanager
     def _alone(self, documents: set[OpenDocument]) -> Iterator[None]:
@@ -73,44 +73,44 @@ class Writer:
 
     def _write_all(
         self,
-        chunks: Sequence[Chunk],
         arrived: Counts[OpenDocument],
         batches: Sequence[Batch],
         complete: Sequence[OpenDocument],
     ) -> list[OpenDocument]:
         from hdbcli import dbapi  # type: ignore[import-untyped]
 
-        rows = [chunk for chunk in chunks if chunk.document.problem is None]
         with self._lock:
             # What this transaction completes needs no second one.
             done = [document for document, count in arrived.items() if document.waiting == count]
         done += complete
-        width = next((batch.width for batch in batches if batch.width), 0)
         try:
-            self._write(rows, list(arrived), done, width, replace=False)
+            rows = self._write(batches, arrived, done, replace=False)
         except dbapi.Error as exc:
             if exc.errorcode != _NOT_UNIQUE:
                 raise
             # Another run writes the same, or another version of it, whose rows go.
             self._target.not_alone([document for document in {*arrived, *done} if not document.recorded])
-            self._write(rows, list(arrived), done, width, replace=True)
-        return self._written(arrived, rows, done, complete, batches)
+            rows = self._write(batches, arrived, done, replace=True)
+        return self._written(arrived, rows, done, batches)
 
     def _write(
         self,
-        rows: Sequence[Chunk],
-        arrived: Sequence[OpenDocument],
+        batches: Sequence[Batch],
+        arrived: Iterable[OpenDocument],
         done: Sequence[OpenDocument],
-        width: int,
         *,
         replace: bool,
-    ) -> None:
+    ) -> int:
+        """Commit all of it; gives how many rows it was."""
+        rows = [row for batch in batches for row in batch.rows()]
+        width = next((batch.width for batch in batches if batch.width), 0)
         ended = set(done)
         good = [document for document in done if document.problem is None]
         begun = [document for document in arrived if document not in ended and not document.recorded]
-        for chunk in rows:
-            if chunk.document.old:
-                chunk.document.old.discard(chunk.id)
+        for batch in batches:
+            for document, id in zip(batch.documents, batch.ids, strict=True):
+                if document.old:
+                    document.old.discard(id)
         with self._transaction(width if rows else 0) as cursor:
             if begun:
                 self._target.open(cursor, begun, replace=replace)
@@ -120,6 +120,7 @@ class Writer:
             if rows:
                 # Last, since it is the largest: what a database keeps to undo a later statement stays small.
                 self._target.insert(cursor, rows, replace=replace)
+        return len(rows)
 
     @contextmanager
     def _transaction(self, width: int) -> Iterator[Any]:
@@ -136,9 +137,8 @@ class Writer:
     def _written(
         self,
         arrived: Counts[OpenDocument],
-        rows: Sequence[Chunk],
+        rows: int,
         done: Sequence[OpenDocument],
-        complete: Sequence[OpenDocument],
         batches: Sequence[Batch],
     ) -> list[OpenDocument]:
         ended, left = set(done), []
@@ -150,7 +150,7 @@ class Writer:
         for document in failed:
             self._counter.problem(document.source, document.problem or "")
         self._counter.add(
-            rows=len(rows),
+            rows=rows,
             tokens=sum(batch.tokens if batch.counted is None else batch.counted for batch in batches),
             failed=len(failed),
             written=len(ended) - len(failed),

@@ -12,12 +12,16 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from typing import Any, TypeAlias
 
+import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
 from hana_ai.api.local.hana import types
 from hana_ai.api.local.hana.interface import SqlType, TypeCode
 from hana_ai.api.local.hana.translation.scope import Parameters
+
+BATCH_ROWS = "batch_rows"
+"""The relation of a batch's parameter rows."""
 
 _Values: TypeAlias = Sequence[Any]
 """The values of one column, each of its Python type or None."""
@@ -221,6 +225,18 @@ def _microseconds(value: datetime) -> int:
 
 def _of_day(value: time) -> int:
     return (value.hour * 3600 + value.minute * 60 + value.second) * 1_000_000 + value.microsecond
+
+
+def execute_over(
+    rows: Table | None, connection: duckdb.DuckDBPyConnection, sql: str, values: object
+) -> duckdb.DuckDBPyConnection:
+    """Run SQL that may refer to `BATCH_ROWS`.
+
+    DuckDB finds them as a variable of the function that calls it. To register and unregister them would take a
+    quarter of the time in which a packet of vectors is inserted.
+    """
+    batch_rows = rows  # noqa: F841 - named in `sql`
+    return connection.execute(sql, values)
 
 
 def batch_table(parameters: Parameters, rows: Sequence[Sequence[object]], numbers: range) -> Table:

@@ -17,7 +17,7 @@ from hana_ai.api.local.hana.catalog.statement_record import StatementRecord
 from hana_ai.api.local.hana.engine import inputs, planning
 from hana_ai.api.local.hana.engine.arrow import batch_table
 from hana_ai.api.local.hana.engine.draft import Drafting
-from hana_ai.api.local.hana.engine.journal import BATCH_ROWS, Effect, Transaction
+from hana_ai.api.local.hana.engine.journal import Effect, Transaction
 from hana_ai.api.local.hana.engine.planning import CompiledChange, CompiledQuery, Plan
 from hana_ai.api.local.hana.engine.reading import OpenResult
 from hana_ai.api.local.hana.engine.recording import counting, note_preparation, noted
@@ -72,7 +72,6 @@ class DuckDBSession:
         self.scripts = ScriptServices(self, engine.row_calls, lambda: DuckDBSession(engine, user, connection_id))
         self._plans: OrderedDict[str, Plan] = OrderedDict()
         self._open: OpenResult | None = None
-        self._batch: object | None = None
         self._drafting = Drafting(self.work, self.transaction, engine.ddl_lock)
         self._closed = False
 
@@ -247,7 +246,6 @@ class DuckDBSession:
                 if not self.transaction.active:
                     self._drafting.end(committed=False)
                     self.engine.transaction_ended(self)
-        self._release_batch()
 
     # --- changing ---
     def _change(self, plan: Plan, change: CompiledChange, rows: list[list[object]]) -> list[int]:
@@ -329,19 +327,9 @@ class DuckDBSession:
     def _bulk(self, plan: Plan, rows: list[list[object]]) -> tuple[list[int], list[Effect]]:
         change = planning.batch_change(plan, self.work.environment())
         numbers = self.work.new_rows(len(rows))
-        # Kept, because DuckDB reads its memory until the statement has ended.
-        self._batch = batch_table(plan.bound, rows, numbers)
-        self.connection.register(BATCH_ROWS, self._batch)
+        batch = batch_table(plan.bound, rows, numbers)
         with self.scripts.supplied(change.parameters, {}) as values:
-            done = change.program.run(Execution(self.work, change.parameters, values, numbers, self._batch))
-        self._release_batch()
-        return done
-
-    def _release_batch(self) -> None:
-        # Not while a transaction is aborted: DuckDB refuses even this then.
-        if self._batch is not None:
-            self.connection.unregister(BATCH_ROWS)
-            self._batch = None
+            return change.program.run(Execution(self.work, change.parameters, values, numbers, batch))
 
     def _cleared_on_commit(self) -> Iterator[TableInfo]:
         for table in (*self.work.catalog.all(TableInfo), *self.state.temporary.values()):

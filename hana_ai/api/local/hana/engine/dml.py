@@ -8,6 +8,7 @@ from sqlglot import exp
 
 from hana_ai.api.local.hana.catalog.environment import Environment
 from hana_ai.api.local.hana.catalog.objects import TableInfo
+from hana_ai.api.local.hana.engine.arrow import BATCH_ROWS
 from hana_ai.api.local.hana.engine.constraints import (
     carry_keys,
     cascade,
@@ -15,7 +16,7 @@ from hana_ai.api.local.hana.engine.constraints import (
     remember_keys,
     replace_rows,
 )
-from hana_ai.api.local.hana.engine.journal import BATCH_ROWS, BatchInsert, Effect
+from hana_ai.api.local.hana.engine.journal import BatchInsert, Effect
 from hana_ai.api.local.hana.engine.work import BY_RIDS, Execution, within
 from hana_ai.api.local.hana.language import syntax
 from hana_ai.api.local.hana.translation.fragments import NOTHING, Sql, compose
@@ -79,10 +80,10 @@ def compile_insert(statement: syntax.Insert, environment: Environment, parameter
 
 
 def _is_repeatable(statement: syntax.Insert, table: TableInfo) -> bool:
-    """Whether the rows are parameters alone: nothing is computed for a column."""
+    """Whether the rows are parameters and literals: nothing is computed for a column."""
     return (
         statement.values is not None
-        and all(isinstance(value, exp.Placeholder) for value in statement.values)
+        and all(isinstance(value, (exp.Placeholder, exp.Literal)) for value in statement.values)
         and not any(column.default or column.identity or column.generated for column in table.columns)
     )
 

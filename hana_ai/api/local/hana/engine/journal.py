@@ -20,7 +20,7 @@ from typing import Protocol
 
 import duckdb
 
-from hana_ai.api.local.hana.engine.arrow import Table
+from hana_ai.api.local.hana.engine.arrow import Table, execute_over
 from hana_ai.api.local.hana.errors import from_duckdb, is_conflict, unsupported
 from hana_ai.api.local.hana.interface import HanaError
 from hana_ai.api.local.hana.names import literal
@@ -30,8 +30,6 @@ _SMALL = 64
 """Up to this many rows are kept in memory; more are spilled to a file."""
 _MOST_KEPT = 64 * 1024**2
 """Bytes of batches that a transaction keeps."""
-BATCH_ROWS = "batch_rows"
-"""The relation of a batch's parameter rows."""
 
 
 class Creation(Protocol):
@@ -54,9 +52,7 @@ class BatchInsert:
 
     def run(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Insert the rows."""
-        connection.register(BATCH_ROWS, self.batch)
-        connection.execute(self.sql, self.values).fetchall()
-        connection.unregister(BATCH_ROWS)
+        execute_over(self.batch, connection, self.sql, self.values).fetchall()
 
 
 @dataclass(slots=True)
@@ -252,7 +248,6 @@ class Transaction:
                 self._run(f"INSERT INTO {effect.table} VALUES ({marks})", list(row))
 
     def _run(self, sql: str, values: object = None) -> None:
-        # All of it is fetched: DuckDB registers no batch while a result is open.
         self._connection.execute(sql, values).fetchall()
 
     def commit(self) -> None:

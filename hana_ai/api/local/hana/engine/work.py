@@ -10,7 +10,7 @@ import duckdb
 
 from hana_ai.api.local.hana.catalog.environment import Environment, SessionState
 from hana_ai.api.local.hana.catalog.objects import Catalog, TableInfo
-from hana_ai.api.local.hana.engine.arrow import Table
+from hana_ai.api.local.hana.engine.arrow import Table, execute_over
 from hana_ai.api.local.hana.engine.journal import Effect
 from hana_ai.api.local.hana.engine.tables import create_physical
 from hana_ai.api.local.hana.translation.fragments import Sql
@@ -114,7 +114,7 @@ class Execution:
 
     def execute(self, sql: Sql, **values: object) -> duckdb.DuckDBPyConnection:
         """Run generated SQL with the values that it refers to."""
-        return self.work.connection.execute(sql.text, self.named(sql, **values))
+        return execute_over(self.rows, self.work.connection, sql.text, self.named(sql, **values))
 
     def named(self, sql: Sql, **values: object) -> dict[str, object]:
         """The values that generated SQL refers to."""
