@@ -24,7 +24,7 @@ from hana_ai.api.local.hana.engine.recording import counting, note_preparation, 
 from hana_ai.api.local.hana.engine.row_calls import RowCalls
 from hana_ai.api.local.hana.engine.script_services import ScriptServices
 from hana_ai.api.local.hana.engine.table_locks import TableLocks
-from hana_ai.api.local.hana.engine.work import Creation, Execution, RowNumbers, Work
+from hana_ai.api.local.hana.engine.work import Creation, Execution, RowCounts, Work
 from hana_ai.api.local.hana.errors import from_duckdb, is_conflict
 from hana_ai.api.local.hana.interface import FunctionCode, HanaError, Prepared, Result, Value
 from hana_ai.api.local.hana.language import script_syntax, syntax
@@ -38,7 +38,7 @@ _SEARCHED = 2_000
 """In a failed batch of up to this many rows, the wrong one is searched for."""
 
 
-class Database(RowNumbers, Protocol):
+class Database(RowCounts, Protocol):
     """What a session needs of the engine."""
 
     catalog: Catalog
@@ -318,6 +318,7 @@ class DuckDBSession:
                 counts += done
                 effects += new
         self.transaction.record(*effects)
+        self.engine.rows_removed(sum(len(effect.removed) for effect in effects))
         return counts
 
     def _single(self, change: CompiledChange, row: list[object]) -> tuple[list[int], list[Effect]]:

@@ -119,7 +119,8 @@ def truncate(ddl: Ddl, statement: syntax.Truncate) -> None:
     """TRUNCATE TABLE."""
     table = ddl.existing(statement.table, "DELETE")
     ddl.work.ensure_temporary(table)
-    ddl.connection.execute(f"DELETE FROM {table.sql}")
+    (removed,) = ddl.connection.execute(f"DELETE FROM {table.sql}").fetchall()[0]
+    ddl.work.row_counts.rows_removed(removed)
     cascade(ddl.work, table)
 
 

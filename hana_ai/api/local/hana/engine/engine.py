@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -18,6 +19,9 @@ from hana_ai.api.local.hana.engine.table_locks import TableLocks
 from hana_ai.api.local.hana.interface import Credentials, HanaError
 from hana_ai.api.local.hana.names import literal
 from hana_ai.api.local.hana.translation.system_views import SYSTEM_VIEWS
+
+MANY_ROWS = 100_000
+"""Removed rows after which an engine in memory frees what they took."""
 
 
 class DuckDBEngine:
@@ -58,7 +62,10 @@ class DuckDBEngine:
         self.record = StatementRecord()
         self._lock_timeout = lock_timeout
         self._ended = threading.Condition()
-        self._rid_lock = threading.Lock()
+        self._in_memory = path is None
+        self._rows_lock = threading.Lock()
+        self._removed = 0
+        """Rows whose memory has not come back."""
         self._closed = False
         # An in-memory database in front: DuckDB's own names (SYSTEM, main ...) cannot clash with HANA's, and the
         # file holds nothing but data.
@@ -69,8 +76,8 @@ class DuckDBEngine:
             model = WordLlamaModel()
             scalars.register(self._root, embedding or model, cross_encode or model.score, self.row_calls.call)
             if path is None:
-                # A checkpoint of data in memory frees what was deleted, and holds up a commit for 30 us a vector.
-                self._root.execute("SET checkpoint_threshold = '64MB'")
+                # See `_free_memory`.
+                self._root.execute("SET checkpoint_threshold = '1TB'")
             target = literal(str(Path(path))) if path is not None else "':memory:'"
             self._root.execute(f"ATTACH {target} AS hana")
             self.catalog.load(self._root)
@@ -132,10 +139,15 @@ class DuckDBEngine:
     # --- for sessions ---
     def reserve_rids(self, count: int) -> int:
         """Set aside row numbers; gives the first."""
-        with self._rid_lock:
+        with self._rows_lock:
             first = self._next_rid
             self._next_rid += count
             return first
+
+    def rows_removed(self, count: int) -> None:
+        """Count rows that were removed, or replaced; those that a rollback brings back, too."""
+        with self._rows_lock:
+            self._removed += count
 
     def lock_deadline(self) -> float:
         """Until when a change may wait for a row."""
@@ -146,6 +158,26 @@ class DuckDBEngine:
         self.table_locks.release(session)
         with self._ended:
             self._ended.notify_all()
+        with self._rows_lock:
+            removed = self._removed if self._in_memory else 0
+            if removed < MANY_ROWS:
+                return
+            self._removed = 0
+        if not self._free_memory():
+            self.rows_removed(removed)
+
+    def _free_memory(self) -> bool:
+        """Free what removed rows took and nobody can read any more; False if that is refused now.
+
+        Only a checkpoint does that. By itself DuckDB makes one for every so many bytes that are written, which
+        holds up commits for seconds where a large table is filled and there is nothing to free.
+        """
+        with closing(self._root.cursor()) as cursor:
+            try:
+                cursor.execute("CHECKPOINT hana")
+            except duckdb.TransactionException:
+                return False
+        return True
 
     def wait_for_ending(self, deadline: float) -> bool:
         """Wait a moment for another transaction to end; False when the deadline has passed."""

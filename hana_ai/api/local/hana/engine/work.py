@@ -28,11 +28,14 @@ def within(numbers: range) -> Sql:
     return Sql(f"_rid BETWEEN {numbers.start} AND {numbers.stop - 1}")
 
 
-class RowNumbers(Protocol):
-    """Hands out new row numbers; implemented by the engine."""
+class RowCounts(Protocol):
+    """Numbers new rows and counts removed ones; implemented by the engine."""
 
     def reserve_rids(self, count: int) -> int:
-        """Set aside so many; gives the first."""
+        """Set aside so many numbers; gives the first."""
+
+    def rows_removed(self, count: int) -> None:
+        """So many rows were removed, or replaced."""
 
 
 @dataclass(slots=True)
@@ -42,7 +45,7 @@ class Work:
     connection: duckdb.DuckDBPyConnection
     catalog: Catalog
     state: SessionState
-    row_numbers: RowNumbers
+    row_counts: RowCounts
 
     def environment(self) -> Environment:
         """The names as the session means them now."""
@@ -50,7 +53,7 @@ class Work:
 
     def new_rows(self, count: int = MANY_ROWS) -> range:
         """Row numbers for so many new rows."""
-        first = self.row_numbers.reserve_rids(count)
+        first = self.row_counts.reserve_rids(count)
         return range(first, first + count)
 
     def named(self, sql: Sql, hidden: Sequence[object], values: Mapping[str, object]) -> dict[str, object]:
