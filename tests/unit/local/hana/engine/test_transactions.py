@@ -85,6 +85,24 @@ def test_large_and_wide_rows_survive_a_replay(sql: Sql, default: str) -> None:
     assert sql.value("SELECT COUNT(*) FROM W") == 0
 
 
+def test_rows_with_literals_survive_a_replay(sql: Sql) -> None:
+    sql.done(
+        "CREATE TABLE N (SPACE NVARCHAR(20), ID INTEGER, SHARE DECIMAL(10, 2), NOTE NVARCHAR(20), "
+        "PRIMARY KEY (SPACE, ID))"
+    )
+    for space in ("''", "'it''s'", "'$rid ?'"):
+        sql.run(
+            f"INSERT INTO N VALUES ({space}, ?, 1.50, ?)", *((number, f"row {number}") for number in range(100))
+        )
+        before = sql.rows("SELECT * FROM N ORDER BY SPACE, ID")
+        assert sql.code("INSERT INTO N (SPACE, ID) VALUES ('', 7)") == 301
+        assert sql.rows("SELECT * FROM N ORDER BY SPACE, ID") == before
+    sql.session.commit()
+    assert sql.rows("SELECT SPACE, COUNT(*), SUM(SHARE) FROM N GROUP BY SPACE ORDER BY SPACE") == [
+        (space, 100, 150) for space in ("", "$rid ?", "it's")
+    ]
+
+
 def test_batches_beyond_what_is_kept_survive_a_replay(sql: Sql) -> None:
     sql.done("CREATE TABLE L (ID INTEGER PRIMARY KEY, TXT NCLOB)")
     rows = [(number, chr(ord("a") + number % 26) * 200_000) for number in range(450)]
