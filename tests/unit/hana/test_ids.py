@@ -1,4 +1,4 @@
-"""The hashes by which an ingest knows its rows again. If one changed, everybody's corpus would be embedded anew."""
+"""The hashes by which an ingest knows its rows again. If one changed, each corpus would be embedded anew."""
 
 from __future__ import annotations
 
