@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol, TypeVar
 
 from hana_ai.api.hana.ingest.documents import (
@@ -86,26 +87,39 @@ class Reader:
         self, source: Iterable[SourceDocument | Unreadable], under_way: Callable[[str], bool] = lambda _: False
     ) -> Iterator[tuple[OpenDocument, SourceDocument]]:
         """Yield the documents that have to be embedded; `under_way` tells whether one of this place is already."""
-        for group in _groups(source, lambda: AT_ONCE if self.known.asks else _FEW):
-            found, unreadable = self._recognized(group, under_way)
-            states = self.known.states([*found, *(failure[0] for failure in unreadable)])
-            same, failed, new = [], [], []
-            for key, one in found.items():
-                _, fingerprint, document = one
-                state, met = states.get(key, ("", 0.0))
-                if met >= self.known.started and not (self.takes_over and state == OPEN):
-                    self.counter.add(duplicates=1, documents=1)
-                elif state == fingerprint:
-                    same.append(key)
-                elif state == f"!{fingerprint}" and not self.retry_failed:
-                    failed.append(key)
-                    self.counter.problem(document.source, "could not be embedded in an earlier run")
-                else:
-                    new.append(one)
-            self._tell(same, failed, unreadable, states)
-            for key, fingerprint, document in new:
-                old = self.known.ids_at(key) if key in states else None
-                yield OpenDocument(key, document.source, fingerprint, key in states, old), document
+        with _Background("ingest-tell") as background:
+            for group in _groups(source, lambda: AT_ONCE if self.known.asks else _FEW):
+                found, unreadable = self._recognized(group, under_way)
+                # A document that comes again was met by then.
+                background.finish()
+                states = self.known.states([*found, *(failure[0] for failure in unreadable)])
+                same, failed, new = self._compared(found, states)
+                if same or failed or unreadable:
+                    # While the next documents are hashed.
+                    background.begin(partial(self._tell, same, failed, unreadable, states))
+                for key, fingerprint, document in new:
+                    old = self.known.ids_at(key) if key in states else None
+                    yield OpenDocument(key, document.source, fingerprint, key in states, old), document
+            background.finish()
+
+    def _compared(
+        self, found: Mapping[str, _Found], states: Mapping[str, tuple[str, float]]
+    ) -> tuple[list[str], list[str], list[_Found]]:
+        """The places of documents that are as they were, those of which embedding has failed, and the others."""
+        same, failed, new = [], [], []
+        for key, one in found.items():
+            _, fingerprint, document = one
+            state, met = states.get(key, ("", 0.0))
+            if met >= self.known.started and not (self.takes_over and state == OPEN):
+                self.counter.add(duplicates=1, documents=1)
+            elif state == fingerprint:
+                same.append(key)
+            elif state == f"!{fingerprint}" and not self.retry_failed:
+                failed.append(key)
+                self.counter.problem(document.source, "could not be embedded in an earlier run")
+            else:
+                new.append(one)
+        return same, failed, new
 
     def _recognized(
         self, group: list[SourceDocument | Unreadable], under_way: Callable[[str], bool]
@@ -177,6 +191,29 @@ class Reader:
         position = document.chunks
         own = f'{shared}"chunk": {position}}}' if shared else _as_json({**metadata, "chunk": position})
         return Chunk(document, chunk_id(document.place, position, text, self.model), text, own)
+
+
+class _Background:
+    """One thing at a time in another thread."""
+
+    def __init__(self, name: str) -> None:
+        self._pool = ThreadPoolExecutor(1, name)
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> _Background:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Let it do something; what came before has ended."""
+        self._last = self._pool.submit(work)
+
+    def finish(self) -> None:
+        """Wait for the end of that, and raise its error."""
+        if self._last is not None:
+            self._last.result()
 
 
 def _groups(source: Iterable[_Item], most: Callable[[], int]) -> Iterator[list[_Item]]:

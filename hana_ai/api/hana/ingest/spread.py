@@ -114,8 +114,8 @@ class IngestBench:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        # Of each pipeline, one that reads the source, one that looks documents up, and those that write.
-        self._connections = plan.connections(LANES * (2 + plan.writers))
+        # Of each pipeline, one that reads the source, two for what is known of documents, and those that write.
+        self._connections = plan.connections(LANES * (3 + plan.writers))
         self._target = plan.joined(self._connections)
         self._embedder = plan.embedder()
 
