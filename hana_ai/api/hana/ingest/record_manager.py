@@ -20,7 +20,7 @@ TABLE = "HANA_AI_TOGETHER_RECORDS"
 LONGEST_KEY = 255
 LONGEST_GROUP = 2000
 
-_AT_ONCE = 1000
+_LENGTHS = (1, 10, 100, 1000)
 _NOW = "NANO100_BETWEEN(TO_TIMESTAMP('1970-01-01 00:00:00'), CURRENT_UTCTIMESTAMP)"
 _COLUMNS = (
     f'"NAMESPACE" NVARCHAR({LONGEST_KEY}) NOT NULL, "KEY" NVARCHAR({LONGEST_KEY}) NOT NULL, '
@@ -261,9 +261,16 @@ def _checked(value: str, longest: int, what: str) -> str:
     return value
 
 
-def in_parts(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    """The values, as many at a time as one IN takes."""
-    return (values[begin : begin + _AT_ONCE] for begin in range(0, len(values), _AT_ONCE))
+def in_parts(values: Sequence[_T]) -> Iterator[list[_T]]:
+    """The values, as many at a time as one IN takes.
+
+    The last is repeated until there are 1, 10, 100 or 1,000: with so few texts of a statement, the database has
+    nearly always seen one before, and need not plan it.
+    """
+    for begin in range(0, len(values), _LENGTHS[-1]):
+        part = list(values[begin : begin + _LENGTHS[-1]])
+        length = next(length for length in _LENGTHS if length >= len(part))
+        yield part + part[-1:] * (length - len(part))
 
 
 def marks(values: Sequence[object]) -> str:
