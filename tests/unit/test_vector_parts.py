@@ -85,5 +85,12 @@ def test_no_python_float_is_made() -> None:
             given.extend(vectors)
             return super().blocks(vectors)
 
-    decoder(Watched("REAL_VECTOR"))(orjson.dumps([entry(0, [0.5, 1]), entry(1, [2, 0.25])]))
+    decode = decoder(Watched("REAL_VECTOR"))
+    decode(orjson.dumps([entry(0, [0.5, 1]), entry(1, [2, 0.25])]))
     assert [vector.tolist() for vector in given] == [[0.5, 1.0], [2.0, 0.25]]
+    # The parser serves the next part as well, after one that is none, too.
+    decode(orjson.dumps([entry(0, ["a"])]))
+    with pytest.raises(orjson.JSONDecodeError):
+        decode(b"[")
+    decode(orjson.dumps([entry(2, [4.0, 8.0, 16.0]), entry(3, [32.0])]))
+    assert [vector.tolist() for vector in given[2:]] == [[4.0, 8.0, 16.0], [32.0]]

@@ -78,8 +78,8 @@ class Batch:
     """Once they are embedded."""
     tokens: int = 0
     """About."""
-    bytes: int = 0
-    """Of the texts, about."""
+    size: int = 0
+    """Bytes of the texts, about."""
     width: int = 0
     """Numbers in a vector, once they are embedded."""
     counted: int | None = None
@@ -106,7 +106,7 @@ class Batcher:
         tokens, size = estimated_tokens(len(chunk.text)), 2 * len(chunk.text)
         batch = self._batch
         full: tuple[Batch, ...] = ()
-        if batch.ids and (batch.tokens + tokens > MOST_TOKENS or batch.bytes + size > MOST_BYTES):
+        if batch.ids and (batch.tokens + tokens > MOST_TOKENS or batch.size + size > MOST_BYTES):
             full, batch = self.flush(), self._batch
         document, id, text, metadata = chunk
         batch.documents.append(document)
@@ -114,7 +114,7 @@ class Batcher:
         batch.texts.append(text)
         batch.metadata.append(metadata)
         batch.tokens += tokens
-        batch.bytes += size
+        batch.size += size
         return (*full, *self.flush()) if len(batch.ids) >= self._most_texts else full
 
     def flush(self) -> tuple[Batch, ...]:
