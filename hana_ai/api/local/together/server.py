@@ -56,6 +56,14 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(self._stop.wait(), timeout=1)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError):
+            for listening in (listening for server in self.servers for listening in server.sockets):
+                loop.remove_reader(listening)
+        # asyncio takes two turns to make a connection of one that it has accepted, and never closes it if the
+        # server is closed before.
+        for _ in range(3):
+            await asyncio.sleep(0)
         for listener in (*self.servers, *(sockets or ())):
             listener.close()
         # Requests that stall on purpose would hold up a graceful end for ever: their connections are cut.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -290,3 +291,24 @@ def test_a_closed_server_leaves_no_thread_and_can_be_started_again() -> None:
             with pytest.raises(RuntimeError, match="runs already"):
                 server.start()
         assert set(threading.enumerate()) <= before
+
+
+def test_a_connection_that_comes_as_the_server_ends_is_closed() -> None:
+    server = LocalTogether().start()
+    uvicorn = server._server
+    assert uvicorn is not None and uvicorn._loop is not None
+    blocked, go_on = threading.Event(), threading.Event()
+
+    def block() -> None:
+        blocked.set()
+        go_on.wait(10)
+
+    uvicorn._loop.call_soon_threadsafe(block)
+    assert blocked.wait(10)
+    with socket.create_connection(("127.0.0.1", server._port), timeout=10) as client:
+        # The server learns in one turn that it is to end, and of the connection.
+        uvicorn.stop()
+        go_on.set()
+        server.close()
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
