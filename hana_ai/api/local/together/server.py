@@ -57,6 +57,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         loop = asyncio.get_running_loop()
+        # The proactor of Windows has no readers to remove.
         with contextlib.suppress(NotImplementedError):
             for listening in (listening for server in self.servers for listening in server.sockets):
                 loop.remove_reader(listening)

@@ -20,7 +20,7 @@ from hana_ai.api.local.hana.interface import Credentials, HanaError
 from hana_ai.api.local.hana.names import literal
 from hana_ai.api.local.hana.translation.system_views import SYSTEM_VIEWS
 
-MANY_ROWS = 100_000
+MANY_REMOVED = 100_000
 """Removed rows after which an engine in memory frees what they took."""
 
 
@@ -160,7 +160,7 @@ class DuckDBEngine:
             self._ended.notify_all()
         with self._rows_lock:
             removed = self._removed if self._in_memory else 0
-            if removed < MANY_ROWS:
+            if removed < MANY_REMOVED:
                 return
             self._removed = 0
         if not self._free_memory():

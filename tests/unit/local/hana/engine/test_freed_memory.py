@@ -21,7 +21,7 @@ _REMOVALS = ["DELETE FROM T", "TRUNCATE TABLE T"]
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "MANY_ROWS", _ROWS)
+    monkeypatch.setattr(engines, "MANY_REMOVED", _ROWS)
 
 
 def _bytes(engine: DuckDBEngine) -> int:
