@@ -188,6 +188,15 @@ def test_a_large_limit_is_refused_even_less() -> None:
 
 @pytest.mark.parametrize("latency", [0.02, 0.2])
 @pytest.mark.parametrize("seed", range(3))
+def test_workers_of_a_cluster_are_hardly_refused(latency: float, seed: int) -> None:
+    told = work_apart(Plan([20], latency=latency), 1000, 32, seed)
+    assert told.answered == 1000
+    assert told.share >= 0.93
+    assert told.refused_share < 0.05
+
+
+@pytest.mark.parametrize("latency", [0.02, 0.2])
+@pytest.mark.parametrize("seed", range(3))
 def test_workers_of_a_cluster_use_a_small_limit_as_well_as_one_process(latency: float, seed: int) -> None:
     told = work_apart(Plan([20], latency=latency), 1000, 64, seed)
     assert told.answered == 1000

@@ -5,11 +5,13 @@ hdbcli has threadsafety 1: threads may share the module, but not a connection.
 
 from __future__ import annotations
 
+import random
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, Self, TypeVar, cast
 
 from hana_ai.api.errors import TogetherAISettingsError
 from hana_ai.api.settings import TogetherAISettings, current_settings
@@ -18,6 +20,14 @@ from hana_ai.api.storage.address import HanaAddress
 from hana_ai.api.storage.pool import Pool
 
 _LIMIT = 8
+_GIVES_WAY = frozenset({131, 133, 138})
+"""SAP HANA's codes of errors that roll a transaction back for the sake of another one: it has waited too long for
+a lock, there was a deadlock, or both change the same rows."""
+_TRIES = 6
+_LONGEST_PAUSE = 0.05
+"""Seconds before the second try; twice as long before each further one."""
+
+_T = TypeVar("_T")
 
 
 class Cursor(drivers.Cursor, Protocol):
@@ -155,6 +165,21 @@ class Connections:
         finally:
             self.give_back()
 
+    def transact(self, work: Callable[[Cursor], _T]) -> _T:
+        """Do some work in a transaction of its own, and again where that had to give way to another one.
+
+        Raises
+        ------
+        hdbcli.dbapi.Error
+            The database refuses, or the work had to give way too often.
+        """
+
+        def once() -> _T:
+            with self.lease() as connection, transaction(connection) as cursor:
+                return work(cursor)
+
+        return until_it_stays(once)
+
     def take(self) -> Connection:
         """Lend a connection until `give_back`, which has to be called in the same thread as often."""
         depth = getattr(self._of_thread, "depth", 0)
@@ -256,6 +281,20 @@ def only_row(connection: Connection, statement: str, parameters: Parameters = No
     row = first_row(connection, statement, parameters)
     assert row is not None
     return row
+
+
+def until_it_stays(work: Callable[[], _T]) -> _T:
+    """Do the work of a whole transaction, and again where that had to give way to another one; see `transact`."""
+    from hdbcli import dbapi
+
+    for done in range(_TRIES):
+        try:
+            return work()
+        except dbapi.Error as exc:
+            if exc.errorcode not in _GIVES_WAY or done == _TRIES - 1:
+                raise
+        time.sleep(random.uniform(0.0, _LONGEST_PAUSE * 2**done))
+    raise AssertionError("the last try ends it")
 
 
 @contextmanager

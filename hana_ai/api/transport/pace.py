@@ -4,8 +4,9 @@ Together's limits are a rate that it does not publish and that moves with load. 
 refusal, so nothing holds a start back. From then on starts are spaced evenly. What the server answered between
 two refusals is what it allows: its bucket was empty at both. A refusal brings the rate down to that, and a refusal
 soon after another one takes a quarter off. Time without one raises it, slowly first and then faster, so that a
-limit that has grown is soon found. The step is the same for every process, and what a refusal takes is a part of
-the rate: so processes that share a limit drift to equal shares (Chiu and Jain, 1989).
+limit that has grown is soon found; where the last two refusals agree it takes longer, so that fewer follow. The
+step is the same for every process, and what a refusal takes is a part of the rate: so processes that share a limit
+drift to equal shares (Chiu and Jain, 1989).
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ _LESS_SURE = 1.6
 
 # Growth takes the longest of: a second, the time of so many requests, and multiples of what a refusal costs.
 _QUIET = 20
+_QUIET_WHEN_SURE = 30
+"""The same where a limit stands still: the last two refusals have measured about the same."""
+_SAME = 0.2
+"""Part of a measured rate by which another one may differ and be about the same."""
 _WAIT_WEIGHT = 2.0
 _DELAY_WEIGHT = 10.0
 
@@ -68,6 +73,8 @@ class Pace:
         self._filled = 0.0
         self._shrunk = 0.0
         self._accepted = 0
+        self._allowed = 0.0
+        self._quiet = _QUIET
 
     def rate(self, now: float) -> float:
         """Starts a second."""
@@ -120,14 +127,17 @@ class Pace:
             # All that was allowed since the last refusal, unless the bucket ran over meanwhile: in a pause, or
             # because the rate was far below the limit. What is too fast now is the bound from above.
             allowed = self._accepted / (now - self._shrunk)
+            self._quiet = _QUIET_WHEN_SURE if abs(allowed - self._allowed) <= _SAME * allowed else _QUIET
+            self._allowed = allowed
             base = min(rate, max(allowed, (allowed * _MIDDLE * min(rate, _MOST_ABOVE * allowed)) ** 0.5))
             base *= 1.0 - _SLACK * max(0.0, 1.0 - wait)
         else:
             base = rate * _SHRINK
+            self._quiet = _QUIET
             self._doubling *= _LESS_SURE
         base = max(base, _SLOWEST)
         self._stretch = self._jitter() * max(
-            1.0, _QUIET / base if self._measured else 0.0, _WAIT_WEIGHT * wait, _DELAY_WEIGHT * (now - sent)
+            1.0, self._quiet / base if self._measured else 0.0, _WAIT_WEIGHT * wait, _DELAY_WEIGHT * (now - sent)
         )
         self._base = base
         self.learned = True

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from hdbcli import dbapi
 from pydantic import SecretStr
 
 from hana_ai.api.errors import TogetherAISettingsError
@@ -151,6 +152,35 @@ def test_a_transaction_commits_or_rolls_back_and_leaves_autocommit_as_it_was(aut
         raise KeyError
     assert connection.did == ["commit", "rollback"]
     assert connection.autocommit is autocommit
+
+
+@pytest.mark.parametrize("code", [131, 133, 138])
+def test_a_transaction_that_has_to_give_way_is_done_again(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hana_ai.api.hana.connections.time.sleep", lambda _: None)
+    connection = Connection()
+    failures = [dbapi.Error(code, "for another one's sake")] * 3
+
+    def work(cursor: Any) -> str:
+        assert not cursor.closed
+        if failures:
+            raise failures.pop()
+        return "done"
+
+    assert Connections(connection).transact(work) == "done"
+    assert connection.did == ["rollback"] * 3 + ["commit"]
+
+
+@pytest.mark.parametrize(("code", "tries"), [(138, 6), (301, 1)])
+def test_a_transaction_is_not_done_again_for_ever(code: int, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hana_ai.api.hana.connections.time.sleep", lambda _: None)
+    connection = Connection()
+
+    def work(_: object) -> None:
+        raise dbapi.Error(code, "refused")
+
+    with pytest.raises(dbapi.Error, match="refused"):
+        Connections(connection).transact(work)
+    assert connection.did == ["rollback"] * tries
 
 
 def test_without_a_connection_it_is_said_what_to_pass() -> None:

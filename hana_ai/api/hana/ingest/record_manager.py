@@ -12,7 +12,7 @@ from typing import TypeVar
 from langchain_core.indexing import RecordManager
 
 from hana_ai.api.errors import TogetherAIInputError
-from hana_ai.api.hana.connections import Connection, Connections, Context, Cursor, execute, only_row, transaction
+from hana_ai.api.hana.connections import Connection, Connections, Context, Cursor, execute, only_row
 from hana_ai.api.hana.vector_column import has_table
 from hana_ai.api.storage.quoting import literal, quoted
 
@@ -108,12 +108,11 @@ class HanaRecordManager(RecordManager):
             for key, group in zip(keys, groups, strict=True)
         }  # fmt: skip
         if rows:
-            with self.connections.lease() as connection, transaction(connection) as cursor:
-                cursor.executemany(
-                    f'UPSERT {self.table} ("NAMESPACE", "KEY", "GROUP_ID", "UPDATED_AT") VALUES (?, ?, ?, ?) '
-                    "WITH PRIMARY KEY",
-                    list(rows.values()),
-                )
+            upsert = (
+                f'UPSERT {self.table} ("NAMESPACE", "KEY", "GROUP_ID", "UPDATED_AT") VALUES (?, ?, ?, ?) '
+                "WITH PRIMARY KEY"
+            )
+            self.connections.transact(lambda cursor: cursor.executemany(upsert, list(rows.values())))
 
     def exists(self, keys: Sequence[str]) -> list[bool]:
         """Which of the keys there are."""
@@ -152,12 +151,15 @@ class HanaRecordManager(RecordManager):
 
     def delete_keys(self, keys: Sequence[str]) -> None:
         """Delete records."""
-        with self.connections.lease() as connection, transaction(connection) as cursor:
+
+        def delete(cursor: Cursor) -> None:
             for part in in_parts(keys):
                 cursor.execute(
                     f'DELETE FROM {self.table} WHERE "NAMESPACE" = ? AND "KEY" IN ({marks(part)})',
                     (self.namespace, *part),
                 )
+
+        self.connections.transact(delete)
 
     async def acreate_schema(self) -> None:
         """Make the table from a coroutine; see `create_schema`."""
@@ -217,12 +219,15 @@ class HanaRecordManager(RecordManager):
 
     def touch(self, keys: Sequence[str], moment: float) -> None:
         """Say of records that they are still wanted."""
-        with self.connections.lease() as connection, transaction(connection) as cursor:
+
+        def touch(cursor: Cursor) -> None:
             for part in in_parts(keys):
                 cursor.execute(
                     f'UPDATE {self.table} SET "UPDATED_AT" = ? WHERE "NAMESPACE" = ? AND "KEY" IN ({marks(part)})',
                     (moment, self.namespace, *part),
                 )
+
+        self.connections.transact(touch)
 
     def write(
         self, cursor: Cursor, rows: Iterable[tuple[str, str, str]], moment: float, *, replace: bool = True

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from operator import attrgetter
 
-from hana_ai.api.hana.connections import Cursor, all_rows, only_row, transaction
+from hana_ai.api.hana.connections import Cursor, all_rows, only_row
 from hana_ai.api.hana.embedding import model_name
 from hana_ai.api.hana.ingest.documents import rows_of
 from hana_ai.api.hana.ingest.record_manager import (
@@ -73,10 +73,8 @@ class Target:
         make_table(self.connections, self._schema, ERRORS, _ERROR_COLUMNS)
         self.started = self.records.get_time()
         if not self.rows():
-            with self.connections.lease() as connection, transaction(connection) as cursor:
-                cursor.execute(
-                    f'DELETE FROM {self.records.table} WHERE "NAMESPACE" = ?', (self.records.namespace,)
-                )
+            forget = f'DELETE FROM {self.records.table} WHERE "NAMESPACE" = ?'
+            self.connections.transact(lambda cursor: cursor.execute(forget, (self.records.namespace,)))
         if not self.records.list_keys(limit=1):
             self._seen = SeenPlaces()
 
@@ -125,17 +123,14 @@ class Target:
     def touch_failed(self, places: list[str]) -> None:
         """Documents still cannot be embedded."""
         if places:
-            with self.connections.lease() as connection, transaction(connection) as cursor:
-                cursor.executemany(
-                    f'UPDATE {self.errors} SET "UPDATED_AT" = ? WHERE "NAMESPACE" = ? AND "KEY" = ?',
-                    [(self.started, self.records.namespace, place) for place in places],
-                )
+            update = f'UPDATE {self.errors} SET "UPDATED_AT" = ? WHERE "NAMESPACE" = ? AND "KEY" = ?'
+            rows = [(self.started, self.records.namespace, place) for place in places]
+            self.connections.transact(lambda cursor: cursor.executemany(update, rows))
 
     def unreadable(self, failures: list[tuple[str, str, str]]) -> None:
         """Place, source and reason of what cannot be read."""
         if failures:
-            with self.connections.lease() as connection, transaction(connection) as cursor:
-                self.explain(cursor, failures)
+            self.connections.transact(lambda cursor: self.explain(cursor, failures))
 
     # --- in a transaction ---
 
@@ -210,29 +205,31 @@ class Target:
         Returns how many.
         """
         own = (self.records.namespace, self.started)
+        removed, more = 0, True
+        while more:
+            count = self.connections.transact(lambda cursor: self._remove_some(cursor, own, sync=sync))
+            removed, more = removed + count, count == _AT_ONCE
+        errors = f'DELETE FROM {self.errors} WHERE "NAMESPACE" = ? AND "UPDATED_AT" < ?'
+        self.connections.transact(lambda cursor: cursor.execute(errors, own))
+        return removed
+
+    def _remove_some(self, cursor: Cursor, own: tuple[str, float], *, sync: bool) -> int:
+        """Remove documents of a namespace that were not met since a time; gives how many, `_AT_ONCE` at most."""
         met = "" if sync else (
             f' AND "GROUP_ID" IN (SELECT "GROUP_ID" FROM {self.records.table} '
             'WHERE "NAMESPACE" = ? AND "UPDATED_AT" >= ?)'
         )  # fmt: skip
-        removed = 0
-        while True:
-            with self.connections.lease() as connection, transaction(connection) as cursor:
-                cursor.execute(
-                    f'SELECT TOP {_AT_ONCE} "KEY" FROM {self.records.table} '
-                    f'WHERE "NAMESPACE" = ? AND "UPDATED_AT" < ?{met}',
-                    own if sync else own * 2,
-                )
-                places = [row[0] for row in cursor.fetchall()]
-                for place in places:
-                    self._delete(cursor, place)
-                if places:
-                    cursor.execute(
-                        f'DELETE FROM {self.records.table} WHERE "NAMESPACE" = ? AND "KEY" IN ({marks(places)})',
-                        (self.records.namespace, *places),
-                    )
-            removed += len(places)
-            if len(places) < _AT_ONCE:
-                break
-        with self.connections.lease() as connection, transaction(connection) as cursor:
-            cursor.execute(f'DELETE FROM {self.errors} WHERE "NAMESPACE" = ? AND "UPDATED_AT" < ?', own)
-        return removed
+        cursor.execute(
+            f'SELECT TOP {_AT_ONCE} "KEY" FROM {self.records.table} '
+            f'WHERE "NAMESPACE" = ? AND "UPDATED_AT" < ?{met}',
+            own if sync else own * 2,
+        )
+        places = [row[0] for row in cursor.fetchall()]
+        for place in places:
+            self._delete(cursor, place)
+        if places:
+            cursor.execute(
+                f'DELETE FROM {self.records.table} WHERE "NAMESPACE" = ? AND "KEY" IN ({marks(places)})',
+                (self.records.namespace, *places),
+            )
+        return len(places)

@@ -6,10 +6,10 @@ import gc
 import logging
 import random
 import sys
-import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -316,23 +316,28 @@ def test_two_runs_at_once_end_with_the_rows_of_one(
     tmp_path: Path, ingest: Ingest, local_hana: LocalHana, embeddings: Any, connection: dbapi.Connection
 ) -> None:
     folder = write_files(tmp_path, 60)
+    few = embeddings.model_copy(update={"batch_size": 2})
 
-    def run() -> None:
-        # One of them may lose: what it has not written, the next run does.
-        with closing(local_hana.connect()) as own, suppress(dbapi.Error):
-            ingest_documents(folder, "T", own, embedding=embeddings, connect=local_hana.connect)
+    def run(folder: Path) -> None:
+        with closing(local_hana.connect()) as own:
+            ingest_documents(folder, "T", own, embedding=few, connect=local_hana.connect, name="files", window=8)
 
-    ingest(write_files(tmp_path / "part-000", 1), name="first")
-    threads = [threading.Thread(target=run) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    ingest(folder)
-    assert rows(connection, 'SELECT COUNT(*) FROM "HANA_AI_TOGETHER_RECORDS" WHERE "STATE" = \'\'') == [(0,)]
-    ingest(folder, "ALONE", name=str(folder.resolve()))
-    alone = {row[0] for row in content(connection, "ALONE")}
-    assert alone <= {row[0] for row in content(connection)}
+    # From its first rows on it is known whose a table is.
+    ingest([Document("the first")], name="first")
+    first = content(connection)
+    with ThreadPoolExecutor(2) as runs:
+        # Of new documents, of those again, and of new versions of them.
+        for _ in range(2):
+            for done in [runs.submit(run, folder) for _ in range(2)]:
+                done.result()
+        for file in folder.rglob("*.txt"):
+            file.write_text(file.read_text().replace("paragraph", "section"))
+        for done in [runs.submit(run, folder) for _ in range(2)]:
+            done.result()
+    states = rows(connection, 'SELECT DISTINCT LENGTH("STATE") FROM "HANA_AI_TOGETHER_RECORDS"')
+    assert states == [(32,)], "every document is complete"
+    ingest(folder, "ALONE", name="files")
+    assert content(connection) == sorted(first + content(connection, "ALONE"))
 
 
 def test_a_first_run_finds_what_another_one_writes_meanwhile(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from hdbcli import dbapi
 from langchain_core.documents import Document
 
+from benchmarks.limited import Plan, limited_server, statistics_of
 from hana_ai.api.embeddings import TogetherAIEmbeddings
 from hana_ai.api.errors import (
     TogetherAIAuthenticationError,
@@ -48,9 +51,9 @@ def settings(
     return {**together_environment.environment(), **local_hana.environment()}
 
 
-@pytest.fixture
-def cluster(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A cluster on this machine, of as many CPUs as workers."""
+@contextmanager
+def cluster_of(settings: dict[str, str]) -> Iterator[Any]:
+    """A cluster on this machine, of as many CPUs as workers, which find the settings in their environment."""
     import ray
 
     ray.init(
@@ -61,8 +64,17 @@ def cluster(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterat
         object_store_memory=100_000_000,
         runtime_env={"env_vars": settings},
     )
-    yield ray
-    ray.shutdown()
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+@pytest.fixture
+def cluster(settings: dict[str, str]) -> Iterator[Any]:
+    """One for a test, with the settings of all of them."""
+    with cluster_of(settings) as ray:
+        yield ray
 
 
 @pytest.fixture
@@ -336,8 +348,6 @@ def test_ctrl_c_ends_a_map_and_the_next_run_goes_on(
 def test_the_budget_is_one_for_all_workers(
     connection: dbapi.Connection, local_hana: LocalHana, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ray
-
     model = LocalModel("dear/chat", "chat", 8192, price_input=1000.0, price_output=1000.0)
     with ScriptedTogether(ScriptedEngine(models=[model])) as server:
         settings = {**server.environment(), **local_hana.environment(), "TOGETHER_DEFAULT_MODEL": "dear/chat"}
@@ -346,13 +356,41 @@ def test_the_budget_is_one_for_all_workers(
             cursor.execute('CREATE COLUMN TABLE "S" ("ID" INTEGER PRIMARY KEY, "TEXT" NVARCHAR(200))')
             cursor.executemany('INSERT INTO "S" VALUES (?, ?)', [(n, f"row {n}") for n in range(400)])
         server.engine.latency = 0.02
-        ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1",
-                 object_store_memory=100_000_000, runtime_env={"env_vars": settings})  # fmt: skip
-        try:
-            with pytest.raises(TogetherAIBudgetExceededError):
-                map_table("S", "R", connection=connection, prompt="Say {TEXT}", batch_size=8, engine=on_ray())
-        finally:
-            ray.shutdown()
+        with cluster_of(settings), pytest.raises(TogetherAIBudgetExceededError):
+            map_table("S", "R", connection=connection, prompt="Say {TEXT}", batch_size=8, engine=on_ray())
     spent = rows(connection, 'SELECT SUM("PROMPT_TOKENS" + "COMPLETION_TOKENS") FROM "R"')[0][0] * 0.001
     # What was under way is paid for: eight rows at most for each worker.
     assert 0.5 <= spent < 0.5 + 2 * 8 * 0.03
+
+
+def test_the_rate_of_the_server_is_used_and_it_hardly_refuses(
+    connection: dbapi.Connection, local_hana: LocalHana, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate, texts, requests = 20, 16, 1500
+    seen: list[tuple[float, int]] = []
+    with limited_server(Plan([rate])) as url:
+        settings = {
+            **local_hana.environment(),
+            "TOGETHER_BASE_URL": f"{url}/v1",
+            "TOGETHER_API_KEY": "any",
+            "TOGETHER_EMBEDDING_BATCH_SIZE": str(texts),
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        export(monkeypatch, settings)
+        documents = [Document(f"row {number}", id=str(number)) for number in range(requests * texts)]
+        embedding = TogetherAIEmbeddings(model="limited/embedding")
+        with cluster_of(settings):
+            done = ingest_documents(
+                documents, "T", connection, embedding=embedding, name="rows", engine=on_ray(),
+                on_progress=lambda now: seen.append((time.monotonic(), now.rows)),
+            )  # fmt: skip
+        told = statistics_of(url)
+    assert done.progress.rows == requests * texts
+    # One more tells the width of the model's vectors.
+    assert told.answered == requests + 1
+    assert told.refused_share < 0.05
+    # The workers take their time to start.
+    began, first = next((moment, rows) for moment, rows in seen if rows)
+    ended, last = next((moment, rows) for moment, rows in seen if rows >= 0.9 * requests * texts)
+    assert (last - first) / (ended - began) >= 0.9 * rate * texts
