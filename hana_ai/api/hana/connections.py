@@ -5,6 +5,7 @@ hdbcli has threadsafety 1: threads may share the module, but not a connection.
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import threading
@@ -19,13 +20,15 @@ from hana_ai.api.storage import drivers
 from hana_ai.api.storage.address import HanaAddress
 from hana_ai.api.storage.pool import Pool
 
+logger = logging.getLogger(__name__)
+
 _LIMIT = 8
-_GIVES_WAY = frozenset({131, 133, 138})
-"""SAP HANA's codes of errors that roll a transaction back for the sake of another one: it has waited too long for
-a lock, there was a deadlock, or both change the same rows."""
+_GIVES_WAY = frozenset({133, 138})
+"""SAP HANA's codes of errors that roll a transaction back for the sake of another one: a deadlock, and a change of
+the same rows. Who has waited too long for a lock (131) has waited for half an hour already, unless told."""
 _TRIES = 6
-_LONGEST_PAUSE = 0.05
-"""Seconds before the second try; twice as long before each further one."""
+_PAUSE = 0.025
+"""Seconds, to be doubled with each try: the most between two of them."""
 
 _T = TypeVar("_T")
 
@@ -166,19 +169,13 @@ class Connections:
             self.give_back()
 
     def transact(self, work: Callable[[Cursor], _T]) -> _T:
-        """Do some work in a transaction of its own, and again where that had to give way to another one.
-
-        Raises
-        ------
-        hdbcli.dbapi.Error
-            The database refuses, or the work had to give way too often.
-        """
+        """Do some work in a transaction of its own; see `retried`, whose errors it raises."""
 
         def once() -> _T:
             with self.lease() as connection, transaction(connection) as cursor:
                 return work(cursor)
 
-        return until_it_stays(once)
+        return retried(once)
 
     def take(self) -> Connection:
         """Lend a connection until `give_back`, which has to be called in the same thread as often."""
@@ -283,18 +280,26 @@ def only_row(connection: Connection, statement: str, parameters: Parameters = No
     return row
 
 
-def until_it_stays(work: Callable[[], _T]) -> _T:
-    """Do the work of a whole transaction, and again where that had to give way to another one; see `transact`."""
+def retried(work: Callable[[], _T]) -> _T:
+    """Do the work of a whole transaction, and again where that had to give way to another one.
+
+    Raises
+    ------
+    hdbcli.dbapi.Error
+        The database refuses, or the work had to give way too often.
+    """
     from hdbcli import dbapi
 
-    for done in range(_TRIES):
+    tries = 1
+    while True:
         try:
             return work()
         except dbapi.Error as exc:
-            if exc.errorcode not in _GIVES_WAY or done == _TRIES - 1:
+            if exc.errorcode not in _GIVES_WAY or tries == _TRIES:
                 raise
-        time.sleep(random.uniform(0.0, _LONGEST_PAUSE * 2**done))
-    raise AssertionError("the last try ends it")
+            logger.debug("a transaction gave way to another one and is done again: %s", exc)
+        time.sleep(random.uniform(0.0, _PAUSE * 2**tries))
+        tries += 1
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-from hana_ai.api.hana.connections import transaction, until_it_stays
+from hana_ai.api.hana.connections import retried, transaction
 from hana_ai.api.hana.ingest.progress import Counter
 from hana_ai.api.hana.ingest.target import Target
 from hana_ai.api.hana.ingest.work import Batch, OpenDocument
@@ -84,13 +84,13 @@ class Writer:
             done = [document for document, count in arrived.items() if document.waiting == count]
         done += complete
         try:
-            rows = until_it_stays(lambda: self._write(batches, arrived, done, replace=False))
+            rows = retried(lambda: self._write(batches, arrived, done, replace=False))
         except dbapi.Error as exc:
             if exc.errorcode != _NOT_UNIQUE:
                 raise
             # Another run writes the same, or another version of it, whose rows go.
             self._target.not_alone([document for document in {*arrived, *done} if not document.recorded])
-            rows = until_it_stays(lambda: self._write(batches, arrived, done, replace=True))
+            rows = retried(lambda: self._write(batches, arrived, done, replace=True))
         return self._written(arrived, rows, done, batches)
 
     def _write(
