@@ -68,8 +68,6 @@ class Effect:
     """How many were added, where that is known; rows found by `$rids` are as many as were removed."""
     insert: BatchInsert | None = None
     """What adds them again."""
-    everything: bool = False
-    """All rows were removed (TRUNCATE)."""
     creation: Creation | None = None
     """The table itself is new."""
     rows: list[tuple[object, ...]] | None = None
@@ -124,7 +122,7 @@ class Transaction:
         self._captured = len(self._effects)
 
     def _capture(self, effect: Effect) -> None:
-        if (effect.removed or effect.everything) and not effect.table.startswith("temp."):
+        if effect.removed and not effect.table.startswith("temp."):
             # This transaction holds the rows, so nobody else can commit a change of them now. A connection of
             # its own sees them as they were before; temporary tables it does not see, nor does anybody else.
             with self._connection.cursor() as others:
@@ -233,9 +231,7 @@ class Transaction:
     def _replay(self, effect: Effect) -> None:
         if effect.creation is not None:
             effect.creation.repeat()
-        if effect.everything:
-            self._run(f"DELETE FROM {effect.table}")
-        elif effect.removed:
+        if effect.removed:
             rids = {"rids": effect.removed}
             self._run(f"DELETE FROM {effect.table} WHERE _rid IN (SELECT unnest($rids))", rids)
         if effect.insert is not None:
@@ -301,8 +297,6 @@ class Transaction:
 
 def _fingerprint(connection: duckdb.DuckDBPyConnection, effect: Effect) -> tuple[object, ...]:
     """What a connection sees of the rows that an effect removes."""
-    query, values = f"SELECT count(*), bit_xor(hash(t)) FROM {effect.table} AS t", {}
-    if not effect.everything:
-        query, values = f"{query} WHERE _rid IN (SELECT unnest($rids))", {"rids": effect.removed}
-    found: tuple[object, ...] = connection.execute(query, values).fetchall()[0]
+    query = f"SELECT count(*), bit_xor(hash(t)) FROM {effect.table} AS t WHERE _rid IN (SELECT unnest($rids))"
+    found: tuple[object, ...] = connection.execute(query, {"rids": effect.removed}).fetchall()[0]
     return found
