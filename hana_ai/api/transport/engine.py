@@ -236,7 +236,7 @@ class Crossing(Generic[_T]):
             self._error = closed_error()
             self._tell_of_the_end()
         else:
-            self._task = _begun(self._run(), self._engine.loop, self._context)
+            self._task = self._engine.begun(self._run(), self._context)
 
     async def _run(self) -> None:
         self._engine.enter(self)
@@ -260,20 +260,11 @@ class Crossing(Generic[_T]):
     def _cancel(self) -> None:
         self._left = True
         if self._task is not None:
-            self._task.cancel()
+            self._engine.cancel(self._task)
 
     def _make_room(self) -> None:
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
-
-
-def _begun(
-    work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context
-) -> asyncio.Task[None]:
-    """A task that has taken its first step, where asyncio can do so: else the loop goes round once more before."""
-    if sys.version_info < (3, 12):
-        return loop.create_task(work, context=context)
-    return asyncio.Task(work, loop=loop, context=context, eager_start=True)
 
 
 class Engine:
@@ -286,6 +277,8 @@ class Engine:
         self.loop = new_event_loop()
         self._letters = Letterbox(self.loop)
         self._crossings: set[Crossing[Any]] = set()
+        self._cancelled: set[asyncio.Task[None]] = set()
+        """Those that have not come to their end yet."""
         self._sweep: asyncio.TimerHandle | None = None
         self._closing: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._ended = allocate_lock()
@@ -326,6 +319,21 @@ class Engine:
     def on_close(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await a function in the engine's thread before it ends."""
         self._closing.append(function)
+
+    def begun(self, work: Coroutine[Any, Any, None], context: Context) -> asyncio.Task[None]:
+        """A task that has taken its first step, where asyncio can do so: else the loop goes round once more.
+
+        A task that was cancelled before gives back first what it holds. Called in the engine's thread.
+        """
+        if sys.version_info < (3, 12) or self._cancelled:
+            return self.loop.create_task(work, context=context)
+        return asyncio.Task(work, loop=self.loop, context=context, eager_start=True)
+
+    def cancel(self, task: asyncio.Task[None]) -> None:
+        """Cancel a task; called in the engine's thread."""
+        if task.cancel():
+            self._cancelled.add(task)
+            task.add_done_callback(self._cancelled.discard)
 
     def enter(self, crossing: Crossing[Any]) -> None:
         """Note work that begins; called in the engine's thread."""

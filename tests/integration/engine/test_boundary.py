@@ -294,6 +294,39 @@ def test_a_call_that_meets_a_closing_engine_is_refused() -> None:
         assert refused
 
 
+def test_a_call_begins_after_those_that_were_cancelled_before_it() -> None:
+    order: list[str] = []
+    holds, done = threading.Event(), threading.Event()
+
+    async def hold(_: Crossing[None]) -> None:
+        try:
+            holds.set()
+            await asyncio.get_running_loop().create_future()
+        finally:
+            order.append("given back")
+
+    async def take(_: Crossing[None]) -> None:
+        order.append("taken")
+        done.set()
+
+    with _own_engine() as engine:
+        first, second = (Crossing(engine, work, blocking_waiter()) for work in (hold, take))
+        first.begin()
+        assert holds.wait(10)
+
+        def both() -> None:
+            # As they come when the caller is quick: in one round of the engine's loop.
+            first._cancel()
+            second._start()
+
+        engine.call_soon(both)
+        assert done.wait(10)
+        third = Crossing(engine, take, blocking_waiter())
+        third.wait()
+        assert not engine._cancelled
+    assert order == ["given back", "taken", "taken"]
+
+
 def test_a_tls_handshake_is_given_up_in_the_time_of_its_task() -> None:
     async def shake_hands(host: str, port: int) -> None:
         handshake_seconds.set(0.1)
