@@ -318,7 +318,7 @@ def test_two_runs_at_once_end_with_the_rows_of_one(
     folder = write_files(tmp_path, 60)
     few = embeddings.model_copy(update={"batch_size": 2})
 
-    def run(folder: Path) -> None:
+    def run() -> None:
         with closing(local_hana.connect()) as own:
             ingest_documents(folder, "T", own, embedding=few, connect=local_hana.connect, name="files", window=8)
 
@@ -328,11 +328,11 @@ def test_two_runs_at_once_end_with_the_rows_of_one(
     with ThreadPoolExecutor(2) as runs:
         # Of new documents, of those again, and of new versions of them.
         for _ in range(2):
-            for done in [runs.submit(run, folder) for _ in range(2)]:
+            for done in [runs.submit(run) for _ in range(2)]:
                 done.result()
         for file in folder.rglob("*.txt"):
             file.write_text(file.read_text().replace("paragraph", "section"))
-        for done in [runs.submit(run, folder) for _ in range(2)]:
+        for done in [runs.submit(run) for _ in range(2)]:
             done.result()
     states = rows(connection, 'SELECT DISTINCT LENGTH("STATE") FROM "HANA_AI_TOGETHER_RECORDS"')
     assert states == [(32,)], "every document is complete"

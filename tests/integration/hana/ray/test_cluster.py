@@ -38,6 +38,7 @@ pytestmark = [
 
 Ingest = Callable[..., IngestResult]
 WORKERS = 2
+OF_RAY = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 @pytest.fixture
@@ -45,9 +46,7 @@ def settings(
     together_environment: ScriptedTogether, local_hana: LocalHana, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
     """What workers find in their environment."""
-    export(monkeypatch, local_hana.environment())
-    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    export(monkeypatch, {**local_hana.environment(), **OF_RAY})
     return {**together_environment.environment(), **local_hana.environment()}
 
 
@@ -374,8 +373,7 @@ def test_the_rate_of_the_server_is_used_and_it_hardly_refuses(
             "TOGETHER_BASE_URL": f"{url}/v1",
             "TOGETHER_API_KEY": "any",
             "TOGETHER_EMBEDDING_BATCH_SIZE": str(texts),
-            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-            "RAY_USAGE_STATS_ENABLED": "0",
+            **OF_RAY,
         }
         export(monkeypatch, settings)
         documents = [Document(f"row {number}", id=str(number)) for number in range(requests * texts)]
